@@ -1,0 +1,64 @@
+# Everything a person does here; each target sets up what it needs. Only python3 >= 3.11 and make are required.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 3000
+BACKEND ?= docker
+DATA ?=
+GROUPS := serve train dev
+LOCKS := $(GROUPS:%=configs/requirements/%.txt)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export BENTOML_DO_NOT_TRACK = True
+
+.PHONY: run serve train test lint format image mlflow lock clean
+
+run: $(READY)
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/bentoml serve --port $(PORT)
+
+serve: $(READY)
+	$(BIN)/bentoml serve --port $(PORT)
+
+train: $(READY)
+	$(BIN)/credit-scoring train $(if $(DATA),--data $(DATA))
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+image: $(READY)
+	$(BIN)/bentoml build
+	$(BIN)/bentoml containerize credit_scoring:latest --backend $(BACKEND) -t credit-scoring:latest
+
+mlflow: $(READY)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///.credit/mlflow.db --host 127.0.0.1 --port 5000
+
+# The locks agree with each other: all groups are resolved together first.
+lock: $(READY)
+	all=$$(mktemp) && trap 'rm -f $$all' EXIT && compile="$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate" && \
+	$$compile $(ALL_GROUPS:%=--group %) -o $$all && \
+	for group in $(ALL_GROUPS); do \
+		$$compile --generate-hashes --custom-compile-command "make lock" -c $$all --group $$group -o configs/requirements/$$group.txt || exit 1; \
+	done
+ALL_GROUPS := serve train monitor dashboard dev setup
+
+clean:
+	rm -rf $(VENV) .credit build *.egg-info
+
+$(READY): $(LOCKS) configs/requirements/setup.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is older than 3.11; name a newer one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --require-hashes -r configs/requirements/setup.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r configs/requirements/setup.txt $(LOCKS:%=-r %)
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@

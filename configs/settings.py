@@ -1,0 +1,141 @@
+"""The settings tree: defaults in settings.yaml, then the file CREDIT_CONFIG names, then CREDIT_* variables."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+CONFIGS = Path(__file__).parent
+PREFIX = "CREDIT_"
+FILE_VARIABLE = "CREDIT_CONFIG"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value that it cannot take; the message names each."""
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    """Which entry of the BentoML model store is served."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    version: str
+
+
+class DecisionSettings(Section):
+    """Business costs from which the threshold follows; both in the same unit."""
+
+    false_negative_cost: Positive
+    false_positive_cost: Positive
+    min_approval_rate: Share
+
+
+class ServiceSettings(Section):
+    """Limits of one request."""
+
+    max_body_bytes: Count
+    max_rows: Count
+
+
+class LightGBMSettings(Section):
+    """Parameters of the gradient boosting, named as LightGBM names them."""
+
+    num_trees: Count
+    learning_rate: Positive
+    max_depth: Annotated[int, Field(ge=1, le=12)]
+    num_leaves: Annotated[int, Field(ge=2)]
+    feature_fraction: Annotated[float, Field(gt=0, le=1)]
+    min_data_in_leaf: Count
+    lambda_l2: Annotated[float, Field(ge=0)]
+
+
+class TrainingSettings(Section):
+    """One training run."""
+
+    generated_applications: Annotated[int, Field(ge=1000)]
+    folds: Annotated[int, Field(ge=2, le=20)]
+    bootstrap_samples: Annotated[int, Field(ge=20)]
+    seed: Annotated[int, Field(ge=0)]
+    lightgbm: LightGBMSettings
+
+
+class Settings(BaseSettings):
+    """Every setting of the product, read once at start."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, protected_namespaces=())
+
+    auth: Literal["required", "disabled"]
+    home: Path
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    model: ModelSettings
+    decision: DecisionSettings
+    service: ServiceSettings
+    training: TrainingSettings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, the user's file, the defaults: the first that has a value decides."""
+        files = [os.environ.get(FILE_VARIABLE), CONFIGS / "settings.yaml"]
+        return (env_settings, *(YamlConfigSettingsSource(settings_cls, yaml_file=file) for file in files if file))
+
+
+def load_settings() -> Settings:
+    """Read the settings from their files and the environment.
+
+    Raises
+    ------
+    SettingsError
+        A key or value is wrong; the message names every one and what was expected.
+    """
+    problems = []
+    for name in sorted(os.environ):
+        field = name.removeprefix(PREFIX).split("__")[0].lower()
+        if name.startswith(PREFIX) and name != FILE_VARIABLE and field not in Settings.model_fields:
+            problems.append(f"{name}: no such setting; expected one of {', '.join(Settings.model_fields)}")
+    file = os.environ.get(FILE_VARIABLE)
+    if file and not Path(file).is_file():
+        problems.append(f"{FILE_VARIABLE}: {file} is not a file; expected a YAML file of settings")
+    if not problems:
+        try:
+            return Settings()
+        except ValidationError as error:
+            problems += [_explain(item) for item in error.errors()]
+        except yaml.YAMLError as error:
+            problems.append(f"{FILE_VARIABLE}: {file} is not YAML: {error}")
+        except ValueError as error:  # what pydantic-settings raises for a section that is not a mapping
+            problems.append(f"{error}; expected a value for each key of the section")
+    raise SettingsError("wrong settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return load_settings()
+
+
+def _explain(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    variable = PREFIX + "__".join(path).upper()
+    if error["type"] == "extra_forbidden":
+        return f"{'.'.join(path)} ({variable}): no such setting"
+    return f"{'.'.join(path)} ({variable}): got {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,0 +1,1 @@
+"""Schema and features: what an application is, and how it becomes numbers."""

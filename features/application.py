@@ -1,0 +1,101 @@
+"""What is computed from one Home Credit application beyond its raw columns.
+
+Every operation is elementwise or a sum of small whole numbers, so a row gives the same bits alone and in any batch.
+Feature order: raw columns, then SIMPLE, then RATIOS. NaN is not known, and any result that needs a value which is
+not known, or that divides by zero, is not known; sums and extremes over several columns use the values that are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+DAYS_PER_YEAR = 365.25
+EXTERNAL = ("EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
+DOCUMENTS = tuple(f"FLAG_DOCUMENT_{number}" for number in range(2, 22))
+ENQUIRIES = tuple(f"AMT_REQ_CREDIT_BUREAU_{span}" for span in ("HOUR", "DAY", "WEEK", "MON", "QRT", "YEAR"))
+ADDRESSES = tuple(
+    f"{one}_{area}_NOT_{two}_{area}" for area in ("REGION", "CITY") for one, two in (("REG", "LIVE"), ("REG", "WORK"), ("LIVE", "WORK"))
+)
+DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
+
+
+def _known_sum(block: Values) -> Values:
+    """Sum of the known values of each row; NaN where none is known."""
+    missing = np.isnan(block)
+    total: Values = np.where(missing, 0.0, block).sum(axis=1)
+    total[missing.all(axis=1)] = np.nan
+    return total
+
+
+def _external_mean(block: Values, weights: tuple[float, ...]) -> Values:
+    """Weighted mean of the known values of each row, added from left to right."""
+    missing = np.isnan(block)
+    parts = np.where(missing, 0.0, block * weights)
+    shares = np.where(missing, 0.0, weights)
+    mean: Values = (parts[:, 0] + parts[:, 1] + parts[:, 2]) / (shares[:, 0] + shares[:, 1] + shares[:, 2])
+    return mean
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A feature computed from raw columns: from a block of shape (rows, len(columns)) to one value a row."""
+
+    name: str
+    unit: str
+    columns: tuple[str, ...]
+    formula: str
+    compute: Callable[[Values], Values]
+
+
+SIMPLE = (
+    Derived("AGE_YEARS", "years", ("DAYS_BIRTH",), "-DAYS_BIRTH / 365.25", lambda x: -x[:, 0] / DAYS_PER_YEAR),
+    Derived("EMPLOYMENT_YEARS", "years", ("DAYS_EMPLOYED",), "-DAYS_EMPLOYED / 365.25", lambda x: -x[:, 0] / DAYS_PER_YEAR),
+    Derived("EXT_SOURCE_MEAN", "score", EXTERNAL, "mean of the known EXT_SOURCE_1, 2, 3", lambda x: _external_mean(x, (1.0, 1.0, 1.0))),
+    Derived(
+        "EXT_SOURCE_WEIGHTED_MEAN",
+        "score",
+        EXTERNAL,
+        "mean of the known EXT_SOURCE_1, 2, 3 with weights 2, 3, 4",
+        lambda x: _external_mean(x, (2.0, 3.0, 4.0)),
+    ),
+    Derived("EXT_SOURCE_MIN", "score", EXTERNAL, "least of the known EXT_SOURCE_1, 2, 3", lambda x: np.fmin.reduce(x, axis=1)),
+    Derived("EXT_SOURCE_MAX", "score", EXTERNAL, "greatest of the known EXT_SOURCE_1, 2, 3", lambda x: np.fmax.reduce(x, axis=1)),
+    Derived("EXT_SOURCE_1_X_2", "score", EXTERNAL[:2], "EXT_SOURCE_1 * EXT_SOURCE_2", lambda x: x[:, 0] * x[:, 1]),
+    Derived("EXT_SOURCE_1_X_3", "score", EXTERNAL[::2], "EXT_SOURCE_1 * EXT_SOURCE_3", lambda x: x[:, 0] * x[:, 1]),
+    Derived("EXT_SOURCE_2_X_3", "score", EXTERNAL[1:], "EXT_SOURCE_2 * EXT_SOURCE_3", lambda x: x[:, 0] * x[:, 1]),
+    Derived(
+        "CREDIT_ABOVE_GOODS",
+        "currency",
+        ("AMT_CREDIT", "AMT_GOODS_PRICE"),
+        "AMT_CREDIT - AMT_GOODS_PRICE",
+        lambda x: x[:, 0] - x[:, 1],
+    ),
+    Derived("DOCUMENT_COUNT", "count", DOCUMENTS, "sum of the known FLAG_DOCUMENT_2 to 21", _known_sum),
+    Derived("ENQUIRY_COUNT", "count", ENQUIRIES, "sum of the known AMT_REQ_CREDIT_BUREAU_*", _known_sum),
+    Derived("ADDRESS_MISMATCHES", "count", ADDRESSES, "sum of the known *_NOT_LIVE_* and *_NOT_WORK_*", _known_sum),
+)
+
+# name: numerator, denominator (raw columns or names of SIMPLE)
+RATIOS: dict[str, tuple[str, str]] = {
+    "DEBT_TO_INCOME_RATIO": ("AMT_ANNUITY", "AMT_INCOME_TOTAL"),
+    "CREDIT_UTILIZATION": ("AMT_CREDIT", "AMT_GOODS_PRICE"),
+    "INCOME_PER_PERSON": ("AMT_INCOME_TOTAL", "CNT_FAM_MEMBERS"),
+    "ANNUITY_TO_CREDIT": ("AMT_ANNUITY", "AMT_CREDIT"),
+    "CREDIT_TO_INCOME": ("AMT_CREDIT", "AMT_INCOME_TOTAL"),
+    "GOODS_TO_INCOME": ("AMT_GOODS_PRICE", "AMT_INCOME_TOTAL"),
+    "EMPLOYED_TO_AGE": ("DAYS_EMPLOYED", "DAYS_BIRTH"),
+    "REGISTRATION_TO_AGE": ("DAYS_REGISTRATION", "DAYS_BIRTH"),
+    "ID_PUBLISH_TO_AGE": ("DAYS_ID_PUBLISH", "DAYS_BIRTH"),
+    "PHONE_CHANGE_TO_AGE": ("DAYS_LAST_PHONE_CHANGE", "DAYS_BIRTH"),
+    "PHONE_CHANGE_TO_EMPLOYED": ("DAYS_LAST_PHONE_CHANGE", "DAYS_EMPLOYED"),
+    "CAR_AGE_TO_AGE": ("OWN_CAR_AGE", "AGE_YEARS"),
+    "CAR_AGE_TO_EMPLOYED": ("OWN_CAR_AGE", "EMPLOYMENT_YEARS"),
+    "CHILDREN_TO_FAMILY": ("CNT_CHILDREN", "CNT_FAM_MEMBERS"),
+    "INCOME_TO_EMPLOYED": ("AMT_INCOME_TOTAL", "EMPLOYMENT_YEARS"),
+    "INCOME_TO_AGE": ("AMT_INCOME_TOTAL", "AGE_YEARS"),
+    "DEFAULTS_AROUND": ("DEF_30_CNT_SOCIAL_CIRCLE", "OBS_30_CNT_SOCIAL_CIRCLE"),
+}

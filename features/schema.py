@@ -1,0 +1,113 @@
+"""The schema of the raw data, read from configs/schema.yaml: the one source for everything derived from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from configs.settings import CONFIGS
+
+SCHEMA_VERSION = 1
+
+
+class SchemaError(ValueError):
+    """The schema file breaks its own rules; the message names the column."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One raw column.
+
+    Attributes
+    ----------
+    name : the source's own name.
+    type : "number" (any finite float), "integer" (a whole number) or "category" (text).
+    unit : unit of a numeric column, "category" otherwise.
+    min, max : plausible range of a numeric column, both inside; outside is a warning.
+    categories : known values of a category column; another value is a warning.
+    unknown : values by which the source says "not known".
+    sensitive : protected by anti-discrimination law.
+    text : a short description.
+    """
+
+    name: str
+    type: Literal["number", "integer", "category"]
+    text: str
+    unit: str = "category"
+    min: float | None = None
+    max: float | None = None
+    categories: tuple[str, ...] = ()
+    unknown: tuple[Any, ...] = ()
+    sensitive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.type == "category":
+            problem = "has no categories" if not self.categories else None
+        elif self.type in ("number", "integer"):
+            if self.min is None or self.max is None or self.min > self.max:
+                problem = "needs a plausible range, min no larger than max"
+            else:
+                problem = "has categories" if self.categories else None
+        else:
+            problem = f"has type {self.type!r}; expected number, integer or category"
+        if problem:
+            raise SchemaError(f"column {self.name} {problem}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One raw table: its key, its target if it has one, its file names without ending, an example row, its columns."""
+
+    name: str
+    key: str
+    columns: tuple[Column, ...]
+    files: dict[str, str]
+    target: str | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def numeric(self) -> tuple[Column, ...]:
+        """The columns of type number or integer, in table order."""
+        return tuple(column for column in self.columns if column.type != "category")
+
+    @cached_property
+    def categorical(self) -> tuple[Column, ...]:
+        """The columns of type category, in table order."""
+        return tuple(column for column in self.columns if column.type == "category")
+
+
+@cache
+def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
+    """Read a schema file: its tables by name.
+
+    Raises
+    ------
+    SchemaError
+        The file is of another version or a column breaks the rules.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
+    if content.get("version") != SCHEMA_VERSION:
+        raise SchemaError(f"{path} is of version {content.get('version')!r}; expected {SCHEMA_VERSION}")
+    return {
+        name: Table(
+            name=name,
+            key=table["key"],
+            target=table.get("target"),
+            files=table["files"],
+            example=table.get("example", {}),
+            columns=tuple(_column(column, fields) for column, fields in table["columns"].items()),
+        )
+        for name, table in content["tables"].items()
+    }
+
+
+def _column(name: str, fields: dict[str, Any]) -> Column:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    try:
+        return Column(name=name, **values)
+    except TypeError as error:
+        raise SchemaError(f"column {name}: {error}") from None

@@ -1,0 +1,1 @@
+"""What a running system tells about itself and its data."""

@@ -1,0 +1,64 @@
+"""Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+PD_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
+
+
+class Metrics:
+    """The metrics of one service process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
+        self._latency = Histogram(
+            "credit_request_duration_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            ("route",),
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._predictions = Counter(
+            "credit_predictions", "Applicants scored, by decision and risk level.", ("decision", "risk_level"), registry=self.registry
+        )
+        self._pd = Histogram(
+            "credit_probability_of_default", "Calibrated PD of the applicants scored.", buckets=PD_BUCKETS, registry=self.registry
+        )
+        self._warnings = Counter("credit_warnings", "Warnings in answers, by code.", ("code",), registry=self.registry)
+        self._row_errors = Counter("credit_row_errors", "Rows of batches that could not be scored.", registry=self.registry)
+        self._model = Gauge(
+            "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count an answered request; `route` is one of the known routes, never a raw path."""
+        self._requests.labels(route, str(status)).inc()
+        self._latency.labels(route).observe(seconds)
+
+    def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
+        """Count predictions and the warnings they carry."""
+        for answer in answers:
+            self._predictions.labels(answer["decision"], answer["risk_level"]).inc()
+            self._pd.observe(answer["probability"])
+            for warning in answer["warnings"]:
+                self._warnings.labels(warning["code"]).inc()
+
+    def row_errors(self, count: int) -> None:
+        """Count the bad rows of a batch."""
+        self._row_errors.inc(count)
+
+    def model(self, name: str, version: str, trained_on: str) -> None:
+        """State which model is served."""
+        self._model.labels(name, version, trained_on).set(1)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,179 @@
+"""The bundle: everything that serving a model needs, as an entry of the BentoML model store.
+
+Files: the LightGBM text model, the state of the features, calibration and decision, the reference distributions,
+the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each. The version
+of a model is the sum of its manifest, so the same content always has the same version.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.transform import FeatureError, FeatureTransform
+from serving.calibration import Calibration
+from serving.decision import Decision
+
+FORMAT = 1
+PRODUCT = "credit-scoring"
+MANIFEST = "manifest.json"
+MODEL, FEATURES, DECISION, REFERENCE, METADATA = "model.txt", "features.json", "decision.json", "reference.json", "metadata.json"
+FILES = (MODEL, FEATURES, DECISION, REFERENCE, METADATA)
+GENERATED = "generated"
+
+
+class BundleError(RuntimeError):
+    """A bundle cannot be served; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes
+    ----------
+    model : the LightGBM model as text.
+    features : the fitted transform.
+    metadata : `trained_on` ("generated" or the fingerprint of the data), `metrics`, `libraries` and more.
+    reference : distribution of every feature and of the PD at training; see monitoring.drift.reference.
+    """
+
+    model: str
+    features: FeatureTransform
+    calibration: Calibration
+    decision: Decision
+    reference: dict[str, Any]
+    metadata: dict[str, Any]
+
+    @property
+    def trained_on(self) -> str:
+        """The word "generated", or the fingerprint of the training data."""
+        return str(self.metadata["trained_on"])
+
+    def files(self) -> dict[str, bytes]:
+        """The content of every file, the manifest included."""
+        decision = {"calibration": self.calibration.to_dict(), **self.decision.to_dict()}
+        content = {
+            MODEL: self.model.encode(),
+            FEATURES: self.features.to_json().encode(),
+            DECISION: _json(decision),
+            REFERENCE: _json(self.reference),
+            METADATA: _json(self.metadata),
+        }
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+        content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "files": sums})
+        return content
+
+    @property
+    def version(self) -> str:
+        """Sixteen hexadecimal digits that name this content."""
+        return _version(self.files()[MANIFEST])
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises
+    ------
+    BundleError
+        It is foreign, of a newer format, incomplete, damaged or made by other feature definitions.
+    """
+    manifest = _manifest(folder)
+    content = {}
+    for name in FILES:
+        try:
+            content[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"the bundle in {folder} is incomplete: {name} cannot be read ({error.strerror})") from None
+        if hashlib.sha256(content[name]).hexdigest() != manifest["files"].get(name):
+            raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
+    try:
+        decision = json.loads(content[DECISION])
+        return Bundle(
+            model=content[MODEL].decode(),
+            features=FeatureTransform.from_json(content[FEATURES].decode()),
+            calibration=Calibration(**decision.pop("calibration")),
+            decision=Decision.from_dict(decision),
+            reference=json.loads(content[REFERENCE]),
+            metadata=json.loads(content[METADATA]),
+        )
+    except FeatureError as error:
+        raise BundleError(f"the bundle in {folder} does not fit this release: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"the bundle in {folder} holds values that it cannot hold: {error!r}") from None
+
+
+def stored_version(folder: Path) -> str:
+    """The version of the bundle in a folder, from its manifest.
+
+    Raises
+    ------
+    BundleError
+        There is no manifest of this product and of a known format.
+    """
+    _manifest(folder)
+    return _version((folder / MANIFEST).read_bytes())
+
+
+def find_in_store(name: str, version: str) -> Path:
+    """The folder of an entry of the BentoML model store.
+
+    Raises
+    ------
+    BundleError
+        There is no such entry, or it holds another bundle than its name says.
+    """
+    import bentoml
+
+    try:
+        model = bentoml.models.get(f"{name}:{version}")
+    except bentoml.exceptions.NotFound:
+        raise BundleError(f"the BentoML model store holds no model {name}:{version}; run `make train` first") from None
+    folder = Path(model.path)
+    if stored_version(folder) != model.tag.version:
+        raise BundleError(f"the bundle in {folder} is damaged: its content is version {stored_version(folder)}")
+    return folder
+
+
+def save_to_store(bundle: Bundle, name: str, labels: dict[str, str]) -> str:
+    """Save a bundle, unless the store holds it already, and make it the latest; returns its tag."""
+    import bentoml
+
+    tag = f"{name}:{bundle.version}"
+    try:
+        if bentoml.models.get(f"{name}:latest").tag.version == bundle.version:
+            return tag
+        labels = dict(bentoml.models.get(tag).info.labels)
+        bentoml.models.delete(tag)
+    except bentoml.exceptions.NotFound:
+        pass
+    with bentoml.models.create(tag, module="serving.bundle", labels=labels) as model:
+        for file, data in bundle.files().items():
+            Path(model.path_of(file)).write_bytes(data)
+    return tag
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        raise BundleError(f"{folder} holds no credit-scoring bundle: it has no readable {MANIFEST}") from None
+    if not isinstance(manifest, dict) or manifest.get("product") != PRODUCT:
+        raise BundleError(f"{folder} holds a bundle of another product; expected one of {PRODUCT}")
+    version = manifest.get("format")
+    if version != FORMAT:
+        newer = isinstance(version, int) and version > FORMAT
+        advice = "update this release" if newer else "train again"
+        raise BundleError(f"the bundle in {folder} has format {version!r}; this release reads format {FORMAT}: {advice}")
+    if not isinstance(manifest.get("files"), dict):
+        raise BundleError(f"the bundle in {folder} is damaged: {MANIFEST} lists no files")
+    return manifest
+
+
+def _version(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,368 @@
+"""The JSON of the HTTP contract: bytes to rows, and rows with their scores to bytes."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+import numpy as np
+
+from features.schema import Column, Table
+from features.transform import UNSEEN, Applications, FeatureTransform, Matrix
+from serving.decision import Decision
+from serving.errors import Invalid, ServiceError, invalid
+
+MAX_CLIENT_ID = 200
+HISTORY_UNUSED = {"code": "history_unused", "detail": "this model uses no history; it was left aside"}
+
+
+@dataclass(slots=True)
+class Row:
+    """One applicant of a request: named values or a feature vector, or the errors in what was sent.
+
+    `pointer` is the JSON pointer of the place where the values stand in the request.
+    """
+
+    pointer: str
+    client_id: str | None = None
+    named: tuple[list[float], list[str | None]] | None = None
+    vector: list[float] | None = None
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    errors: list[Invalid] = field(default_factory=list)
+
+
+Parsed = TypeVar("Parsed", Row, list[Row])
+
+
+class Contract:
+    """Parses requests against the schema and the features of one model.
+
+    Parameters
+    ----------
+    features : the model's fitted transform.
+    max_rows : most rows of one batch.
+    """
+
+    def __init__(self, features: FeatureTransform, max_rows: int) -> None:
+        self.features = features
+        self.max_rows = max_rows
+        table = features.table
+        self._fields: dict[str, tuple[int, Callable[[Any], Any]]] = {
+            **{column.name: (position, _READERS[column.type]) for position, column in enumerate(table.numeric)},
+            **{column.name: (-1 - position, _read_category) for position, column in enumerate(table.categorical)},
+        }
+        self._table = table
+        self._low, self._high = (np.array([getattr(column, side) for column in table.numeric], dtype=np.float64) for side in ("min", "max"))
+        names = features.names
+        self._numeric_positions = np.array([names.index(column.name) for column in table.numeric])
+        self._code_positions = np.array(features.categorical_positions)
+        self._code_counts = np.array([len(features.categories_[column.name]) for column in table.categorical])
+
+    def parse_one(self, body: bytes) -> Row:
+        """The row of a `POST /predict`.
+
+        Raises
+        ------
+        ServiceError
+            400 where the body is no JSON, 422 with a pointer to each bad value otherwise.
+        """
+        row = self._read(body, lambda document: self._row(document, "", ("application", "features")))
+        if row.errors:
+            raise invalid(row.errors)
+        return row
+
+    def parse_example(self) -> Row:
+        """The row of the schema's example applicant."""
+        return self.parse_one(msgspec.json.encode({"application": self._table.example}))
+
+    def parse_batch(self, body: bytes) -> list[Row]:
+        """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
+
+        Raises
+        ------
+        ServiceError
+            400 where the body is no JSON, 413 for too many rows, 422 where the frame around the rows is bad.
+        """
+        return self._read(body, self._batch)
+
+    def matrix(self, rows: list[Row]) -> Matrix:
+        """The feature matrix of rows without errors, in their order; adds to their warnings."""
+        matrix = np.empty((len(rows), len(self.features.names)))
+        named = [index for index, row in enumerate(rows) if row.named is not None]
+        if named:
+            applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
+            transformed = self.features.transform(applications)
+            matrix[named] = transformed.matrix
+            for unseen in transformed.unseen:
+                row = rows[named[unseen.row]]
+                detail = f"{unseen.column} {_shown(unseen.value)} is not a value the model knows; scored as unseen"
+                row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
+        if len(named) < len(rows):
+            vectors = [index for index, row in enumerate(rows) if row.vector is not None]
+            matrix[vectors] = [rows[index].vector for index in vectors]
+            self._check_codes(rows, vectors, matrix)
+        raw = matrix[:, self._numeric_positions]
+        for index, position in np.argwhere((raw < self._low) | (raw > self._high)).tolist():
+            row, column = rows[index], self._table.numeric[position]
+            place = column.name if row.named is not None else self._numeric_positions[position]
+            detail = f"{column.name} is {raw[index, position]:.12g}; plausible is {column.min} to {column.max}"
+            row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
+        return matrix
+
+    def _check_codes(self, rows: list[Row], vectors: list[int], matrix: Matrix) -> None:
+        codes = matrix[np.ix_(np.array(vectors), self._code_positions)]
+        for index, position in np.argwhere((codes < 0) | (codes >= self._code_counts)).tolist():
+            row, place = rows[vectors[index]], self._code_positions[position]
+            detail = f"{self.features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
+            row.warnings.append(_warning("unseen_category", f"{row.pointer}/{place}", detail))
+            matrix[vectors[index], place] = UNSEEN
+
+    def _read(self, body: bytes, parse: Callable[[Any], Parsed]) -> Parsed:
+        try:
+            return parse(msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        # NaN, Infinity, 1e999 and lone surrogates are no JSON, but a field that holds one can be named.
+        try:
+            document = json.loads(body)
+            parsed = parse(document)
+        except ServiceError as error:
+            if error.errors:
+                raise
+            raise ServiceError(400, "the body is not JSON") from None
+        except RecursionError:
+            raise ServiceError(400, "the body is nested too deeply") from None
+        except ValueError as error:
+            detail = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+            raise ServiceError(400, f"the body is not JSON in UTF-8{detail}") from None
+        rows = parsed if isinstance(parsed, list) else [parsed]
+        errors = [error for item in rows for error in item.errors]
+        raise invalid(errors) if errors else ServiceError(400, "the body holds numbers or text that are not valid JSON")
+
+    def _batch(self, document: Any) -> list[Row]:
+        errors = _frame_errors(document, "", ("applications", "features", "client_ids"))
+        if errors:
+            raise invalid(errors)
+        given = [name for name in ("applications", "features") if document.get(name) is not None]
+        if len(given) != 1:
+            raise invalid([Invalid("", "expected exactly one of applications, features")])
+        name = given[0]
+        items, ids = document[name], document.get("client_ids")
+        if not isinstance(items, list):
+            raise invalid([Invalid(f"/{name}", f"expected an array, got {_kind(items)}")])
+        if len(items) > self.max_rows:
+            raise ServiceError(413, f"/{name} has {len(items)} rows; at most {self.max_rows} are allowed in one request")
+        if name == "applications":
+            if ids is not None:
+                raise invalid([Invalid("/client_ids", "goes with features; an application carries its own client_id")])
+            return [self._row(item, f"/applications/{index}", ("application",)) for index, item in enumerate(items)]
+        if ids is None:
+            ids = [None] * len(items)
+        elif not isinstance(ids, list) or len(ids) != len(items):
+            raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
+        rows = []
+        for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
+            row = Row(f"/features/{index}")
+            row.client_id = _read_client_id(client_id, f"/client_ids/{index}", row.errors)
+            self._read_vector(item, row)
+            rows.append(row)
+        return rows
+
+    def _row(self, document: Any, pointer: str, forms: tuple[str, ...]) -> Row:
+        row = Row(pointer)
+        row.errors += _frame_errors(document, pointer, ("client_id", "history", *forms))
+        if not isinstance(document, dict):
+            return row
+        row.client_id = _read_client_id(document.get("client_id"), f"{pointer}/client_id", row.errors)
+        given = [name for name in forms if document.get(name) is not None]
+        history = document.get("history")
+        if len(given) != 1:
+            row.errors.append(Invalid(pointer, f"expected {'exactly one of ' if len(forms) > 1 else ''}{', '.join(forms)}"))
+            return row
+        row.pointer = f"{pointer}/{given[0]}"
+        if history is not None:
+            if given[0] == "features" or not isinstance(history, dict):
+                row.errors.append(Invalid(f"{pointer}/history", "expected an object beside an application"))
+            else:
+                row.warnings.append({**HISTORY_UNUSED, "pointer": f"{pointer}/history"})
+        (self._read_named if given[0] == "application" else self._read_vector)(document[given[0]], row)
+        return row
+
+    def _read_named(self, application: Any, row: Row) -> None:
+        if not isinstance(application, dict):
+            row.errors.append(Invalid(row.pointer, f"expected an object of named fields, got {_kind(application)}"))
+            return
+        numeric = [math.nan] * len(self._table.numeric)
+        categorical: list[str | None] = [None] * len(self._table.categorical)
+        fields = self._fields
+        for name, value in application.items():
+            entry = fields.get(name)
+            if entry is None:
+                if name != self._table.key:
+                    row.errors.append(Invalid(f"{row.pointer}/{_escape(name)}", self._unknown_field(name)))
+                continue
+            if value is None:
+                continue
+            position, reader = entry
+            try:
+                if position >= 0:
+                    numeric[position] = reader(value)
+                else:
+                    categorical[-1 - position] = reader(value)
+            except ValueError as error:
+                row.errors.append(Invalid(f"{row.pointer}/{name}", str(error)))
+        row.named = (numeric, categorical)
+
+    def _unknown_field(self, name: str) -> str:
+        if name == self._table.target:
+            return "is the outcome; it cannot be part of an application"
+        return "no such field; the fields are those of GET /docs.json"
+
+    def _read_vector(self, values: Any, row: Row) -> None:
+        expected = len(self.features.names)
+        if not isinstance(values, list):
+            row.errors.append(Invalid(row.pointer, f"expected an array of {expected} numbers, got {_kind(values)}"))
+            return
+        if len(values) != expected:
+            row.errors.append(Invalid(row.pointer, f"expected {expected} numbers in the order of GET /model, got {len(values)}"))
+            return
+        vector = []
+        for position, value in enumerate(values):
+            try:
+                vector.append(math.nan if value is None else _read_number(value))
+            except ValueError as error:
+                row.errors.append(Invalid(f"{row.pointer}/{position}", str(error)))
+        if row.errors:
+            return
+        for position in self._code_positions.tolist():
+            if vector[position] % 1 > 0:
+                row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
+        row.vector = vector
+
+
+def prediction(row: Row, pd: float, decision: Decision, model_version: str) -> dict[str, Any]:
+    """The answer for one scored row."""
+    declined = decision.declines(pd)
+    return {
+        "prediction_id": new_prediction_id(),
+        "client_id": row.client_id,
+        "prediction": int(declined),
+        "decision": "DECLINE" if declined else "APPROVE",
+        "probability": pd,
+        "risk_level": decision.risk_level(pd),
+        "threshold": decision.threshold,
+        "model_version": model_version,
+        "timestamp": now(),
+        "warnings": row.warnings,
+    }
+
+
+def row_error(index: int, row: Row) -> dict[str, Any]:
+    """The answer for one bad row of a batch."""
+    return {"index": index, "client_id": row.client_id, "error": invalid(row.errors).to_dict()}
+
+
+def now() -> str:
+    """The present time, UTC, in ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_prediction_id() -> str:
+    """A UUID of version 7 (RFC 9562, section 5.7): ordered by time, so an index on it stays compact."""
+    stamp, noise = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    return str(UUID(int=(stamp << 80) | (7 << 76) | ((noise >> 4) & (0xFFF << 64)) | (2 << 62) | (noise & ((1 << 62) - 1))))
+
+
+def application_json_schema(table: Table) -> dict[str, Any]:
+    """The JSON Schema of the named fields of one application."""
+    properties = {column.name: _column_json_schema(column) for column in table.columns}
+    properties[table.key] = {"description": "the source's own key; accepted and not used"}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _column_json_schema(column: Column) -> dict[str, Any]:
+    if column.type == "category":
+        known = ", ".join(column.categories)
+        return {"type": "string", "nullable": True, "description": f"{column.text}; one of: {known}"}
+    description = f"{column.text} ({column.unit}; plausible: {column.min} to {column.max})"
+    return {"type": column.type, "nullable": True, "description": description}
+
+
+def _frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[Invalid]:
+    if not isinstance(document, dict):
+        return [Invalid(pointer, f"expected an object, got {_kind(document)}")]
+    expected = f"no such member; expected {', '.join(allowed)}"
+    return [Invalid(f"{pointer}/{_escape(name)}", expected) for name in document if name not in allowed]
+
+
+def _read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and _encodable(value)):
+        return value
+    errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters or null, got {_kind(value)}"))
+    return None
+
+
+def _read_number(value: Any) -> float:
+    if type(value) is float:
+        if math.isfinite(value):
+            return value
+        raise ValueError("expected a finite number")
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("expected a number within the range of a 64-bit float") from None
+    raise ValueError(f"expected a number or null, got {_kind(value)}")
+
+
+def _read_integer(value: Any) -> float:
+    number = _read_number(value)
+    if number % 1:
+        raise ValueError(f"expected a whole number or null, got {number!r}")
+    return number
+
+
+def _read_category(value: Any) -> str:
+    if type(value) is str:
+        if _encodable(value):
+            return value
+        raise ValueError("expected valid Unicode text")
+    raise ValueError(f"expected text or null, got {_kind(value)}")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {"number": _read_number, "integer": _read_integer}
+
+
+def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:
+    return {"code": code, "pointer": pointer, "detail": detail}
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else f"{value[:60]}…")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object", type(None): "null"}
+    return kinds[type(value)]
+
+
+def _escape(name: str) -> str:
+    """A member name as a part of a JSON pointer, shortened, and safe to encode whatever was sent."""
+    safe = name[:100].encode("utf-8", "replace").decode()
+    return safe.replace("~", "~0").replace("/", "~1")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

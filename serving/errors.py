@@ -1,0 +1,46 @@
+"""The errors a caller can see: problem details after RFC 9457."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """One bad value: the JSON pointer (RFC 6901) to it, and what was expected."""
+
+    pointer: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """An answer other than 200: a status, a sentence, and the bad values if there are any."""
+
+    def __init__(self, status: int, detail: str, errors: list[Invalid] | None = None) -> None:
+        super().__init__(detail)
+        self.status = HTTPStatus(status)
+        self.detail = detail
+        self.errors = errors or []
+
+    def to_dict(self) -> dict[str, Any]:
+        """The members of the problem details object."""
+        problem: dict[str, Any] = {"type": "about:blank", "title": self.status.phrase, "status": self.status.value}
+        problem["detail"] = self.detail
+        if self.errors:
+            problem["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
+        return problem
+
+    def to_bytes(self, request_id: str) -> bytes:
+        """The response body."""
+        return msgspec.json.encode({**self.to_dict(), "request_id": request_id})
+
+
+def invalid(errors: list[Invalid]) -> ServiceError:
+    """The 422 for these bad values."""
+    first = errors[0]
+    rest = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return ServiceError(422, f"{first.pointer or 'the body'}: {first.detail}{rest}", errors)

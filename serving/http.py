@@ -1,0 +1,238 @@
+"""HTTP around the contract: raw bodies in, bytes out, the GET routes, and one ASGI middleware around all of it."""
+
+import logging
+import os
+import re
+import time
+from typing import Any, Self
+
+import bentoml
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitoring.logs import LOGGER, REQUEST_ID
+from monitoring.metrics import Metrics
+from serving.contract import now
+from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.openapi import DOCS_PAGE
+
+log = logging.getLogger(LOGGER)
+
+JSON = "application/json"
+API_ROUTES = ("/predict", "/predict/batch")
+GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
+PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
+KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
+OTHER_ROUTE = "other"
+REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Body(bentoml.IODescriptor):
+    """What an API method receives: the raw body, or the error met while reading it."""
+
+    body: Any = None
+
+    @classmethod
+    def holding(cls, body: bytes | ServiceError) -> Self:
+        """Made without validation: it is no input to be checked."""
+        made: Self = cls.model_construct(body=body)
+        return made
+
+
+class RawInput(bentoml.IODescriptor):
+    """An input whose declared fields are for documents and clients, while the body arrives as bytes.
+
+    BentoML then neither validates nor copies it: parsing is the contract's, once.
+    """
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> Body:
+        """Read the body; an error travels as the body, so that the method answers it."""
+        content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+        try:
+            if content_type != JSON:
+                raise ServiceError(415, f"the content type is {content_type[:100]!r}; expected {JSON}")
+            return Body.holding(await request.body())
+        except ClientDisconnect:
+            return Body.holding(ServiceError(400, "the client left before the body was complete"))
+        except ServiceError as error:
+            return Body.holding(error)
+
+
+class PredictInput(RawInput):
+    """One applicant: `application` by name, or `features` as a vector."""
+
+    client_id: str | None = None
+    application: dict[str, Any] | None = None
+    history: dict[str, Any] | None = None
+    features: list[float | None] | None = None
+
+
+class BatchInput(RawInput):
+    """Many applicants: `applications`, or `features` with `client_ids`."""
+
+    applications: list[dict[str, Any]] | None = None
+    features: list[list[float | None]] | None = None
+    client_ids: list[str | None] | None = None
+
+
+class PredictOutput(bentoml.IODescriptor):
+    """One prediction."""
+
+    prediction_id: str
+    client_id: str | None
+    prediction: int
+    decision: str
+    probability: float
+    risk_level: str
+    threshold: float
+    model_version: str
+    timestamp: str
+    warnings: list[dict[str, str]]
+
+
+class BatchOutput(bentoml.IODescriptor):
+    """Predictions or errors, one for each row, in order."""
+
+    predictions: list[dict[str, Any]]
+    count: int
+
+
+def json_response(content: Any) -> Response:
+    """A 200 with this content."""
+    return Response(msgspec.json.encode(content), media_type=JSON)
+
+
+def problem_response(error: ServiceError) -> Response:
+    """The answer for an error."""
+    return Response(error.to_bytes(REQUEST_ID.get() or ""), error.status, media_type=PROBLEM_TYPE)
+
+
+class Boundary:
+    """Around every request: its id, the limit of its body, its metrics, and problem details for every error.
+
+    What BentoML or Starlette answer by themselves (404, 405, a failed probe) becomes a problem too.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        token = REQUEST_ID.set(request_id)
+        exchange = _Exchange(receive, send, request_id, self.max_body_bytes, headers.get(b"content-length"))
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except Exception:
+            log.exception("request failed", extra={"path": scope["path"]})
+            if not exchange.status:
+                await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"), [])
+        finally:
+            route = scope["path"] if scope["path"] in KNOWN_ROUTES else OTHER_ROUTE
+            self.metrics.request(route, exchange.status or 500, time.perf_counter() - start)
+            REQUEST_ID.reset(token)
+
+
+class _Exchange:
+    """One request and its answer, passing through."""
+
+    def __init__(self, receive: Receive, send: Send, request_id: str, limit: int, announced: bytes | None) -> None:
+        self._receive, self._send = receive, send
+        self._request_id = request_id
+        self._limit, self._size = limit, 0
+        self._announced = int(announced) if announced and announced.isdigit() else 0
+        self._replaced = False
+        self.status = 0
+
+    async def receive(self) -> Message:
+        """Pass a part of the body on, up to the limit."""
+        if self._announced > self._limit:
+            raise self._too_large()
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise self._too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, an error as problem details."""
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", [])
+            self.status = message["status"]
+            if self.status >= 400 and (b"content-type", PROBLEM_TYPE.encode()) not in headers:
+                self._replaced = True
+                kept = [(name, value) for name, value in headers if name in (b"allow", b"retry-after")]
+                await self.send_problem(ServiceError(self.status, _DETAILS.get(self.status, "the request failed")), kept)
+                return
+            message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
+        elif self._replaced:
+            return
+        await self._send(message)
+
+    async def send_problem(self, error: ServiceError, headers: list[tuple[bytes, bytes]]) -> None:
+        """Answer with problem details."""
+        self.status = error.status
+        body = error.to_bytes(self._request_id)
+        own = [
+            (b"content-type", PROBLEM_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", self._request_id.encode()),
+        ]
+        await self._send({"type": "http.response.start", "status": self.status, "headers": [*headers, *own]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _too_large(self) -> ServiceError:
+        return ServiceError(413, f"the body is larger than {self._limit} bytes")
+
+
+_DETAILS = {
+    404: "there is no such route; GET /docs lists them",
+    405: "the route does not take this method; the header Allow lists those it takes",
+    503: "the service is not ready",
+}
+
+
+def _request_id(given: bytes | None) -> str:
+    if given and REQUEST_ID_PATTERN.fullmatch(given):
+        return given.decode()
+    return os.urandom(8).hex()
+
+
+def get_app(metrics: Metrics) -> Starlette:
+    """The GET routes that BentoML has not; the service sets `state.health`, `state.model` and `state.openapi` at start."""
+
+    async def index(request: Request) -> Response:
+        return RedirectResponse("/docs")
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(DOCS_PAGE)
+
+    async def docs_json(request: Request) -> Response:
+        return json_response(request.app.state.openapi)
+
+    async def health(request: Request) -> Response:
+        return json_response({**request.app.state.health, "timestamp": now()})
+
+    async def exposition(request: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def model(request: Request) -> Response:
+        return json_response(request.app.state.model)
+
+    return Starlette(
+        routes=[
+            Route(path, endpoint) for path, endpoint in zip(GET_ROUTES, (index, docs, docs_json, health, exposition, model), strict=True)
+        ]
+    )

@@ -1,0 +1,139 @@
+"""The OpenAPI document of the contract, derived from the schema and the model, and the page that shows it."""
+
+from typing import Any
+
+from features.schema import Table
+from serving.contract import MAX_CLIENT_ID, application_json_schema
+from serving.errors import PROBLEM_TYPE
+
+# BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
+DOCS_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Credit scoring</title><link rel="stylesheet" href="static_content/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div><script src="static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "docs.json", dom_id: "#swagger-ui", deepLinking: true})</script></body>
+</html>
+"""
+
+CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
+TEXT = {"type": "string"}
+NUMBER = {"type": "number"}
+
+
+def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[str, Any]:
+    """The document for a model of `features` features."""
+    example = {"client_id": "100001", "application": dict(table.example)}
+    vector = {"type": "array", "minItems": features, "maxItems": features, "items": {"type": "number", "nullable": True}}
+    history = {"type": "object", "nullable": True, "description": "accepted, and not used by this model"}
+    application = {"$ref": "#/components/schemas/Application"}
+    named = {"client_id": CLIENT_ID, "application": application, "history": history}
+    by_vector = {"client_id": CLIENT_ID, "features": vector}
+    rows = {"type": "array", "maxItems": max_rows}
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": "Credit scoring",
+            "version": version,
+            "description": "Probability of default, decision and risk level of loan applications.",
+        },
+        "servers": [{"url": "."}],
+        "paths": {
+            "/predict": _post(
+                "predict", "Score one applicant", [_object(named, "application"), _object(by_vector, "features")], "Prediction", example
+            ),
+            "/predict/batch": _post(
+                "predict_batch",
+                "Score many applicants; a bad row spoils only itself",
+                [
+                    _object({"applications": {**rows, "items": _object(named, "application")}}, "applications"),
+                    _object({"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}}, "features"),
+                ],
+                "Batch",
+                {"applications": [example]},
+            ),
+            "/health": _get("health", "State of the service and the model it serves"),
+            "/livez": _get("livez", "The process is alive", "text/plain"),
+            "/readyz": _get("readyz", "The model is verified and warmed up", "text/plain", not_ready=True),
+            "/metrics": _get("metrics", "Prometheus metrics", "text/plain"),
+            "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model"),
+        },
+        "components": {
+            "schemas": {
+                "Application": application_json_schema(table),
+                "Prediction": _prediction(),
+                "Problem": _problem(),
+                "Batch": _object(
+                    {
+                        "predictions": {"type": "array", "items": {"anyOf": [_ref("Prediction"), _ref("RowError")]}},
+                        "count": {"type": "integer"},
+                    },
+                    "predictions",
+                    "count",
+                ),
+                "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
+            }
+        },
+    }
+
+
+STATUSES = {
+    400: "the body is not JSON",
+    413: "the body or the batch is too large",
+    415: "the content type is not application/json",
+    422: "values are invalid; each is named by its JSON pointer",
+    500: "the service failed",
+}
+
+
+def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": {"oneOf": bodies}, "example": example}
+    responses = {"200": _answer("the answer", "application/json", _ref(answer)), **{str(s): _error(text) for s, text in STATUSES.items()}}
+    body = {"required": True, "content": {"application/json": content}}
+    return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
+
+
+def _get(name: str, summary: str, media_type: str = "application/json", *, not_ready: bool = False) -> dict[str, Any]:
+    schema = TEXT if media_type == "text/plain" else {"type": "object"}
+    responses = {"200": _answer("the answer", media_type, schema), "500": _error(STATUSES[500])}
+    if not_ready:
+        responses["503"] = _error("not ready")
+    return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+
+
+def _prediction() -> dict[str, Any]:
+    warning = _object({"code": TEXT, "pointer": TEXT, "detail": TEXT}, "code", "pointer", "detail")
+    properties = {
+        "prediction_id": {"type": "string", "format": "uuid"},
+        "client_id": CLIENT_ID,
+        "prediction": {"type": "integer", "enum": [0, 1], "description": "1 is declined"},
+        "decision": {"type": "string", "enum": ["APPROVE", "DECLINE"]},
+        "probability": {**NUMBER, "minimum": 0, "maximum": 1, "description": "calibrated probability of default"},
+        "risk_level": {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
+        "threshold": {**NUMBER, "description": "declined where the probability is not below"},
+        "model_version": TEXT,
+        "timestamp": {"type": "string", "format": "date-time"},
+        "warnings": {"type": "array", "items": warning},
+    }
+    return _object(properties, *properties)
+
+
+def _problem() -> dict[str, Any]:
+    errors = {"type": "array", "items": _object({"pointer": TEXT, "detail": TEXT}, "pointer", "detail")}
+    properties = {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "errors": errors, "request_id": TEXT}
+    return _object(properties, "type", "title", "status", "detail")
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+def _error(description: str) -> dict[str, Any]:
+    return _answer(description, PROBLEM_TYPE, _ref("Problem"))

@@ -1,0 +1,171 @@
+"""The commands of training, added to the one command line."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.settings import Settings, SettingsError, load_settings
+from serving.cli import app, fail
+
+Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
+Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
+
+
+@app.command()
+def train(
+    data: Data = None,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
+) -> None:
+    """Train a model, save it to the model store, and record the run in MLflow."""
+    from serving.bundle import BundleError, find_in_store, save_to_store
+
+    settings = _settings()
+    if if_missing:
+        try:
+            find_in_store(settings.model.name, settings.model.version)
+        except BundleError:
+            _say("the model store has no model yet: training on the built-in data")
+        else:
+            return
+    from training import plots, tracking
+    from training.data import DataError
+    from training.train import prepare
+    from training.train import train as run
+
+    start = time.perf_counter()
+    try:
+        prepared = prepare(data or _built_in(settings), settings, _say)
+        training = run(prepared, settings, _say)
+    except (DataError, ValueError) as error:
+        fail(str(error))
+    bundle, name = training.bundle, settings.model.name
+    report = plots.save(plots.training_plots(training), settings.home / "reports" / bundle.version)
+    labels = {}
+    if tracking.champion_version(name, settings.home) != bundle.version:
+        labels["mlflow_run"] = tracking.record(bundle, name, report, settings.home)
+    else:
+        _say("the same data and settings gave the same model as before; nothing changes")
+    tag = save_to_store(bundle, name, labels)
+    for metric, values in bundle.metadata["metrics"].items():
+        _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
+    if prepared.generated:
+        _say("warning: trained on generated data; its decisions are for trying out only")
+    _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report[0].parent}")
+
+
+@app.command()
+def generate(
+    applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones come on top")],
+    out: Annotated[Path, typer.Option(help="Folder to write to")],
+    seed: Seed = 0,
+    file_format: Annotated[str, typer.Option("--format", help="csv or parquet")] = "parquet",
+) -> None:
+    """Generate applications that resemble the real data, from aggregates of these."""
+    from training.generator import generate as run
+
+    if file_format not in ("csv", "parquet"):
+        fail(f"--format is {file_format!r}; expected csv or parquet")
+    with typer.progressbar(length=applications + round(applications * 0.16), label="generating") as bar:
+        run(out, applications, seed, file_format, bar.update)
+
+
+@app.command()
+def fit_profile(
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/generator_profile.json"),
+) -> None:
+    """Fit the generator's profile on real applications; it holds aggregates of 50 people or more."""
+    from features.schema import load_schema
+    from training.data import DataError, find_source, read_table
+    from training.profile import fit_profile as fit
+
+    table = load_schema()["application"]
+    try:
+        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
+    except (DataError, ValueError) as error:
+        fail(str(error))
+    out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
+    _say(f"wrote {out}")
+
+
+@app.command()
+def fidelity(
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
+    out: Annotated[Path, typer.Option(help="Folder for the plot")] = Path(".credit/reports/fidelity"),
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity marks is written anew")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals."""
+    from training.data import DataError
+    from training.fidelity import compare
+
+    try:
+        table = compare(data, out, _settings(), seed, _say)
+    except DataError as error:
+        fail(str(error))
+    _say(table)
+    if write:
+        _replace(write, "fidelity", table)
+
+
+@app.command()
+def document(
+    tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION, a column each")],
+    write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),
+) -> None:
+    """Write the measured table of training runs into a guide."""
+    from serving.bundle import BundleError, find_in_store, read_bundle
+    from training.report import training_table
+
+    try:
+        bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
+    except BundleError as error:
+        fail(str(error))
+    _replace(write, "training", training_table(bundles))
+
+
+def _built_in(settings: Settings) -> Path:
+    from training.generator import BLOCK
+    from training.generator import generate as run
+
+    rows, seed = settings.training.generated_applications, settings.training.seed
+    folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
+    if not (folder / "generated.json").is_file():
+        with typer.progressbar(length=rows + BLOCK, label="generating the built-in data") as bar:
+            run(folder, rows, seed, progress=bar.update)
+    return folder
+
+
+def _generator_digest() -> str:
+    import hashlib
+
+    from training import generator
+
+    return hashlib.sha256(Path(generator.__file__).read_bytes() + generator.PROFILE.read_bytes()).hexdigest()[:8]
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        fail(str(error))
+
+
+def _replace(path: Path, mark: str, content: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    if begin not in text or end not in text:
+        fail(f"{path} has no {begin} and {end}")
+    before, rest = text.split(begin, 1)
+    path.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+
+
+def _say(message: str) -> None:
+    typer.echo(message)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,184 @@
+"""One training run: matrices, cross-validation, calibration, threshold, final model, bundle."""
+
+import hashlib
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+
+from configs.settings import CONFIGS, Settings
+from features.schema import load_schema
+from features.transform import Applications, FeatureTransform, Matrix
+from monitoring.drift import reference
+from serving.bundle import GENERATED, Bundle
+from serving.calibration import Calibration
+from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from training.data import Source, find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
+
+Say = Callable[[str], None]
+LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
+SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The feature matrix of a folder of tables, its target, and the transform that made it."""
+
+    features: FeatureTransform
+    matrix: Matrix
+    defaulted: Labels
+    fingerprint: str
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run leaves: the bundle, and what the plots are drawn from (out-of-fold PDs, cost curve, gain by feature)."""
+
+    bundle: Bundle
+    defaulted: Labels
+    pd: Values
+    curve: CostCurve
+    gain: dict[str, float]
+
+
+def prepare(folder: Path, settings: Settings, say: Say) -> Prepared:
+    """Load, validate and transform the applications of a folder; kept in the cache by the data's fingerprint.
+
+    Raises
+    ------
+    DataError
+        The tables cannot be used.
+    """
+    table = load_schema()["application"]
+    sources = [find_source(folder, table.files["train"])]
+    mark = fingerprint(sources)
+    kept = settings.home / "cache" / f"{mark}-{_code_digest()}"
+    if not (kept / "features.json").is_file():
+        say(f"reading {sources[0]}")
+        _prepare(sources[0], kept, say)
+    else:
+        say(f"prepared matrix found in the cache ({kept.name})")
+    features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
+    return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
+
+
+def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
+    """Cross-validate, calibrate, choose the threshold, and train the final model on all rows."""
+    y, options = prepared.defaulted, settings.training
+    costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
+    folds = list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, y))
+    margins, fold_auc = np.empty(len(y)), []
+    for number, (inside, outside) in enumerate(folds, 1):
+        start = time.perf_counter()
+        booster = _fit(prepared, settings, inside)
+        margins[outside] = booster.predict(prepared.matrix[outside], raw_score=True)
+        fold_auc.append(float(roc_auc_score(y[outside], margins[outside])))
+        say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
+    pd = _cross_fitted(margins, y, folds)
+    calibration = fit_calibration(margins, y)
+    curve = cost_curve(y, pd, costs)
+    threshold = choose_threshold(curve, settings.decision.min_approval_rate)
+    say(f"threshold {threshold:.3f} (theoretical {costs.theoretical_threshold:.3f}); bootstrap of the metrics")
+    intervals = with_intervals(lambda rows: metrics(y[rows], pd[rows], threshold, costs), y, options.bootstrap_samples, options.seed)
+    intervals["roc_auc"] |= {"fold_mean": float(np.mean(fold_auc)), "fold_std": float(np.std(fold_auc))}
+    say("final model on all rows")
+    booster = _fit(prepared, settings, np.arange(len(y)))
+    gain = dict(zip(prepared.features.names, booster.feature_importance("gain").tolist(), strict=True))
+    bundle = Bundle(
+        model=booster.model_to_string(),
+        features=prepared.features,
+        calibration=calibration,
+        decision=Decision(threshold, costs),
+        reference={
+            "features": reference(prepared.matrix, prepared.features.names, prepared.features.categorical_positions),
+            "pd": reference(pd.reshape(-1, 1), ["pd"])["pd"],
+        },
+        metadata={
+            "trained_on": GENERATED if prepared.generated else prepared.fingerprint,
+            "data": {"fingerprint": prepared.fingerprint, "applications": len(y), "default_rate": float(np.mean(y))},
+            "metrics": intervals,
+            "calibration_table": calibration_table(y, pd),
+            "thresholds": _threshold_table(y, pd, threshold, costs),
+            "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump()},
+            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+    )
+    return Training(bundle, y, pd, curve, gain)
+
+
+def _prepare(source: Source, kept: Path, say: Say) -> None:
+    table = load_schema()["application"]
+    frame = read_table(source, table, with_target=True)
+    for warning in validate(frame, table, str(source), with_target=True):
+        say(f"warning: {warning}")
+    applications = Applications.from_columns(frame, table)
+    features = FeatureTransform(table).fit(applications)
+    matrix = features.transform(applications).matrix
+    say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
+    partial = kept.with_name(f"{kept.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.save(partial / "matrix.npy", matrix)
+    np.save(partial / "target.npy", target_of(frame, table))
+    (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
+    shutil.rmtree(kept, ignore_errors=True)
+    partial.rename(kept)
+
+
+def _code_digest() -> str:
+    """Names the code and the schema that a prepared matrix depends on."""
+    files = sorted([*CONFIGS.parent.glob("features/*.py"), CONFIGS / "schema.yaml", Path(__file__).with_name("data.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _fit(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
+    options = settings.training
+    parameters: dict[str, Any] = {
+        **options.lightgbm.model_dump(exclude={"num_trees"}),
+        "objective": "binary",
+        "seed": options.seed,
+        "deterministic": True,
+        "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
+        "verbosity": -1,
+    }
+    data = lightgbm.Dataset(
+        prepared.matrix[rows],
+        prepared.defaulted[rows],
+        feature_name=list(prepared.features.names),
+        categorical_feature=list(prepared.features.categorical_positions),
+        params=parameters,
+    )
+    return lightgbm.train(parameters, data, num_boost_round=options.lightgbm.num_trees)
+
+
+def _cross_fitted(margins: Values, y: Labels, folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> Values:
+    """PDs whose calibration did not see their fold; the margins are out of fold already."""
+    pd = np.empty(len(y))
+    for inside, outside in folds:
+        calibration: Calibration = fit_calibration(margins[inside], y[inside])
+        pd[outside] = calibration.apply(margins[outside])
+    return pd
+
+
+def _threshold_table(y: Labels, pd: Values, chosen: float, costs: Costs) -> list[dict[str, Any]]:
+    named = {costs.theoretical_threshold: "theoretical", chosen: "chosen"}
+    return [
+        {
+            "threshold": threshold,
+            "name": named.get(threshold, ""),
+            "cost_per_client": cost_per_client(y, pd, threshold, costs),
+            "approval_rate": float(np.mean(pd < threshold)),
+        }
+        for threshold in sorted({*SHOWN_THRESHOLDS, *named})
+    ]
