@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+from configs.settings import CONFIGS, Settings, SettingsError, load_settings
+
+
+def test_defaults_need_nothing() -> None:
+    settings = load_settings()
+    assert settings.decision.false_negative_cost == 10
+    assert settings.auth == "required"
+    assert settings.home == Path(".credit")
+
+
+def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("decision: {false_negative_cost: 7, false_positive_cost: 2}\n")
+    monkeypatch.setenv("CREDIT_CONFIG", str(file))
+    monkeypatch.setenv("CREDIT_DECISION__FALSE_NEGATIVE_COST", "5")
+    decision = load_settings().decision
+    assert (decision.false_negative_cost, decision.false_positive_cost, decision.min_approval_rate) == (5, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CREDIT_DECISION__FALSE_NEGATIVE_COST", "many", "decision.false_negative_cost .* got 'many'; input should be a valid number"),
+        ("CREDIT_DECISION__FALSE_NEGATIVE_COST", "-1", "greater than 0"),
+        ("CREDIT_DECISION__FALSE_NEGATIVE_COST", "inf", "finite"),
+        ("CREDIT_DECISION__MIN_APPROVAL_RATE", "1.5", "less than or equal to 1"),
+        ("CREDIT_DECISION__SPEED", "1", r"decision.speed \(CREDIT_DECISION__SPEED\): no such setting"),
+        ("CREDIT_DECISIONS__SPEED", "1", "CREDIT_DECISIONS__SPEED: no such setting; expected one of auth"),
+        ("CREDIT_AUTH", "off", "'required' or 'disabled'"),
+        ("CREDIT_DECISION", "3", "decision"),
+        ("CREDIT_CONFIG", "/no/such.yaml", "CREDIT_CONFIG: /no/such.yaml is not a file"),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_what_was_expected(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said):
+        load_settings()
+
+
+@pytest.mark.parametrize("content", ["decision: [1, 2]", "a: b: c", "speed: 3"])
+def test_a_broken_file_is_refused(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    monkeypatch.setenv("CREDIT_CONFIG", str(tmp_path / "mine.yaml"))
+    with pytest.raises(SettingsError):
+        load_settings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().auth = "disabled"  # type: ignore[misc]
+
+
+def test_the_example_environment_file_names_real_settings() -> None:
+    lines = (CONFIGS.parent / ".env.example").read_text().splitlines()
+    names = [line.lstrip("# ").split("=")[0] for line in lines if "=" in line and line.lstrip("# ").startswith("CREDIT_")]
+    assert names
+    assert {name.removeprefix("CREDIT_").split("__")[0].lower() for name in names} <= {*Settings.model_fields, "config"}

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+from features.schema import Column, SchemaError, Table, load_schema
+
+
+def test_the_application_has_the_120_raw_columns(table: Table) -> None:
+    assert len(table.columns) == 120
+    assert len({column.name for column in table.columns}) == 120
+    assert (len(table.numeric), len(table.categorical)) == (104, 16)
+    assert (table.key, table.target) == ("SK_ID_CURR", "TARGET")
+    assert {column.name for column in table.columns if column.sensitive} >= {"CODE_GENDER", "DAYS_BIRTH", "NAME_FAMILY_STATUS"}
+
+
+def test_every_column_is_described(table: Table) -> None:
+    assert all(column.text and column.unit for column in table.columns)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"type": "date"}, "column X has type 'date'; expected number, integer or category"),
+        ({"type": "number", "min": 2, "max": 1}, "column X needs a plausible range"),
+        ({"type": "number"}, "column X needs a plausible range"),
+        ({"type": "number", "min": 0, "max": 1, "categories": ("a",)}, "column X has categories"),
+        ({"type": "category"}, "column X has no categories"),
+    ],
+)
+def test_a_column_that_breaks_the_rules_is_named(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(SchemaError, match=said):
+        Column(name="X", text="", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version: 2\ntables: {}", "version 2; expected 1"),
+        ("version: 1\ntables: {a: {key: K, files: {}, columns: {X: {type: number, colour: red}}}}", "column X: .*colour"),
+    ],
+)
+def test_a_wrong_schema_file_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "schema.yaml").write_text(content)
+    with pytest.raises(SchemaError, match=said):
+        load_schema(tmp_path / "schema.yaml")
