@@ -1,7 +1,7 @@
 """Reading and validating the tables, from the folder as a person downloads it."""
 
+import csv
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ def validate(frame: pd.DataFrame, table: Table, name: str, *, with_target: bool)
     }
     columns[table.key] = pandera.Column(unique=True, nullable=False, checks=[whole])
     if with_target and table.target:
-        columns[table.target] = pandera.Column(nullable=False, checks=[pandera.Check.isin([0, 1], name="0 or 1")])
+        columns[table.target] = pandera.Column(nullable=False, checks=[pandera.Check(lambda values: values.isin([0, 1]), name="0 or 1")])
     try:
         pandera.DataFrameSchema(columns).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
@@ -173,7 +173,7 @@ def _read_parquet(source: Source, required: list[str], types: dict[str, Any]) ->
 
 def _read_csv(source: Source, required: list[str], types: dict[str, Any]) -> pa.Table:
     with source.open() as file:
-        header = pd.read_csv(io.BytesIO(file.readline()), nrows=0).columns.tolist()
+        header = next(csv.reader([file.readline().decode("utf-8-sig", "replace")]), [])
     _check_columns(source, header, required)
 
     def read(column_types: dict[str, Any]) -> pa.Table:

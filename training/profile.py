@@ -42,15 +42,15 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
         entries.append({"name": column.name, **entry})
     groups = _missing_groups(ordinals)
     retired = np.isnan(ordinals[RETIRED])
-    shares = {}
+    patterns, shares = {}, {}
     for name, members in groups.items():
-        pattern = np.isnan(ordinals[name])
-        within = ~retired if name == OCCUPATION else np.ones(len(frame), dtype=bool)
-        shares[name] = float(pattern[within].mean())
+        patterns[name] = np.isnan(ordinals[name]).astype(float)
+        if name == OCCUPATION:
+            patterns[name][retired] = np.nan  # it follows from having no employer; the copula draws the rest
+        shares[name] = float(np.nanmean(patterns[name]))
         for entry in entries:
             if entry["name"] in members:
                 entry["missing"] = name
-    patterns = {name: np.isnan(ordinals[name]).astype(float) for name in groups}
     correlation = _correlation({**ordinals, **{f"missing {name}": -values for name, values in patterns.items()}})
     intercept = _scorecard(entries, ordinals, target)
     profile: dict[str, Any] = {

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from configs.settings import CONFIGS, Settings, SettingsError, load_settings
 
 

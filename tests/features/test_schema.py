@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from features.schema import Column, SchemaError, Table, load_schema
 
 

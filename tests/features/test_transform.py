@@ -4,10 +4,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from features.schema import Table
-from features.transform import UNSEEN, Applications, FeatureError, FeatureTransform
 from hypothesis import given
 from hypothesis import strategies as st
+
+from features.schema import Table
+from features.transform import UNSEEN, Applications, FeatureError, FeatureTransform
 from training.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
@@ -81,7 +82,9 @@ def test_a_row_has_the_same_bits_alone_and_in_every_batch(features: FeatureTrans
 
 @given(
     st.lists(
-        st.tuples(*[st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))] * 4, st.sampled_from(["M", "F", "XNA", "new", None])),
+        st.tuples(
+            *[st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))] * 4, st.sampled_from(["M", "F", "XNA", "new", None])
+        ),
         min_size=1,
         max_size=20,
     )
@@ -90,7 +93,9 @@ def test_any_values_give_the_same_bits_alone_and_together(rows: list[tuple[Any, 
     features = FeatureTransform()
     features.categories_ = {column.name: column.categories for column in features.table.categorical}
     names = ("AMT_INCOME_TOTAL", "AMT_ANNUITY", "DAYS_EMPLOYED", "EXT_SOURCE_1", "CODE_GENDER")
-    together = features.transform(Applications.from_columns({n: list(v) for n, v in zip(names, zip(*rows, strict=True), strict=True)})).matrix
+    together = features.transform(
+        Applications.from_columns({n: list(v) for n, v in zip(names, zip(*rows, strict=True), strict=True)})
+    ).matrix
     alone = [features.transform(one(**dict(zip(names, row, strict=True)))).matrix for row in rows]
     assert np.concatenate(alone).tobytes() == together.tobytes()
 

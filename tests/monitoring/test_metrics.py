@@ -1,0 +1,41 @@
+import json
+import logging
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring.logs import REQUEST_ID, configure_logging
+from monitoring.metrics import Metrics
+
+
+def test_metrics_count_what_happened_under_conventional_names() -> None:
+    metrics = Metrics()
+    metrics.request("/predict", 200, 0.003)
+    metrics.predictions([{"decision": "DECLINE", "risk_level": "HIGH", "probability": 0.12, "warnings": [{"code": "implausible"}]}])
+    metrics.row_errors(2)
+    metrics.model("m", "v", "generated")
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+    assert samples["credit_requests_total", ("/predict", "200")] == 1
+    assert samples["credit_predictions_total", ("DECLINE", "HIGH")] == 1
+    assert samples["credit_warnings_total", ("implausible",)] == 1
+    assert samples["credit_row_errors_total", ()] == 2
+    assert samples["credit_model_info", ("generated", "m", "v")] == 1
+    assert samples["credit_probability_of_default_count", ()] == 1
+    assert samples["credit_request_duration_seconds_sum", ("/predict",)] == 0.003
+    assert ("process_resident_memory_bytes", ()) in samples
+
+
+def test_log_lines_are_json_with_the_id_of_the_request(capsys: pytest.CaptureFixture[str]) -> None:
+    log = configure_logging("INFO")
+    token = REQUEST_ID.set("r1")
+    log.info("scored %s", "one", extra={"rows": 1})
+    log.debug("not shown")
+    REQUEST_ID.reset(token)
+    logging.getLogger("credit_scoring").handlers = []
+    (line,) = capsys.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert (record["message"], record["request_id"], record["rows"], record["level"]) == ("scored one", "r1", 1, "INFO")

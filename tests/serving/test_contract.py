@@ -1,0 +1,208 @@
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.transform import UNSEEN
+from serving.bundle import Bundle
+from serving.contract import Contract, Row, new_prediction_id, prediction, row_error
+from serving.errors import ServiceError
+
+
+@pytest.fixture(scope="module")
+def contract(bundle: Bundle) -> Contract:
+    return Contract(bundle.features, max_rows=5)
+
+
+def body(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def errors_of(contract: Contract, content: bytes) -> dict[str, str]:
+    with pytest.raises(ServiceError) as caught:
+        contract.parse_one(content)
+    assert caught.value.status == 422
+    return {error.pointer: error.detail for error in caught.value.errors}
+
+
+def test_a_named_application_becomes_a_row(contract: Contract) -> None:
+    row = contract.parse_one(
+        body({"client_id": "c1", "application": {"AMT_CREDIT": 5, "CODE_GENDER": "F", "SK_ID_CURR": 7, "DAYS_BIRTH": None}})
+    )
+    assert (row.client_id, row.pointer, row.errors) == ("c1", "/application", [])
+    matrix = contract.matrix([row])
+    assert matrix[0, contract.features.names.index("AMT_CREDIT")] == 5
+    assert np.isnan(matrix[0, contract.features.names.index("DAYS_BIRTH")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AMT_CREDIT", "5", "expected a number or null, got text"),
+        ("AMT_CREDIT", True, "expected a number or null, got a boolean"),
+        ("AMT_CREDIT", [5], "expected a number or null, got an array"),
+        ("AMT_CREDIT", {}, "expected a number or null, got an object"),
+        ("AMT_CREDIT", 10**400, "expected a number within the range of a 64-bit float"),
+        ("CNT_CHILDREN", 1.5, "expected a whole number or null, got 1.5"),
+        ("CODE_GENDER", 1, "expected text or null, got a number"),
+        ("AMT_CREDITS", 5, "no such field; the fields are those of GET /docs.json"),
+        ("TARGET", 0, "is the outcome; it cannot be part of an application"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_pointer(contract: Contract, name: str, value: Any, said: str) -> None:
+    assert errors_of(contract, body({"application": {name: value}})) == {f"/application/{name}": said}
+
+
+def test_every_bad_value_is_named(contract: Contract) -> None:
+    errors = errors_of(contract, body({"application": {"AMT_CREDIT": "x", "NOPE": 1}, "client_id": 3, "extra": 1}))
+    assert set(errors) == {"/application/AMT_CREDIT", "/application/NOPE", "/client_id", "/extra"}
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "said"),
+    [
+        (b'{"application": {"AMT_CREDIT": NaN}}', "/application/AMT_CREDIT", "expected a finite number"),
+        (b'{"application": {"AMT_CREDIT": -Infinity}}', "/application/AMT_CREDIT", "expected a finite number"),
+        (b'{"application": {"AMT_CREDIT": 1e999}}', "/application/AMT_CREDIT", "expected a finite number"),
+        (rb'{"application": {"CODE_GENDER": "\ud800"}}', "/application/CODE_GENDER", "expected valid Unicode text"),
+        (rb'{"application": {"\ud800": 1}}', "/application/?", "no such field; the fields are those of GET /docs.json"),
+        (rb'{"client_id": "\ud800", "application": {}}', "/client_id", "expected text of 1 to 200 characters or null, got text"),
+        (b'{"application": {"a/b~c": 1}}', "/application/a~1b~0c", "no such field; the fields are those of GET /docs.json"),
+        (b'{"application": []}', "/application", "expected an object of named fields, got an array"),
+        (b'{"features": {}}', "/features", "expected an array of 150 numbers, got an object"),
+        (b'{"features": [1]}', "/features", "expected 150 numbers in the order of GET /model, got 1"),
+        (b"{}", "", "expected exactly one of application, features"),
+        (b'{"application": {}, "features": []}', "", "expected exactly one of application, features"),
+        (b"[]", "", "expected an object, got an array"),
+        (b'"x"', "", "expected an object, got text"),
+        (b'{"application": {}, "history": []}', "/history", "expected an object beside an application"),
+    ],
+)
+def test_what_is_wrong_is_named(contract: Contract, text: bytes, pointer: str, said: str) -> None:
+    assert errors_of(contract, text) == {pointer: said}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b'{"application": {}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"application": {}, "x": "\xc3\x28"}',
+    ],
+    ids=["empty", "open", "word", "bytes", "truncated", "deep arrays", "deep objects", "bad utf-8"],
+)
+def test_what_is_no_json_is_a_400(contract: Contract, text: bytes) -> None:
+    with pytest.raises(ServiceError, match="the body is") as caught:
+        contract.parse_one(text)
+    assert caught.value.status == 400
+
+
+def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contract) -> None:
+    row = contract.parse_one(body({"application": {"CODE_GENDER": "Z" * 100, "DAYS_BIRTH": -90000, "AMT_CREDIT": 1e300}}))
+    matrix = contract.matrix([row])
+    assert matrix[0, contract.features.names.index("CODE_GENDER")] == UNSEEN
+    assert {(w["code"], w["pointer"]) for w in row.warnings} == {
+        ("unseen_category", "/application/CODE_GENDER"),
+        ("implausible", "/application/DAYS_BIRTH"),
+        ("implausible", "/application/AMT_CREDIT"),
+    }
+
+
+def test_values_by_which_the_source_says_not_known_are_no_warning(contract: Contract) -> None:
+    row = contract.parse_one(body({"application": {"CODE_GENDER": "XNA", "DAYS_EMPLOYED": 365243, "ORGANIZATION_TYPE": "XNA"}}))
+    contract.matrix([row])
+    assert row.warnings == []
+
+
+def test_history_is_said_to_be_unused(contract: Contract) -> None:
+    row = contract.parse_one(body({"application": {}, "history": {"bureau": []}}))
+    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("history_unused", "/history")]
+
+
+def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, bundle: Bundle) -> None:
+    named = contract.parse_example()
+    matrix = contract.matrix([named])
+    features = [None if np.isnan(value) else value for value in matrix[0].tolist()]
+    row = contract.parse_one(body({"features": features}))
+    both = contract.matrix([named, row])
+    assert both[0].tobytes() == both[1].tobytes() == matrix[0].tobytes()
+
+
+def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
+    features: list[Any] = [None] * len(contract.features.names)
+    place = contract.features.names.index("CODE_GENDER")
+    features[place] = 0.5
+    assert errors_of(contract, body({"features": features})) == {
+        f"/features/{place}": "expected the whole number of a category, as GET /model lists it"
+    }
+    features[place] = 7
+    row = contract.parse_one(body({"features": features}))
+    assert contract.matrix([row])[0, place] == UNSEEN
+    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("unseen_category", f"/features/{place}")]
+
+
+def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract) -> None:
+    rows = contract.parse_batch(body({"applications": [{"application": {}}, {"application": {"AMT_CREDIT": "x"}, "client_id": "b"}, 3]}))
+    assert [bool(row.errors) for row in rows] == [False, True, True]
+    answer = row_error(1, rows[1])
+    assert (answer["index"], answer["client_id"], answer["error"]["status"]) == (1, "b", 422)
+    assert answer["error"]["errors"][0]["pointer"] == "/applications/1/application/AMT_CREDIT"
+    assert row_error(2, rows[2])["error"]["errors"][0]["pointer"] == "/applications/2"
+
+
+def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:
+    vector = [None] * len(contract.features.names)
+    rows = contract.parse_batch(body({"features": [vector, vector[:-1]], "client_ids": ["a", None]}))
+    assert [row.client_id for row in rows] == ["a", None]
+    assert [error.pointer for error in rows[1].errors] == ["/features/1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "pointer"),
+    [
+        ({}, 422, ""),
+        ({"applications": [], "features": []}, 422, ""),
+        ({"applications": 3}, 422, "/applications"),
+        ({"applications": [], "client_ids": []}, 422, "/client_ids"),
+        ({"features": [[1]], "client_ids": []}, 422, "/client_ids"),
+        ({"applications": [], "x": 1}, 422, "/x"),
+        ({"applications": [{}] * 6}, 413, None),
+    ],
+)
+def test_a_bad_frame_of_a_batch_is_an_error(contract: Contract, content: Any, status: int, pointer: str | None) -> None:
+    with pytest.raises(ServiceError) as caught:
+        contract.parse_batch(body(content))
+    assert caught.value.status == status
+    assert [error.pointer for error in caught.value.errors] == ([] if pointer is None else [pointer])
+
+
+def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
+    assert contract.parse_batch(b'{"applications": []}') == []
+    assert contract.matrix([]).shape == (0, len(contract.features.names))
+
+
+def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
+    answer = prediction(Row("", "c"), bundle.decision.threshold, bundle.decision, "v")
+    assert list(answer) == [
+        "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
+    ]  # fmt: skip
+    assert (answer["prediction"], answer["decision"], answer["risk_level"]) == (1, "DECLINE", "HIGH")
+
+
+def test_prediction_ids_are_uuids_in_order_of_time() -> None:
+    import time
+
+    first = new_prediction_id()
+    time.sleep(0.002)
+    second = new_prediction_id()
+    assert uuid.UUID(first).version == 7
+    assert uuid.UUID(first).variant == uuid.RFC_4122
+    assert first < second
+    assert len({new_prediction_id() for _ in range(10_000)}) == 10_000

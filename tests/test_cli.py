@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from running import Home, run_cli
+
+from serving.bundle import Bundle
+
+COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify"]
+
+
+def test_every_command_has_a_help_that_says_what_it_does() -> None:
+    listed = run_cli(["--help"]).stdout
+    for command in COMMANDS:
+        assert command in listed
+        result = run_cli([command, "--help"])
+        assert result.returncode == 0
+        assert len(result.stdout.splitlines()) > 5
+
+
+def test_settings_are_shown_and_checked(home: Home) -> None:
+    assert '"false_negative_cost": 10.0' in run_cli(["settings"], home.environment).stdout
+    result = run_cli(["settings"], {**home.environment, "CREDIT_AUTH": "perhaps"})
+    assert result.returncode == 1
+    assert "CREDIT_AUTH" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_verify_tells_of_the_model(home: Home, bundle: Bundle) -> None:
+    result = run_cli(["verify"], home.environment)
+    assert f"credit_scoring:{bundle.version} is sound; trained on generated" in result.stdout
+    missing = run_cli(["verify", "nobody:latest"], home.environment)
+    assert (missing.returncode, missing.stderr.strip()) == (
+        1,
+        "error: the BentoML model store holds no model nobody:latest; run `make train` first",
+    )
+
+
+def test_training_again_changes_nothing(home: Home) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (home.path / "bentoml").rglob("*") if path.is_file()}
+    result = run_cli(["train"], home.environment)
+    assert "nothing changes" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in (home.path / "bentoml").rglob("*") if path.is_file()} == before
+    assert run_cli(["train", "--if-missing"], home.environment).stdout == ""
+
+
+def test_unusable_data_are_an_error_without_a_trace(home: Home, tmp_path: Path) -> None:
+    result = run_cli(["train", "--data", str(tmp_path)], home.environment)
+    assert result.returncode == 1
+    assert "has no application_train.parquet" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_generate_writes_tables(tmp_path: Path) -> None:
+    result = run_cli(["generate", "--applications", "120", "--seed", "4", "--out", str(tmp_path), "--format", "csv"])
+    assert result.returncode == 0, result.stderr
+    assert len(pd.read_csv(tmp_path / "application_train.csv")) == 120
+    wrong = run_cli(["generate", "--applications", "10", "--out", str(tmp_path), "--format", "xls"])
+    assert (wrong.returncode, "expected csv or parquet" in wrong.stderr) == (1, True)
+
+
+def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
+    run_cli(["generate", "--applications", "3000", "--out", str(tmp_path)])
+    result = run_cli(["fit-profile", "--data", str(tmp_path), "--out", str(tmp_path / "profile.json")])
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "profile.json").stat().st_size > 10_000
+
+
+def test_document_writes_between_its_marks(home: Home, bundle: Bundle, tmp_path: Path) -> None:
+    guide = tmp_path / "guide.md"
+    guide.write_text("before\n<!-- training: begin -->\nold\n<!-- training: end -->\nafter\n")
+    result = run_cli(["document", f"credit_scoring:{bundle.version}", "--write", str(guide)], home.environment)
+    assert result.returncode == 0, result.stderr
+    text = guide.read_text()
+    assert text.startswith("before\n<!-- training: begin -->\n| out of fold")
+    assert text.endswith("<!-- training: end -->\nafter\n")
+    guide.write_text("no marks")
+    assert run_cli(["document", f"credit_scoring:{bundle.version}", "--write", str(guide)], home.environment).returncode == 1
+
+
+@pytest.mark.model
+def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> None:
+    run_cli(["generate", "--applications", "1500", "--seed", "9", "--out", str(tmp_path)])
+    result = run_cli(["fidelity", "--data", str(tmp_path), "--out", str(tmp_path / "plots")], home.environment)
+    assert result.returncode == 0, result.stderr
+    assert "| ROC-AUC, 5 folds |" in result.stdout
+    assert (tmp_path / "plots" / "fidelity.png").stat().st_size > 10_000

@@ -1,0 +1,335 @@
+"""The running service, by its clients."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from running import ROOT, Home, Server, bundle_folder, run_cli, serve
+
+from features.schema import Table
+from features.transform import Applications
+from serving.bundle import Bundle
+from serving.scorer import Scorer
+from training.generator import Generator
+
+pytestmark = pytest.mark.service
+
+MEMBERS = [
+    "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
+]  # fmt: skip
+
+
+def as_request(frame: pd.DataFrame, table: Table) -> list[dict[str, Any]]:
+    """Applications as a client would send them: missing values left out."""
+    columns = [column.name for column in table.columns]
+    return [
+        {"client_id": str(int(key)), "application": {name: value for name, value in row.items() if value is not None and value == value}}
+        for key, row in zip(frame[table.key], frame[columns].to_dict("records"), strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def applicants() -> pd.DataFrame:
+    return pd.concat(Generator.from_file().draw(1500, seed=21), ignore_index=True)
+
+
+def test_health_model_probes_and_metrics_answer(client: httpx.Client, bundle: Bundle) -> None:
+    health = client.get("/health").json()
+    assert health.items() >= {"status": "ok", "model_loaded": True, "model_name": "credit_scoring", "trained_on": "generated"}.items()
+    assert health["model_version"] == bundle.version
+    assert "timestamp" in health
+    model = client.get("/model").json()
+    assert model["features"] == bundle.features.describe()
+    assert (model["threshold"], model["trained_on"]) == (bundle.decision.threshold, "generated")
+    assert [band["level"] for band in model["bands"]] == ["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    metrics = client.get("/metrics").text
+    assert f'credit_model_info{{name="credit_scoring",trained_on="generated",version="{bundle.version}"}} 1.0' in metrics
+    assert "process_resident_memory_bytes" in metrics
+
+
+def test_the_log_says_what_the_model_was_trained_on(server: Server) -> None:
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert any("trained on generated data" in line["message"] and line["level"] == "WARNING" for line in lines)
+
+
+def test_served_scores_equal_offline_scores_to_the_last_bit(
+    client: httpx.Client, bundle: Bundle, applicants: pd.DataFrame, table: Table
+) -> None:
+    transformed = bundle.features.transform(Applications.from_columns(applicants)).matrix
+    offline = Scorer(bundle).pd(transformed).tolist()
+    requests = as_request(applicants, table)
+    served = []
+    for start in range(0, len(requests), 500):
+        answer = client.post("/predict/batch", json={"applications": requests[start : start + 500]}).json()
+        assert answer["count"] == 500
+        served += answer["predictions"]
+    assert [item["probability"] for item in served] == offline
+    assert [item["client_id"] for item in served] == [item["client_id"] for item in requests]
+    with ThreadPoolExecutor(8) as pool:
+        singles = list(pool.map(lambda item: client.post("/predict", json=item).json()["probability"], requests[:200]))
+    assert singles == offline[:200]
+    vectors = [[None if np.isnan(value) else value for value in row] for row in transformed[:200].tolist()]
+    by_vector = client.post("/predict/batch", json={"features": vectors}).json()["predictions"]
+    assert [item["probability"] for item in by_vector] == offline[:200]
+
+
+@pytest.mark.data
+def test_real_applicants_are_scored_as_offline(client: httpx.Client, bundle: Bundle, real_data: Path, table: Table) -> None:
+    frame = pd.read_parquet(real_data / "application_test.parquet")[:3000]
+    offline = Scorer(bundle).score(Applications.from_columns(frame)).tolist()
+    requests = as_request(frame, table)
+    served = [
+        item["probability"]
+        for start in range(0, len(requests), 1000)
+        for item in client.post("/predict/batch", json={"applications": requests[start : start + 1000]}).json()["predictions"]
+    ]
+    assert served == offline
+
+
+def test_a_prediction_answers_the_contract(client: httpx.Client, table: Table) -> None:
+    response = client.post("/predict", json={"client_id": "é漢", "application": dict(table.example)}, headers={"X-Request-ID": "mine-1"})
+    answer = response.json()
+    assert list(answer) == MEMBERS
+    assert (answer["client_id"], answer["warnings"], response.headers["x-request-id"]) == ("é漢", [], "mine-1")
+    assert answer["decision"] == ("DECLINE" if answer["probability"] >= answer["threshold"] else "APPROVE")
+
+
+def test_bentos_own_clients_score(server: Server, table: Table) -> None:
+    application = dict(table.example)
+    with bentoml.SyncHTTPClient(server.url) as client:
+        one = client.predict(client_id="c", application=application)
+        many = client.predict_batch(applications=[{"application": application}])
+
+    async def by_async() -> Any:
+        async with bentoml.AsyncHTTPClient(server.url) as client:
+            return await client.predict(application=application)
+
+    other = asyncio.run(by_async())
+    probabilities = {as_dict(item)["probability"] for item in (one, other)} | {as_dict(many)["predictions"][0]["probability"]}
+    assert len(probabilities) == 1
+
+
+def as_dict(answer: Any) -> dict[str, Any]:
+    return answer if isinstance(answer, dict) else dict(answer.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "arguments", "status"),
+    [
+        ("POST", "/predict", {"content": b"{"}, 400),
+        ("POST", "/predict", {"content": b""}, 400),
+        ("GET", "/nothing", {}, 404),
+        ("GET", "/predict", {}, 405),
+        ("POST", "/health", {"json": {}}, 405),
+        ("POST", "/predict", {"json": {"application": {"NOPE": 1}}}, 422),
+        ("POST", "/predict", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415),
+        ("POST", "/predict", {"content": b"{}", "headers": {"Content-Type": "application/vnd.bentoml+pickle"}}, 415),
+        ("POST", "/predict/batch", {"json": {"applications": [{}] * 1001}}, 413),
+        ("POST", "/predict/batch", {"content": b" " * 16_000_001}, 413),
+        ("POST", "/predict/batch", {"content": (b" " * 1_000_000 for _ in range(17))}, 413),
+    ],
+    ids=["open json", "no body", "404", "405", "405 post", "422", "415", "pickle", "rows", "announced bytes", "streamed bytes"],
+)
+def test_errors_are_problem_details(client: httpx.Client, method: str, path: str, arguments: dict[str, Any], status: int) -> None:
+    headers = {"Content-Type": "application/json", **arguments.pop("headers", {})}
+    response = client.request(method, path, headers=headers, **arguments)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    if status == 405:
+        assert response.headers["allow"]
+
+
+def test_metrics_have_bounded_routes(client: httpx.Client) -> None:
+    for number in range(5):
+        client.get(f"/scan/{number}")
+    text = client.get("/metrics").text
+    assert "/scan/" not in text
+    assert 'route="other",status="404"' in text
+
+
+def broken_requests(table: Table, count: int) -> Iterator[tuple[bytes, dict[str, str]]]:
+    """Requests broken at random, each in one way at least."""
+    rng = random.Random(0)
+    names = [column.name for column in table.columns]
+    values = ["x", True, [], {}, [1], {"a": 1}, 10**400, "\U0001f600" * 50, 1.5, -1, "1", [[[[]]]]]
+    for _ in range(count):
+        application = dict(table.example)
+        document: Any = {"application": application}
+        content_type = "application/json"
+        kind = rng.randrange(9)
+        if kind == 0:
+            column = rng.choice([c for c in table.columns if c.type == "number"])
+            application[column.name] = rng.choice([v for v in values if v not in (1.5, -1) or isinstance(v, bool)])
+        elif kind == 1:
+            application[rng.choice(["AMT_CREDI", "", "\x00", "a" * 5000, "é", "TARGET", "amt_credit"])] = rng.choice(values)
+        elif kind == 2:
+            document = rng.choice([[], 3, None, "x", [document], {"applications": 1}, {"features": "x"}, {"features": [1.0]}])
+        elif kind == 3:
+            document[rng.choice(["extra", "Application", "row"])] = rng.choice(values)
+        elif kind == 4:
+            document["client_id"] = rng.choice([1, [], {}, True, "", "x" * 201])
+        text = json.dumps(document)
+        if kind == 5:
+            text = text[: rng.randrange(len(text))]
+        elif kind == 6:
+            token = rng.choice(["NaN", "Infinity", "-Infinity", "1e999", "-1e400"])
+            text = text[:-2] + f', "{rng.choice([c.name for c in table.numeric if c.name not in application])}": {token}}}}}'
+        elif kind == 7:
+            depth = rng.choice([50, 5000, 60_000])
+            text = f'{{"application": {{"{rng.choice(names)}": {"[" * depth}{"]" * depth}}}}}'
+        elif kind == 8:
+            content_type = rng.choice(["text/plain", "multipart/form-data", "", "application/xml", "application/vnd.bentoml+pickle"])
+        yield text.encode(), {"Content-Type": content_type}
+
+
+def test_2000_broken_requests_never_break_the_service(client: httpx.Client, table: Table) -> None:
+    for text, headers in broken_requests(table, 2000):
+        response = client.post("/predict", content=text, headers=headers)
+        problem = response.json()
+        assert 400 <= response.status_code < 500, (text[:300], response.text)
+        assert response.headers["content-type"] == "application/problem+json"
+        if response.status_code == 422:
+            assert problem["errors"]
+            assert all(set(error) == {"pointer", "detail"} for error in problem["errors"])
+        else:
+            assert problem["detail"]
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(server: Server, client: httpx.Client) -> None:
+    import socket
+
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"appl')
+    assert client.post("/predict", json={"application": {}}).status_code == 200
+
+
+def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table) -> None:
+    document = client.get("/docs.json").json()
+    assert set(document["paths"]) == {"/predict", "/predict/batch", "/health", "/livez", "/readyz", "/metrics", "/model"}
+    assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
+    assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200", "400", "413", "415", "422", "500"}
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/predict", json=example).status_code == 200
+    references = set()
+    json.dumps(document, default=str)
+    for part in json.dumps(document).split('"#/components/schemas/')[1:]:
+        references.add(part.split('"')[0])
+    assert references <= set(document["components"]["schemas"])
+
+
+@pytest.mark.browser
+def test_a_person_scores_on_the_docs_page(server: Server, need: Callable[..., str]) -> None:
+    chromium = need("chromium", "chromium-browser", "google-chrome")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
+        page = browser.new_page()
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(f"{server.url}/docs")
+        page.locator("#operations-default-predict").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+        answer = page.locator(".live-responses-table .highlight-code").first.inner_text()
+        browser.close()
+    assert '"probability"' in answer
+    assert all(url.startswith((server.url, "data:")) for url in requested), requested
+
+
+def test_by_itself_it_listens_on_loopback_only(server: Server) -> None:
+    import psutil
+
+    workers = psutil.Process(server.process.pid).children(recursive=True)
+    listening = {
+        item.laddr.ip
+        for process in [psutil.Process(server.process.pid), *workers]
+        for item in process.net_connections(kind="tcp")
+        if item.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def refused(home: Home, *arguments: str, **environment: str) -> str:
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", ".", *arguments]
+    result = subprocess.run(
+        command, env={**home.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_it_refuses_to_listen_beyond_loopback_without_authentication(home: Home) -> None:
+    assert "refusing to listen on 0.0.0.0 without authentication" in refused(home, "--host", "0.0.0.0")  # noqa: S104
+    assert "refusing to listen on 0.0.0.0 without authentication" in refused(home, BENTOML_HOST="0.0.0.0")  # noqa: S104
+
+
+def test_it_refuses_to_start_on_wrong_settings_or_without_a_model(home: Home, tmp_path: Path) -> None:
+    assert "CREDIT_AUTH" in refused(home, CREDIT_AUTH="maybe")
+    assert "holds no model credit_scoring:latest; run `make train` first" in refused(home, BENTOML_HOME=str(tmp_path))
+
+
+def test_it_refuses_a_damaged_bundle(home: Home, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(home.path / "bentoml" / "models", tmp_path / "models")
+    (model,) = tmp_path.glob("models/credit_scoring/*/model.txt")
+    model.write_bytes(model.read_bytes() + b"\n")
+    assert "is damaged: model.txt does not match its checksum" in refused(home, BENTOML_HOME=str(tmp_path))
+
+
+def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Path, table: Table) -> None:
+    for server in serve(home, tmp_path):
+        body = {"applications": [{"application": dict(table.example)}] * 1000}
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(httpx.post, f"{server.url}/predict/batch", json=body, timeout=30) for _ in range(4)]
+            time.sleep(0.15)
+            os.killpg(server.process.pid, signal.SIGTERM)
+            answers = [call.result() for call in calls if not isinstance(call.exception(), httpx.ConnectError)]
+        assert answers
+        assert all(answer.status_code == 200 and answer.json()["count"] == 1000 for answer in answers)
+        server.process.wait(20)
+
+
+def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
+    home: Home, tmp_path: Path, bundle: Bundle, client: httpx.Client, table: Table
+) -> None:
+    bentoml_program = str(Path(sys.executable).with_name("bentoml"))
+    built = subprocess.run(
+        [bentoml_program, "build", "-o", "tag"], env=home.environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+    newer = run_cli(["train"], {**home.environment, "CREDIT_DECISION__FALSE_NEGATIVE_COST": "5"})
+    assert newer.returncode == 0, newer.stderr
+    body = {"application": dict(table.example)}
+    for server in serve(home, tmp_path, target=tag):
+        answer = httpx.post(f"{server.url}/predict", json=body).json()
+        assert answer["model_version"] == bundle.version
+        assert answer["probability"] == client.post("/predict", json=body).json()["probability"]
+    assert run_cli(["train"], home.environment).returncode == 0
+    assert bundle_folder(home).name == bundle.version
