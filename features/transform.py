@@ -144,7 +144,7 @@ class FeatureTransform:
     def describe(self) -> list[dict[str, Any]]:
         """Name, unit and source of each feature in order; of a category also its values, the first of which has code 0."""
         return [
-            {**feature._asdict(), **({"categories": self.categories_[feature.name]} if feature.unit == "code" else {})}
+            {**feature._asdict(), **({"categories": list(self.categories_[feature.name])} if feature.unit == "code" else {})}
             for feature in self.features
         ]
 

@@ -1,5 +1,6 @@
 """The product, run as its user would run it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -81,9 +82,7 @@ def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **enviro
             time.sleep(0.2)
         yield Server(url, process, log)
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(20)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, step)
+                process.wait(20)

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,7 +36,7 @@ def as_request(frame: pd.DataFrame, table: Table) -> list[dict[str, Any]]:
     """Applications as a client would send them: missing values left out."""
     columns = [column.name for column in table.columns]
     return [
-        {"client_id": str(int(key)), "application": {name: value for name, value in row.items() if value is not None and value == value}}
+        {"client_id": str(int(key)), "application": {name: value for name, value in row.items() if pd.notna(value)}}
         for key, row in zip(frame[table.key], frame[columns].to_dict("records"), strict=True)
     ]
 
@@ -306,8 +305,8 @@ def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Pa
     for server in serve(home, tmp_path):
         body = {"applications": [{"application": dict(table.example)}] * 1000}
         with ThreadPoolExecutor(4) as pool:
-            calls = [pool.submit(httpx.post, f"{server.url}/predict/batch", json=body, timeout=30) for _ in range(4)]
-            time.sleep(0.15)
+            calls = [pool.submit(httpx.post, f"{server.url}/predict/batch", json=body, timeout=30) for _ in range(12)]
+            calls[0].result()
             os.killpg(server.process.pid, signal.SIGTERM)
             answers = [call.result() for call in calls if not isinstance(call.exception(), httpx.ConnectError)]
         assert answers

@@ -40,7 +40,7 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
     missing = [frame[[column.name for column in table.columns]].isna().mean() for frame in frames]
     rows.append(["mean missing rate", *(f"{share.mean():.2%}" for share in missing)])
     rows.append(["largest difference of a missing rate", "", f"{(missing[0] - missing[1]).abs().max():.2%}"])
-    ranks = [frame[numeric].sample(20_000, random_state=0).rank().corr().fillna(0).to_numpy() for frame in frames]
+    ranks = [frame[numeric].sample(min(len(frame), 20_000), random_state=0).rank().corr().fillna(0).to_numpy() for frame in frames]
     apart = np.abs(ranks[0] - ranks[1])[np.triu_indices(len(numeric), 1)]
     rows.append(["difference of a rank correlation, mean and 95th percentile", "", f"{apart.mean():.3f}, {np.quantile(apart, 0.95):.3f}"])
     rows += [[_marginal_name(name, real), *(_marginal(frame, name) for frame in frames)] for name in COLUMNS]

@@ -34,6 +34,7 @@ RATIOS = {"AMT_ANNUITY": ("AMT_ANNUITY", "AMT_CREDIT"), "AMT_GOODS_PRICE": ("AMT
 RETIRED = "DAYS_EMPLOYED"  # stands for the group of columns that are not known of who has no employer
 TARGET = "TARGET"
 OCCUPATION = "OCCUPATION_TYPE"  # known of nobody without an employer
+INCOME_TYPE = "NAME_INCOME_TYPE"
 COUPLES = ("Married", "Civil marriage")
 
 Values = NDArray[np.float64]
@@ -152,8 +153,7 @@ class Generator:
         c["DAYS_EMPLOYED"] = np.where(retired, 365243.0, np.fmax(c["DAYS_EMPLOYED"], c["DAYS_BIRTH"] + 16 * 365))
         c["ORGANIZATION_TYPE"] = np.where(retired, "XNA", c["ORGANIZATION_TYPE"])
         c["FLAG_EMP_PHONE"] = np.where(retired, 0.0, 1.0)
-        working = np.where(c["NAME_INCOME_TYPE"] == "Pensioner", "Working", c["NAME_INCOME_TYPE"])
-        c["NAME_INCOME_TYPE"] = np.where(retired, "Pensioner", working)
+        c[INCOME_TYPE] = np.where(retired, "Pensioner", c[INCOME_TYPE])
         c["OWN_CAR_AGE"] = np.where(c["FLAG_OWN_CAR"] == "Y", c["OWN_CAR_AGE"], np.nan)
         c["CNT_FAM_MEMBERS"] = c["CNT_CHILDREN"] + np.where(np.isin(c["NAME_FAMILY_STATUS"], COUPLES), 2, 1)
         for days in (30, 60):

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from features.schema import Table
-from training.generator import BLOCK, OCCUPATION, RATIOS, RETIRED, Generator
+from training.generator import BLOCK, INCOME_TYPE, OCCUPATION, RATIOS, RETIRED, Generator
 
 FEWEST = 50  # people behind any number of the profile
 QUANTILES = 101
@@ -36,6 +36,9 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     if len(frame) < 20 * FEWEST:
         raise ValueError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people")
     target = frame[table.target].to_numpy()
+    unknown = {column.name: column.unknown for column in table.columns}
+    no_employer = _values(frame, RETIRED, unknown[RETIRED]).isna()
+    frame = frame.assign(**{INCOME_TYPE: frame[INCOME_TYPE].mask(no_employer)})  # the generator writes it for them
     ordinals, entries = {}, []
     for column in table.columns:
         ordinals[column.name], entry = _marginal(_values(frame, column.name, column.unknown), target, column.type == "category")
@@ -97,8 +100,8 @@ def _marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[
 def _missing_groups(ordinals: dict[str, Values]) -> dict[str, list[str]]:
     """Columns that are missing together, by the name of their first."""
     groups: dict[str, list[str]] = {}
-    for name, values in ordinals.items():
-        pattern = np.isnan(values)
+    for name in sorted(ordinals, key=lambda name: name != RETIRED):  # that group is called by this name
+        pattern = np.isnan(ordinals[name])
         if np.count_nonzero(pattern) < FEWEST:
             continue
         for first, members in groups.items():
