@@ -81,6 +81,7 @@ def fidelity_plot(real: pd.DataFrame, generated: pd.DataFrame, table: Table, col
     """Real beside generated: missing rates of all columns, then the marginals of some."""
     figure = Figure(figsize=(13, 3.2 * (1 + len(columns) // 4)), layout="constrained")
     axes = iter(figure.subplots(-(-(len(columns) + 1) // 4), 4).flat)
+    figure.suptitle("real (blue) and generated (orange)")
     first = next(axes)
     first.scatter(*(frame[[c.name for c in table.columns]].isna().mean() for frame in (real, generated)), s=8)
     first.plot([0, 1], [0, 1], color="grey", linestyle=":")

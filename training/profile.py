@@ -87,7 +87,8 @@ def _marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[
             ordinal[known] = nearest
         else:
             places = {value: place for place, value in enumerate(order)}
-            ordinal[known] = [places.get(value, np.nan) for value in values[known]]
+            commonest = places.get(counts.index[0], np.nan)  # stands in for the values too rare to be told
+            ordinal[known] = [places.get(value, commonest) for value in values[known]]
         shares = np.bincount(ordinal[~np.isnan(ordinal)].astype(int), minlength=len(order)).astype(float)
         return ordinal, {"values": [_plain(value) for value in order], "shares": _rounded(shares / shares.sum())}
     ordinal[known] = values[known].to_numpy(dtype=float)
