@@ -318,6 +318,7 @@ def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Pa
         connection.send(body[1000:])
         response = connection.getresponse()
         assert (response.status, json.load(response)["count"]) == (200, 1000)
+        connection.close()
         server.process.wait(20)
 
 
