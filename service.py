@@ -14,10 +14,11 @@ from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, prediction, row_error
-from serving.errors import ServiceError
+from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
 from serving.http import BatchInput, BatchOutput, Boundary, PredictInput, PredictOutput, get_app, json_response, problem_response
 from serving.openapi import openapi
+from serving.runner import Runner
 from serving.scorer import Scorer
 
 try:
@@ -42,6 +43,7 @@ def find_bundle() -> Path:
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
     traffic={"timeout": 60},
+    tracing={"excluded_urls": None if SETTINGS.service.tracing else ".*"},
     metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
     logging={"access": {"enabled": False}},
 )
@@ -56,6 +58,14 @@ class CreditScoring:
         self.version = self.bundle.version
         self.scorer = Scorer(self.bundle)
         self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows)
+        limits = SETTINGS.service
+        self.runner = Runner(
+            self._answer,
+            max_batch_size=limits.max_batch_size,
+            max_waiting=limits.max_waiting,
+            deadline=limits.deadline_seconds,
+            metrics=metrics,
+        )
         self._answer([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self._publish()
         if self.bundle.trained_on == GENERATED:
@@ -81,21 +91,26 @@ class CreditScoring:
     async def predict(self, body: Any) -> Response:
         """Score one applicant."""
         try:
-            row = self.contract.parse_one(_content(body))
+            (answer,) = await self.runner.run([self.contract.parse_one(_content(body))])
         except ServiceError as error:
             return problem_response(error)
-        return json_response(self._answer([row])[0])
+        if isinstance(answer, Exception):
+            raise answer
+        return json_response(answer)
 
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: Any) -> Response:
         """Score many applicants; a bad row spoils only itself."""
         try:
             rows = self.contract.parse_batch(_content(body))
+            good = iter(await self.runner.run([row for row in rows if not row.errors]))
         except ServiceError as error:
             return problem_response(error)
-        good = iter(self._answer([row for row in rows if not row.errors]))
-        answers = [row_error(index, row) if row.errors else next(good) for index, row in enumerate(rows)]
-        metrics.row_errors(sum(1 for row in rows if row.errors))
+        answers = [invalid(row.errors) if row.errors else next(good) for row in rows]
+        bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]
+        for index, error in bad:
+            answers[index] = row_error(index, rows[index], error)
+        metrics.row_errors(len(bad))
         return json_response({"predictions": answers, "count": len(answers)})
 
     def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:

@@ -44,10 +44,15 @@ class DecisionSettings(Section):
 
 
 class ServiceSettings(Section):
-    """Limits of one request."""
+    """Limits of a request, of the queue, of a batch."""
 
     max_body_bytes: Count
     max_rows: Count
+    max_batch_size: Count
+    max_waiting: Count
+    max_in_flight: Count
+    deadline_seconds: Positive
+    tracing: bool
 
 
 class LightGBMSettings(Section):

@@ -1,6 +1,6 @@
 """Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -8,6 +8,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PD_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
 
 
@@ -33,6 +34,12 @@ class Metrics:
             "credit_probability_of_default", "Calibrated PD of the applicants scored.", buckets=PD_BUCKETS, registry=self.registry
         )
         self._warnings = Counter("credit_warnings", "Warnings in answers, by code.", ("code",), registry=self.registry)
+        self._batch_rows = Histogram("credit_batch_rows", "Rows scored together.", buckets=ROWS_BUCKETS, registry=self.registry)
+        self._queue = Gauge("credit_queue_rows", "Rows waiting to be scored.", registry=self.registry)
+        self._waiting = Histogram(
+            "credit_waiting_seconds", "Time of a call in the queue.", buckets=LATENCY_BUCKETS, registry=self.registry
+        )
+        self._scoring = Histogram("credit_scoring_seconds", "Time to score a batch.", buckets=LATENCY_BUCKETS, registry=self.registry)
         self._row_errors = Counter("credit_row_errors", "Rows of batches that could not be scored.", registry=self.registry)
         self._model = Gauge(
             "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
@@ -50,6 +57,14 @@ class Metrics:
             self._pd.observe(answer["probability"])
             for warning in answer["warnings"]:
                 self._warnings.labels(warning["code"]).inc()
+
+    def batch(self, rows: int, queued: int, waited: Sequence[float], seconds: float) -> None:
+        """Record a scored batch: its rows, the rows still queued, how long its calls waited, how long it took."""
+        self._batch_rows.observe(rows)
+        self._queue.set(queued)
+        for wait in waited:
+            self._waiting.observe(wait)
+        self._scoring.observe(seconds)
 
     def row_errors(self, count: int) -> None:
         """Count the bad rows of a batch."""

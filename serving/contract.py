@@ -26,13 +26,15 @@ HISTORY_UNUSED = {"code": "history_unused", "detail": "this model uses no histor
 class Row:
     """One applicant of a request: named values or a feature vector, or the errors in what was sent.
 
-    `pointer` is the JSON pointer of the place where the values stand in the request.
+    `pointer` is the JSON pointer of the place where the values stand in the request, `notes` are the warnings known
+    from parsing, `warnings` all that go with the score.
     """
 
     pointer: str
     client_id: str | None = None
     named: tuple[list[float], list[str | None]] | None = None
     vector: list[float] | None = None
+    notes: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     errors: list[Invalid] = field(default_factory=list)
 
@@ -92,7 +94,9 @@ class Contract:
         return self._read(body, self._batch)
 
     def matrix(self, rows: list[Row]) -> Matrix:
-        """The feature matrix of rows without errors, in their order; adds to their warnings."""
+        """The feature matrix of rows without errors, in their order; writes their warnings."""
+        for row in rows:
+            row.warnings = list(row.notes)
         matrix = np.empty((len(rows), len(self.features.names)))
         named = [index for index, row in enumerate(rows) if row.named is not None]
         if named:
@@ -190,7 +194,7 @@ class Contract:
             if given[0] == "features" or not isinstance(history, dict):
                 row.errors.append(Invalid(f"{pointer}/history", "expected an object beside an application"))
             else:
-                row.warnings.append({**HISTORY_UNUSED, "pointer": f"{pointer}/history"})
+                row.notes.append({**HISTORY_UNUSED, "pointer": f"{pointer}/history"})
         (self._read_named if given[0] == "application" else self._read_vector)(document[given[0]], row)
         return row
 
@@ -263,9 +267,10 @@ def prediction(row: Row, pd: float, decision: Decision, model_version: str) -> d
     }
 
 
-def row_error(index: int, row: Row) -> dict[str, Any]:
-    """The answer for one bad row of a batch."""
-    return {"index": index, "client_id": row.client_id, "error": invalid(row.errors).to_dict()}
+def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
+    """The answer for one row of a batch that was not scored."""
+    problem = error if isinstance(error, ServiceError) else ServiceError(500, "the row could not be scored")
+    return {"index": index, "client_id": row.client_id, "error": problem.to_dict()}
 
 
 def now() -> str:

@@ -18,13 +18,19 @@ class Invalid:
 
 
 class ServiceError(Exception):
-    """An answer other than 200: a status, a sentence, and the bad values if there are any."""
+    """An answer other than 200: a status, a sentence, the bad values, the seconds after which to try again."""
 
-    def __init__(self, status: int, detail: str, errors: list[Invalid] | None = None) -> None:
+    def __init__(self, status: int, detail: str, errors: list[Invalid] | None = None, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
         self.detail = detail
         self.errors = errors or []
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that go with the answer."""
+        return {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
 
     def to_dict(self) -> dict[str, Any]:
         """The members of the problem details object."""

@@ -109,7 +109,7 @@ def json_response(content: Any) -> Response:
 
 def problem_response(error: ServiceError) -> Response:
     """The answer for an error."""
-    return Response(error.to_bytes(REQUEST_ID.get() or ""), error.status, media_type=PROBLEM_TYPE)
+    return Response(error.to_bytes(REQUEST_ID.get() or ""), error.status, error.headers, media_type=PROBLEM_TYPE)
 
 
 class Boundary:

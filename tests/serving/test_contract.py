@@ -8,7 +8,7 @@ import pytest
 from features.transform import UNSEEN
 from serving.bundle import Bundle
 from serving.contract import Contract, Row, new_prediction_id, prediction, row_error
-from serving.errors import ServiceError
+from serving.errors import ServiceError, invalid
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,8 @@ def test_values_by_which_the_source_says_not_known_are_no_warning(contract: Cont
 
 def test_history_is_said_to_be_unused(contract: Contract) -> None:
     row = contract.parse_one(body({"application": {}, "history": {"bureau": []}}))
+    contract.matrix([row])
+    contract.matrix([row])
     assert [(w["code"], w["pointer"]) for w in row.warnings] == [("history_unused", "/history")]
 
 
@@ -151,10 +153,11 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
 def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract) -> None:
     rows = contract.parse_batch(body({"applications": [{"application": {}}, {"application": {"AMT_CREDIT": "x"}, "client_id": "b"}, 3]}))
     assert [bool(row.errors) for row in rows] == [False, True, True]
-    answer = row_error(1, rows[1])
+    answer = row_error(1, rows[1], invalid(rows[1].errors))
     assert (answer["index"], answer["client_id"], answer["error"]["status"]) == (1, "b", 422)
     assert answer["error"]["errors"][0]["pointer"] == "/applications/1/application/AMT_CREDIT"
-    assert row_error(2, rows[2])["error"]["errors"][0]["pointer"] == "/applications/2"
+    assert row_error(2, rows[2], invalid(rows[2].errors))["error"]["errors"][0]["pointer"] == "/applications/2"
+    assert row_error(0, rows[0], KeyError("secret"))["error"]["detail"] == "the row could not be scored"
 
 
 def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:

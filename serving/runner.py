@@ -1,0 +1,142 @@
+"""Batching by backpressure: score what is waiting; meanwhile the next batch gathers."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from monitoring.metrics import Metrics
+from serving.errors import ServiceError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Item, Result]):
+    """The rows of one request: those before `taken` have been scored."""
+
+    items: Sequence[Item]
+    done: "asyncio.Future[list[Result | Exception]]"
+    since: float
+    taken: int = 0
+    results: list[Result | Exception] = field(default_factory=list)
+
+
+class Runner(Generic[Item, Result]):
+    """Scores rows of concurrent calls together, in the event loop, without a timer.
+
+    A call puts its rows into the queue. The first one asks the loop to score after everything that is ready now has
+    run, so all requests that arrived together form a batch; what arrives while it is being scored waits in the sockets
+    and forms the next. A lone request waits for nobody, and the batch grows with the load by itself.
+
+    Every call takes turns: a batch gives each waiting call an equal share of its rows, so a call of 1,000 rows
+    cannot hold up one of a single row for longer than a batch takes.
+
+    Parameters
+    ----------
+    score : from items to one result or exception each, in order. If it raises, it is called again for each
+        item alone, so that an item spoils only itself.
+    max_batch_size : most rows scored at once; between two batches the loop serves other events.
+    max_waiting : most rows in the queue; a call beyond it is refused with 503.
+    deadline : seconds that a call may wait; its rows are then dropped and it fails with 504.
+    metrics : where rows a batch, queue depth, waiting and scoring time are recorded.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[list[Item]], Sequence[Result | Exception]],
+        *,
+        max_batch_size: int,
+        max_waiting: int,
+        deadline: float,
+        metrics: Metrics,
+    ) -> None:
+        self._score = score
+        self._max_batch_size = max_batch_size
+        self._max_waiting = max_waiting
+        self._deadline = deadline
+        self._metrics = metrics
+        self._calls: deque[_Call[Item, Result]] = deque()
+        self._waiting = 0
+        self._scheduled = False
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return self._waiting
+
+    async def run(self, items: Sequence[Item]) -> list[Result | Exception]:
+        """Score these items with whatever else is waiting; a result or an exception for each, in order.
+
+        Raises
+        ------
+        ServiceError
+            503 where the queue is full, 504 where the deadline passed first.
+        """
+        if not items:
+            return []
+        if self._waiting and self._waiting + len(items) > self._max_waiting:
+            raise ServiceError(503, "the queue is full; try again", retry_after=1)
+        loop = asyncio.get_running_loop()
+        call: _Call[Item, Result] = _Call(items, loop.create_future(), time.perf_counter())
+        self._calls.append(call)
+        self._waiting += len(items)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._turn)
+        return await call.done
+
+    def _turn(self) -> None:
+        """Score one batch; ask for another turn while anything is waiting."""
+        now = time.perf_counter()
+        batch, shares = self._gather(now)
+        if batch:
+            results = self._results(batch)
+            ended = time.perf_counter()
+            self._metrics.batch(len(batch), self._waiting, [now - call.since for call, _ in shares if not call.results], ended - now)
+            start = 0
+            for call, rows in shares:
+                call.results += results[start : start + rows]
+                start += rows
+                if len(call.results) == len(call.items) and not call.done.done():
+                    call.done.set_result(call.results)
+        self._scheduled = bool(self._calls)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _gather(self, now: float) -> tuple[list[Item], list[tuple[_Call[Item, Result], int]]]:
+        """The next batch: an equal share for each waiting call, those with rows left go to the end."""
+        batch: list[Item] = []
+        shares: list[tuple[_Call[Item, Result], int]] = []
+        room = self._max_batch_size
+        share = max(1, room // max(1, len(self._calls)))
+        for _ in range(len(self._calls)):
+            if not room:
+                break
+            call = self._calls.popleft()
+            left = len(call.items) - call.taken
+            if call.done.done() or now - call.since > self._deadline:
+                self._waiting -= left
+                if not call.done.done():
+                    call.done.set_exception(ServiceError(504, f"the request was not scored within {self._deadline:g} seconds"))
+                continue
+            rows = min(left, share, room)
+            batch += call.items[call.taken : call.taken + rows]
+            shares.append((call, rows))
+            call.taken += rows
+            room -= rows
+            self._waiting -= rows
+            if call.taken < len(call.items):
+                self._calls.append(call)
+        return batch, shares
+
+    def _results(self, batch: list[Item]) -> Sequence[Result | Exception]:
+        try:
+            return self._score(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+            return [result for item in batch for result in self._results([item])]
