@@ -16,7 +16,7 @@ from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, prediction, row_error
 from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
-from serving.http import BatchInput, BatchOutput, Boundary, PredictInput, PredictOutput, get_app, json_response, problem_response
+from serving.http import BatchInput, BatchOutput, PredictInput, PredictOutput, get_app, json_response, lean_service, problem_response
 from serving.openapi import openapi
 from serving.runner import Runner
 from serving.scorer import Scorer
@@ -40,10 +40,9 @@ def find_bundle() -> Path:
 
 @bentoml.service(
     name="credit_scoring",
+    service_class=lean_service(metrics, SETTINGS.service),
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
-    traffic={"timeout": 60},
-    tracing={"excluded_urls": None if SETTINGS.service.tracing else ".*"},
     metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
     logging={"access": {"enabled": False}},
 )
@@ -68,6 +67,8 @@ class CreditScoring:
         )
         self._answer([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self._publish()
+        # BentoML binds an API method anew at every access, with a look at its signature; these are bound once
+        self.predict, self.predict_batch = self.predict, self.predict_batch
         if self.bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
         log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": self.bundle.trained_on})
@@ -149,6 +150,3 @@ def _content(body: Any) -> bytes:
         raise body
     content: bytes = body
     return content
-
-
-CreditScoring.add_asgi_middleware(Boundary, metrics=metrics, max_body_bytes=SETTINGS.service.max_body_bytes)

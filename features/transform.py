@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -17,6 +17,7 @@ STATE_FORMAT = 1
 UNSEEN = -1.0
 
 Matrix = NDArray[np.float64]
+Positions = NDArray[np.intp]
 
 
 class FeatureError(ValueError):
@@ -158,19 +159,19 @@ class FeatureTransform:
         rows = len(applications)
         matrix = np.empty((rows, len(self.features)))
         matrix[:, self._numeric_positions] = applications.numeric
-        for position, values in self._unknown_numbers:
+        for position, value in self._unknown_numbers:
             column = matrix[:, position]
-            column[np.isin(column, values)] = np.nan
+            column[column == value] = np.nan
         unseen = self._encode(applications, matrix)
         start = len(self.table.columns)
 
         with np.errstate(all="ignore"):
             for offset, (derived, positions) in enumerate(self._simple):
-                matrix[:, start + offset] = derived.compute(matrix[:, positions])
+                matrix[:, start + offset] = derived.compute(matrix.take(positions, axis=1))
             above, below = self._ratio_positions
-            denominators = matrix[:, below]
+            denominators = matrix.take(below, axis=1)
             denominators[denominators == 0] = np.nan
-            matrix[:, start + len(SIMPLE) :] = matrix[:, above] / denominators
+            matrix[:, start + len(SIMPLE) :] = matrix.take(above, axis=1) / denominators
         return Transformed(matrix, unseen)
 
     def to_json(self) -> str:
@@ -224,20 +225,24 @@ class FeatureTransform:
         return {name: position for position, name in enumerate(self.names)}
 
     @cached_property
-    def _numeric_positions(self) -> list[int]:
-        return [self._position[column.name] for column in self.table.numeric]
+    def _numeric_positions(self) -> Positions:
+        return self._positions(column.name for column in self.table.numeric)
 
     @cached_property
-    def _unknown_numbers(self) -> list[tuple[int, tuple[Any, ...]]]:
-        return [(self._position[column.name], column.unknown) for column in self.table.numeric if column.unknown]
+    def _unknown_numbers(self) -> list[tuple[int, Any]]:
+        return [(self._position[column.name], value) for column in self.table.numeric for value in column.unknown]
 
     @cached_property
-    def _simple(self) -> list[tuple[Derived, list[int]]]:
-        return [(derived, [self._position[name] for name in derived.columns]) for derived in SIMPLE]
+    def _simple(self) -> list[tuple[Derived, Positions]]:
+        return [(derived, self._positions(derived.columns)) for derived in SIMPLE]
 
     @cached_property
-    def _ratio_positions(self) -> tuple[list[int], list[int]]:
-        return tuple([self._position[pair[side]] for pair in RATIOS.values()] for side in (0, 1))  # type: ignore[return-value]
+    def _ratio_positions(self) -> tuple[Positions, Positions]:
+        above, below = zip(*RATIOS.values(), strict=True)
+        return self._positions(above), self._positions(below)
+
+    def _positions(self, names: Iterable[str]) -> Positions:
+        return np.array([self._position[name] for name in names], dtype=np.intp)
 
 
 def _as_float(column: Column, values: NDArray[Any]) -> Matrix:

@@ -36,9 +36,7 @@ class Metrics:
         self._warnings = Counter("credit_warnings", "Warnings in answers, by code.", ("code",), registry=self.registry)
         self._batch_rows = Histogram("credit_batch_rows", "Rows scored together.", buckets=ROWS_BUCKETS, registry=self.registry)
         self._queue = Gauge("credit_queue_rows", "Rows waiting to be scored.", registry=self.registry)
-        self._waiting = Histogram(
-            "credit_waiting_seconds", "Time of a call in the queue.", buckets=LATENCY_BUCKETS, registry=self.registry
-        )
+        self._waiting = Histogram("credit_waiting_seconds", "Time of a call in the queue.", buckets=LATENCY_BUCKETS, registry=self.registry)
         self._scoring = Histogram("credit_scoring_seconds", "Time to score a batch.", buckets=LATENCY_BUCKETS, registry=self.registry)
         self._row_errors = Counter("credit_row_errors", "Rows of batches that could not be scored.", registry=self.registry)
         self._model = Gauge(

@@ -8,12 +8,14 @@ from typing import Any, Self
 
 import bentoml
 import msgspec
+from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from configs.settings import ServiceSettings
 from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
 from serving.contract import now
@@ -113,15 +115,16 @@ def problem_response(error: ServiceError) -> Response:
 
 
 class Boundary:
-    """Around every request: its id, the limit of its body, its metrics, and problem details for every error.
+    """Around every request: its id, its metrics, the limits of its body and of requests in work, and problem details.
 
     What BentoML or Starlette answer by themselves (404, 405, a failed probe) becomes a problem too.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: ServiceSettings) -> None:
         self.app = app
         self.metrics = metrics
-        self.max_body_bytes = max_body_bytes
+        self.limits = limits
+        self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -132,14 +135,19 @@ class Boundary:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         token = REQUEST_ID.set(request_id)
-        exchange = _Exchange(receive, send, request_id, self.max_body_bytes, headers.get(b"content-length"))
+        exchange = _Exchange(receive, send, request_id, self.limits.max_body_bytes, headers.get(b"content-length"))
+        self.in_flight += 1
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            if self.in_flight > self.limits.max_in_flight and scope["path"] in API_ROUTES:
+                await exchange.send_problem(ServiceError(503, "too many requests are in work; try again", retry_after=1))
+            else:
+                await self.app(scope, exchange.receive, exchange.send)
         except Exception:
             log.exception("request failed", extra={"path": scope["path"]})
             if not exchange.status:
-                await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"), [])
+                await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
         finally:
+            self.in_flight -= 1
             route = scope["path"] if scope["path"] in KNOWN_ROUTES else OTHER_ROUTE
             self.metrics.request(route, exchange.status or 500, time.perf_counter() - start)
             REQUEST_ID.reset(token)
@@ -174,14 +182,14 @@ class _Exchange:
             if self.status >= 400 and (b"content-type", PROBLEM_TYPE.encode()) not in headers:
                 self._replaced = True
                 kept = [(name, value) for name, value in headers if name in (b"allow", b"retry-after")]
-                await self.send_problem(ServiceError(self.status, _DETAILS.get(self.status, "the request failed")), kept)
+                await self.send_problem(ServiceError(self.status, _DETAILS.get(self.status, "the request failed")), *kept)
                 return
             message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
         elif self._replaced:
             return
         await self._send(message)
 
-    async def send_problem(self, error: ServiceError, headers: list[tuple[bytes, bytes]]) -> None:
+    async def send_problem(self, error: ServiceError, *headers: tuple[bytes, bytes]) -> None:
         """Answer with problem details."""
         self.status = error.status
         body = error.to_bytes(self._request_id)
@@ -189,6 +197,7 @@ class _Exchange:
             (b"content-type", PROBLEM_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", self._request_id.encode()),
+            *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
         ]
         await self._send({"type": "http.response.start", "status": self.status, "headers": [*headers, *own]})
         await self._send({"type": "http.response.body", "body": body})
@@ -236,3 +245,24 @@ def get_app(metrics: Metrics) -> Starlette:
             Route(path, endpoint) for path, endpoint in zip(GET_ROUTES, (index, docs, docs_json, health, exposition, model), strict=True)
         ]
     )
+
+
+def lean_service(metrics: Metrics, limits: ServiceSettings) -> type[Service[Any]]:
+    """A class of BentoML services within the boundary and without the middleware they can do without.
+
+    BentoML's timeout makes a task and a timer for every request, and the timers live on for the whole timeout: at 2,000
+    requests a second and 60 seconds they cost a third of the throughput and raise the p99 from 5 to 28 ms; the
+    runner's deadline does its work. Its tracing builds the URL of every request even when nothing is traced.
+    """
+    unused = {"TimeoutMiddleware"} if limits.tracing else {"TimeoutMiddleware", "OpenTelemetryMiddleware"}
+
+    class LeanService(Service[Any]):
+        """A BentoML service whose app is made of less."""
+
+        def to_asgi(self, is_main: bool = True) -> ASGIApp:
+            """The app that the worker serves."""
+            app: Starlette = super().to_asgi(is_main)
+            app.user_middleware = [item for item in app.user_middleware if getattr(item.cls, "__name__", "") not in unused]
+            return Boundary(app, metrics, limits)
+
+    return LeanService

@@ -82,6 +82,8 @@ STATUSES = {
     415: "the content type is not application/json",
     422: "values are invalid; each is named by its JSON pointer",
     500: "the service failed",
+    503: "too many requests are in work or waiting; the header Retry-After says when to try again",
+    504: "the request was not scored within its deadline",
 }
 
 

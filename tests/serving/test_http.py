@@ -1,0 +1,93 @@
+"""The boundary around every request, each test with an application of its own inside."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from configs.settings import ServiceSettings, load_settings
+from monitoring.metrics import Metrics
+from serving.http import Boundary
+
+
+def limits(**changes: Any) -> ServiceSettings:
+    return load_settings().service.model_copy(update=changes)
+
+
+def call(app: ASGIApp, path: str = "/predict", settings: ServiceSettings | None = None, **arguments: Any) -> httpx.Response:
+    async def scenario() -> httpx.Response:
+        transport = httpx.ASGITransport(Boundary(app, Metrics(), settings or limits()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.post(path, **arguments)
+
+    return asyncio.run(scenario())
+
+
+def app_that(endpoint: Any) -> Starlette:
+    return Starlette(routes=[Route("/predict", endpoint, methods=["POST"])])
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def broken(request: Request) -> Response:
+    raise RuntimeError("the password is 1234")
+
+
+async def teapot(request: Request) -> Response:
+    return PlainTextResponse("secret detail", 418)
+
+
+def test_an_answer_passes_with_the_id_of_its_request() -> None:
+    assert call(app_that(echo), content=b"x", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = call(app_that(echo), content=b"x", headers={"X-Request-ID": "bad id\x7f"}).headers["x-request-id"]
+    assert len(made) == 16
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("the password is 1234")
+
+
+@pytest.mark.parametrize("app", [app_that(broken), bare], ids=["in a route", "in the app"])
+def test_an_exception_becomes_a_500_that_tells_nothing(app: ASGIApp) -> None:
+    response = call(app)
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "1234" not in response.text
+
+
+def test_any_error_answer_becomes_problem_details() -> None:
+    response = call(app_that(teapot))
+    assert (response.status_code, response.headers["content-type"]) == (418, "application/problem+json")
+    assert "secret" not in response.text
+    assert call(app_that(echo), path="/nowhere").json()["title"] == "Not Found"
+
+
+def test_too_many_requests_in_work_are_refused() -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def slow(request: Request) -> Response:
+            await gate.wait()
+            return Response(b"done")
+
+        boundary = Boundary(app_that(slow), Metrics(), limits(max_in_flight=2))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://service") as client:
+            held = [asyncio.create_task(client.post("/predict")) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            refused = await client.post("/predict")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert (await client.get("/health")).status_code == 404
+            gate.set()
+            assert [response.status_code for response in await asyncio.gather(*held)] == [200, 200]
+            assert (await client.post("/predict")).status_code == 200
+            assert boundary.in_flight == 0
+
+    asyncio.run(scenario())

@@ -1,0 +1,156 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from monitoring.metrics import Metrics
+from serving.errors import ServiceError
+from serving.runner import Runner
+
+
+class Recorder:
+    """Doubles numbers, remembers the batches, and fails at negative ones."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __call__(self, items: list[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        if any(item < 0 for item in items):
+            raise ValueError("negative")
+        return [2 * item for item in items]
+
+
+def make(score: Recorder, size: int = 8, waiting: int = 10_000, deadline: float = 10) -> Runner[int, int]:
+    return Runner(score, max_batch_size=size, max_waiting=waiting, deadline=deadline, metrics=Metrics())
+
+
+def test_calls_that_arrive_together_are_scored_together() -> None:
+    score = Recorder()
+
+    async def scenario() -> list[list[int | Exception]]:
+        runner = make(score)
+        return await asyncio.gather(*(runner.run([number]) for number in range(5)))
+
+    assert asyncio.run(scenario()) == [[0], [2], [4], [6], [8]]
+    assert score.batches == [[0, 1, 2, 3, 4]]
+
+
+def test_a_lone_call_waits_for_nobody() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score)
+        for number in range(3):
+            assert await asyncio.wait_for(runner.run([number]), 1) == [2 * number]
+        assert runner.waiting == 0
+
+    asyncio.run(scenario())
+    assert score.batches == [[0], [1], [2]]
+
+
+def test_no_batch_is_larger_than_its_limit_and_order_is_kept() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        results = await asyncio.gather(*(make_runner.run(list(range(n))) for n in (0, 1, 7, 20, 33)))
+        assert results == [[2 * item for item in range(n)] for n in (0, 1, 7, 20, 33)]
+
+    make_runner = make(score, size=8)
+    asyncio.run(scenario())
+    assert max(len(batch) for batch in score.batches) == 8
+    assert sum(len(batch) for batch in score.batches) == 61
+
+
+def test_a_large_call_takes_turns_with_single_ones() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        large = asyncio.create_task(runner.run(list(range(1000))))
+        await asyncio.sleep(0)
+        await runner.run([5000])
+        assert not large.done()
+        assert len(score.batches) <= 2
+        assert len(await large) == 1000
+
+    asyncio.run(scenario())
+
+
+def test_an_item_that_fails_spoils_only_itself() -> None:
+    async def scenario() -> None:
+        runner = make(Recorder(), size=64)
+        results = await asyncio.gather(*(runner.run([number if number != 13 else -1]) for number in range(64)))
+        for number, (result,) in enumerate(results):
+            if number == 13:
+                assert isinstance(result, ValueError)
+            else:
+                assert result == 2 * number
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
+    async def scenario() -> None:
+        runner = make(Recorder(), waiting=10)
+        first = asyncio.create_task(runner.run(list(range(10))))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError, match="the queue is full") as caught:
+            await runner.run([1])
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+        assert len(await first) == 10
+        assert await runner.run([1]) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_queue_takes_a_call_of_any_size() -> None:
+    async def scenario() -> None:
+        assert len(await make(Recorder(), waiting=10).run(list(range(50)))) == 50
+
+    asyncio.run(scenario())
+
+
+def test_a_call_past_its_deadline_fails_and_its_rows_are_dropped() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=1, deadline=-1)
+        with pytest.raises(ServiceError, match="not scored within") as caught:
+            await runner.run([1, 2, 3])
+        assert caught.value.status == 504
+        assert runner.waiting == 0
+
+    asyncio.run(scenario())
+    assert score.batches == []
+
+
+def test_a_cancelled_call_is_dropped_and_harms_nobody() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=4)
+        gone = asyncio.create_task(runner.run(list(range(100, 200))))
+        stays = asyncio.create_task(runner.run([1, 2, 3, 4, 5]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await stays == [2, 4, 6, 8, 10]
+        assert runner.waiting == 0
+        assert await runner.run([7]) == [14]
+
+    asyncio.run(scenario())
+    assert sum(item >= 100 for batch in score.batches for item in batch) <= 4
+
+
+def test_batches_are_measured() -> None:
+    metrics = Metrics()
+
+    async def scenario() -> None:
+        runner: Runner[int, int] = Runner(Recorder(), max_batch_size=4, max_waiting=100, deadline=1, metrics=metrics)
+        await asyncio.gather(runner.run([1, 2, 3]), runner.run([4]))
+
+    asyncio.run(scenario())
+    text = metrics.exposition().decode()
+    assert "credit_batch_rows_sum 4.0" in text
+    assert "credit_waiting_seconds_count 2.0" in text
+    assert "credit_queue_rows 0.0" in text
