@@ -16,7 +16,17 @@ from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, prediction, row_error
 from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
-from serving.http import BatchInput, BatchOutput, PredictInput, PredictOutput, get_app, json_response, lean_service, problem_response
+from serving.http import (
+    BatchInput,
+    BatchOutput,
+    PredictInput,
+    PredictOutput,
+    content,
+    get_app,
+    json_response,
+    lean_service,
+    problem_response,
+)
 from serving.openapi import openapi
 from serving.runner import Runner
 from serving.scorer import Scorer
@@ -92,7 +102,7 @@ class CreditScoring:
     async def predict(self, body: Any) -> Response:
         """Score one applicant."""
         try:
-            (answer,) = await self.runner.run([self.contract.parse_one(_content(body))])
+            (answer,) = await self.runner.run([self.contract.parse_one(content(body))])
         except ServiceError as error:
             return problem_response(error)
         if isinstance(answer, Exception):
@@ -103,7 +113,7 @@ class CreditScoring:
     async def predict_batch(self, body: Any) -> Response:
         """Score many applicants; a bad row spoils only itself."""
         try:
-            rows = self.contract.parse_batch(_content(body))
+            rows = self.contract.parse_batch(content(body))
             good = iter(await self.runner.run([row for row in rows if not row.errors]))
         except ServiceError as error:
             return problem_response(error)
@@ -130,23 +140,6 @@ class CreditScoring:
             "model_version": self.version,
             "trained_on": bundle.trained_on,
         }
-        app.state.model = {
-            "name": name,
-            "version": self.version,
-            "trained_on": bundle.trained_on,
-            "features": bundle.features.describe(),
-            "threshold": bundle.decision.threshold,
-            "bands": bundle.decision.bands,
-            "costs": bundle.decision.to_dict()["costs"],
-            "metrics": bundle.metadata["metrics"],
-            "libraries": bundle.metadata["libraries"],
-        }
+        app.state.model = {"name": name, **bundle.describe()}
         features = bundle.features
         app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)
-
-
-def _content(body: Any) -> bytes:
-    if isinstance(body, ServiceError):
-        raise body
-    content: bytes = body
-    return content

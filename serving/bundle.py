@@ -51,6 +51,19 @@ class Bundle:
         """The word "generated", or the fingerprint of the training data."""
         return str(self.metadata["trained_on"])
 
+    def describe(self) -> dict[str, Any]:
+        """What a client may know of the model, as JSON."""
+        return {
+            "version": self.version,
+            "trained_on": self.trained_on,
+            "features": self.features.describe(),
+            "threshold": self.decision.threshold,
+            "bands": self.decision.bands,
+            "costs": self.decision.to_dict()["costs"],
+            "metrics": self.metadata["metrics"],
+            "libraries": self.metadata["libraries"],
+        }
+
     def files(self) -> dict[str, bytes]:
         """The content of every file, the manifest included."""
         decision = {"calibration": self.calibration.to_dict(), **self.decision.to_dict()}

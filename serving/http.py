@@ -104,6 +104,19 @@ class BatchOutput(bentoml.IODescriptor):
     count: int
 
 
+def content(body: bytes | ServiceError) -> bytes:
+    """The bytes of a body.
+
+    Raises
+    ------
+    ServiceError
+        The error met while reading it.
+    """
+    if isinstance(body, ServiceError):
+        raise body
+    return body
+
+
 def json_response(content: Any) -> Response:
     """A 200 with this content."""
     return Response(msgspec.json.encode(content), media_type=JSON)
