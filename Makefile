@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test lint format image mlflow lock clean
+.PHONY: run serve train test lint format image bench mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -41,6 +41,10 @@ image: $(READY)
 	$(BIN)/bentoml build
 	$(BIN)/bentoml containerize credit_scoring:latest --backend $(BACKEND) -t credit-scoring:latest
 
+bench: $(READY) $(VENV)-bench/.ready
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/python -m loadtests.bench --rivals $(VENV)-bench
+
 mlflow: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///.credit/mlflow.db --host 127.0.0.1 --port 5000
 
@@ -51,10 +55,17 @@ lock: $(READY)
 	for group in $(ALL_GROUPS); do \
 		$$compile --generate-hashes --custom-compile-command "make lock" -c $$all --group $$group -o configs/requirements/$$group.txt || exit 1; \
 	done
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --generate-hashes --custom-compile-command "make lock" \
+		--group bench -o configs/requirements/bench.txt
 ALL_GROUPS := serve train monitor dashboard dev setup
 
 clean:
 	rm -rf $(VENV) .credit build *.egg-info
+
+$(VENV)-bench/.ready: configs/requirements/bench.txt $(READY)
+	$(PYTHON) -m venv --without-pip $(VENV)-bench
+	$(BIN)/uv pip install -q --python $(VENV)-bench/bin/python --require-hashes -r configs/requirements/bench.txt
+	touch $@
 
 $(READY): $(LOCKS) configs/requirements/setup.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is older than 3.11; name a newer one: make PYTHON=python3.12")'

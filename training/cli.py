@@ -108,7 +108,7 @@ def fidelity(
         fail(str(error))
     _say(table)
     if write:
-        _replace(write, "fidelity", table)
+        replace_between(write, "fidelity", table)
 
 
 @app.command()
@@ -124,7 +124,7 @@ def document(
         bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
     except BundleError as error:
         fail(str(error))
-    _replace(write, "training", training_table(bundles))
+    replace_between(write, "training", training_table(bundles))
 
 
 def _built_in(settings: Settings) -> Path:
@@ -154,7 +154,8 @@ def _settings() -> Settings:
         fail(str(error))
 
 
-def _replace(path: Path, mark: str, content: str) -> None:
+def replace_between(path: Path, mark: str, content: str) -> None:
+    """Replace what stands between the marks of a guide; without the marks, fail."""
     text = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     if begin not in text or end not in text:

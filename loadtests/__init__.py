@@ -1,0 +1,1 @@
+"""Speed beside the rivals, and load tests against the latency target."""

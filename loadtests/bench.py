@@ -1,0 +1,250 @@
+"""Requests per second and latency of the service beside its rivals, all in one run, interleaved.
+
+Each server is one process with the same model; wrk sends the same applicant to each in turn, round after round,
+so that a machine whose speed drifts drifts for all of them.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import matplotlib as mpl
+import msgspec
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from configs.settings import load_settings
+from features.transform import Applications
+from serving.bundle import Bundle, find_in_store, read_bundle
+from training.generator import Generator
+
+ROOT = Path(__file__).parents[1]
+RIVALS = Path(__file__).parent / "rivals"
+FIRST_PORT = 3210
+CONNECTIONS = (1, 8, 64)
+FASTAPI = "FastAPI, def"
+
+
+class Contestant(NamedTuple):
+    """A server and what is sent to it."""
+
+    name: str
+    command: list[str]
+    path: str
+    body: Any
+    environment: dict[str, str] = {}  # noqa: RUF012
+
+
+class Figures(NamedTuple):
+    """What wrk measured in one run: requests a second, milliseconds, answers that were no 2xx."""
+
+    rate: float
+    p50: float
+    p99: float
+    failed: int
+
+
+def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
+    """The servers, with the model written where they find it."""
+    frame = next(Generator.from_file().draw(1, seed=1))
+    matrix = np.nan_to_num(bundle.features.transform(Applications.from_columns(frame)).matrix, nan=0.0)
+    vector = matrix[0].tolist()
+    columns = [column.name for column in bundle.features.table.columns]
+    row = frame[columns].astype(object).where(frame[columns].notna(), None).iloc[0].to_dict()
+    (folder / "model.txt").write_text(bundle.model)
+    settings = {"name": "credit", "implementation": "mlserver_lightgbm.LightGBMModel", "max_batch_size": 128, "max_batch_time": 0.001}
+    (folder / "model-settings.json").write_text(json.dumps({**settings, "parameters": {"uri": "./model.txt", "version": "v1"}}))
+    server = {
+        "http_port": FIRST_PORT + 4,
+        "grpc_port": FIRST_PORT + 20,
+        "metrics_port": FIRST_PORT + 21,
+        "parallel_workers": 0,
+        "debug": False,
+    }
+    (folder / "settings.json").write_text(json.dumps({**server, "host": "127.0.0.1"}))
+    save = "import lightgbm, mlflow, sys; mlflow.lightgbm.save_model(lightgbm.Booster(model_file=sys.argv[1]), sys.argv[2])"
+    mlflow_model = folder / "mlflow"
+    subprocess.run([rivals / "bin/python", "-c", save, folder / "model.txt", mlflow_model], check=True, capture_output=True)
+    own, other = str(Path(sys.executable).parent), str(rivals / "bin")
+    ports = [str(FIRST_PORT + number) for number in range(7)]
+    model = {"BENCH_MODEL": str(folder / "model.txt"), "BENCH_THRESHOLD": str(bundle.decision.threshold)}
+    uvicorn = [f"{other}/uvicorn", "fastapi_app:app", "--app-dir", str(RIVALS), "--no-access-log", "--port"]
+    by_vector = {"features": vector, "client_id": "1"}
+    ours = [f"{own}/bentoml", "serve", str(ROOT), "--port", ports[0]]
+    stock = f"{own}/bentoml"
+    tensor = {"inputs": [{"name": "features", "shape": [1, len(vector)], "datatype": "FP64", "data": vector}]}
+    return [
+        Contestant("this service, vector", ours, f":{ports[0]}/predict", by_vector),
+        Contestant("this service, 120 named fields", [], f":{ports[0]}/predict", {"application": row}),
+        Contestant(FASTAPI, [*uvicorn, ports[1]], f":{ports[1]}/def", by_vector, model),
+        Contestant("FastAPI, async def", [*uvicorn, ports[2]], f":{ports[2]}/async", by_vector, model),
+        Contestant(
+            "BentoML batchable, as it comes",
+            [stock, "serve", "bento_stock:Stock", "--working-dir", str(RIVALS), "--port", ports[3]],
+            f":{ports[3]}/predict",
+            {"features": [vector]},
+            model,
+        ),
+        Contestant(
+            "MLServer, LightGBM runtime", [f"{other}/mlserver", "start", str(folder)], f":{ports[4]}/v2/models/credit/infer", tensor
+        ),
+        Contestant(
+            "mlflow models serve",
+            [f"{other}/mlflow", "models", "serve", "-m", str(mlflow_model), "--env-manager", "local", "-h", "127.0.0.1", "-p", ports[5]],
+            f":{ports[5]}/invocations",
+            {"inputs": [vector]},
+        ),
+        Contestant(
+            "BentoML batchable, tuned",
+            [stock, "serve", "bento_stock:Tuned", "--working-dir", str(RIVALS), "--port", ports[6]],
+            f":{ports[6]}/predict",
+            {"features": [vector]},
+            model,
+        ),
+    ]
+
+
+@contextmanager
+def running(contestant: Contestant, folder: Path) -> Iterator[None]:
+    """Start a server in a process group of its own, wait until it answers, end it afterwards."""
+    if not contestant.command:
+        yield
+        return
+    home = {"BENTOML_HOME": str(folder / "home")} if "bento_stock" in " ".join(contestant.command) else {}
+    environment = {**os.environ, **contestant.environment, **home, "PATH": f"{Path(contestant.command[0]).parent}:{os.environ['PATH']}"}
+    log = (folder / f"{contestant.name.replace(' ', '-')}.log").open("w")
+    process = subprocess.Popen(
+        contestant.command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while (result := measure(contestant, folder, 1, 0.2)).rate == 0 or result.failed:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{contestant.name} does not answer; its log:\n{Path(log.name).read_text()[-2000:]}")
+            time.sleep(0.5)
+        yield
+    finally:
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, step)
+                process.wait(10)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+        log.close()
+
+
+def measure(contestant: Contestant, folder: Path, connections: int, seconds: float) -> Figures:
+    """Send the contestant's body over this many connections for a while."""
+    script = folder / f"{contestant.name.replace(' ', '-')}.lua"
+    if not script.exists():
+        body = msgspec.json.encode(contestant.body).decode()
+        script.write_text(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{body}]==]\n')
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script)]
+    result = subprocess.run([*command, f"http://127.0.0.1{contestant.path}"], capture_output=True, text=True, check=False)
+    return parse(result.stdout)
+
+
+def parse(output: str) -> Figures:
+    """The figures in wrk's report; a report without them is a rate of 0."""
+    units = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+    def latency(share: int) -> float:
+        found = re.search(rf"^\s+{share}%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+        return float(found[1]) * units[found[2]] if found else float("nan")
+
+    rate = re.search(r"^Requests/sec:\s+([\d.]+)", output, re.MULTILINE)
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    return Figures(float(rate[1]) if rate else 0.0, latency(50), latency(99), int(failed[1]) if failed else 0)
+
+
+def table(results: dict[str, dict[int, list[Figures]]]) -> str:
+    """A Markdown table: requests a second as median (minimum to maximum), p50 and p99, and the ratio to FastAPI's `def`."""
+    lines = ["| server | " + " | ".join(f"c={c}" for c in CONNECTIONS) + " |", "|---" * (1 + len(CONNECTIONS)) + "|"]
+    for name, figures in results.items():
+        cells = []
+        for connections in CONNECTIONS:
+            runs = figures[connections]
+            rates = [run.rate for run in runs]
+            ratio = statistics.median(
+                run.rate / base.rate for run, base in zip(runs, results[FASTAPI][connections], strict=True) if base.rate
+            )
+            p50, p99 = (statistics.median(getattr(run, key) for run in runs) for key in ("p50", "p99"))
+            failed = sum(run.failed for run in runs)
+            cells.append(
+                f"**{statistics.median(rates):,.0f}** ({min(rates):,.0f} to {max(rates):,.0f}), {ratio:.2f} x, p50 {p50:.1f}, p99 {p99:.1f} ms"
+                + (f", {failed:,} failed" if failed else "")
+            )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(results: dict[str, dict[int, list[Figures]]], path: Path) -> None:
+    """Requests a second of each server at each number of connections."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for place, connections in enumerate(CONNECTIONS):
+        medians = [statistics.median(run.rate for run in figures[connections]) for figures in results.values()]
+        axes.barh(np.arange(len(results)) - 0.27 * (place - 1), medians, height=0.25, label=f"{connections} connections")
+    axes.set_yticks(range(len(results)), list(results))
+    axes.invert_yaxis()
+    axes.set(xlabel="requests a second, median", title="One process each, one applicant a request")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main(
+    rivals: Annotated[Path, typer.Option(help="Environment with the rivals (make bench makes it)")] = Path(".venv-bench"),
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each server")] = 5,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run")] = 3,
+    write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is written anew")] = Path("loadtests/README.md"),
+) -> None:
+    """Measure this service beside FastAPI, BentoML's own batching, MLServer and mlflow models serve."""
+    from training.cli import replace_between
+
+    mpl.use("Agg")
+    if not shutil.which("wrk"):
+        raise SystemExit("the benchmark needs the program wrk (Debian: apt-get install wrk)")
+    settings = load_settings()
+    bundle = read_bundle(find_in_store(settings.model.name, settings.model.version))
+    results: dict[str, dict[int, list[Figures]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        entries = contestants(bundle, folder, rivals.absolute())
+        with ExitStack() as stack:
+            for contestant in entries:
+                typer.echo(f"starting {contestant.name}")
+                stack.enter_context(running(contestant, folder))
+            for contestant in entries:
+                results[contestant.name] = {connections: [] for connections in CONNECTIONS}
+                measure(contestant, folder, 8, seconds)
+            for number in range(rounds):
+                for connections in CONNECTIONS:
+                    for contestant in entries:
+                        figures = measure(contestant, folder, connections, seconds)
+                        results[contestant.name][connections].append(figures)
+                        typer.echo(
+                            f"{number + 1}/{rounds} c={connections:<3} {contestant.name:32} {figures.rate:8,.0f}/s p99 {figures.p99:.1f} ms"
+                        )
+    report = settings.home / "reports" / "bench"
+    plot(results, report / "bench.png")
+    (report / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    text = table(results)
+    typer.echo(text)
+    replace_between(write, "bench", text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
