@@ -27,6 +27,7 @@ from serving.http import (
     lean_service,
     problem_response,
 )
+from serving.keys import KeysError, required_keys
 from serving.openapi import openapi
 from serving.runner import Runner
 from serving.scorer import Scorer
@@ -50,7 +51,7 @@ def find_bundle() -> Path:
 
 @bentoml.service(
     name="credit_scoring",
-    service_class=lean_service(metrics, SETTINGS.service),
+    service_class=lean_service(metrics, SETTINGS),
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
     metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
@@ -62,7 +63,7 @@ class CreditScoring:
 
     def __init__(self) -> None:
         log = configure_logging(SETTINGS.log_level)
-        check_exposure(listening_hosts(), SETTINGS)
+        check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         self.bundle = read_bundle(find_bundle())
         self.version = self.bundle.version
         self.scorer = Scorer(self.bundle)
@@ -93,9 +94,9 @@ class CreditScoring:
         context = click.get_current_context(silent=True)
         host = context.params.get("host") if context else None
         try:
-            check_exposure([host] if host else [], SETTINGS)
+            check_exposure([host] if host else [], SETTINGS, has_keys=required_keys(SETTINGS) is not None)
             read_bundle(find_bundle())
-        except (BundleError, ExposureError) as error:
+        except (BundleError, ExposureError, KeysError) as error:
             raise SystemExit(str(error)) from None
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)

@@ -84,11 +84,17 @@ class Settings(BaseSettings):
 
     auth: Literal["required", "disabled"]
     home: Path
+    keys_file: Path | None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     model: ModelSettings
     decision: DecisionSettings
     service: ServiceSettings
     training: TrainingSettings
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of API keys."""
+        return self.keys_file or self.home / "keys.json"
 
     @classmethod
     def settings_customise_sources(

@@ -209,7 +209,7 @@ def main(
     rivals: Annotated[Path, typer.Option(help="Environment with the rivals (make bench makes it)")] = Path(".venv-bench"),
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each server")] = 5,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a run")] = 3,
-    write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is written anew")] = Path("loadtests/README.md"),
+    write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is written anew")] = Path("README.md"),
 ) -> None:
     """Measure this service beside FastAPI, BentoML's own batching, MLServer and mlflow models serve."""
     from training.cli import replace_between

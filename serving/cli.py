@@ -1,10 +1,13 @@
 """The command line: what a running system needs. The training package adds its commands to the same one."""
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from configs.settings import SettingsError, load_settings
+from serving.keys import KeysError, create_key, read_keys, revoke_key
 
 app = typer.Typer(
     name="credit-scoring",
@@ -12,6 +15,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()
@@ -42,6 +47,47 @@ def verify(
     row: Row = contract.parse_example()
     pd = Scorer(bundle).pd(contract.matrix([row]))[0]
     typer.echo(f"{name}:{bundle.version} is sound; trained on {bundle.trained_on}; the example applicant's PD is {pd:.4f}")
+
+
+@keys_app.command("create")
+def create(
+    note: Annotated[str, typer.Option(help="Who it is for")] = "",
+    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without it never")] = None,
+) -> None:
+    """Make a key and print it, this once."""
+    try:
+        typer.echo(create_key(keys_path(), note, timedelta(days=days) if days is not None else None))
+    except KeysError as error:
+        fail(str(error))
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """List the keys; their secrets are nowhere."""
+    try:
+        keys = read_keys(keys_path())
+    except KeysError as error:
+        fail(str(error))
+    for key in keys.values():
+        state = "valid" if key.is_valid(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
+        typer.echo(f"{key.id}  {state:8}  created {key.created}  expires {key.expires or 'never':25}  {key.note}")
+
+
+@keys_app.command("revoke")
+def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")]) -> None:
+    """Revoke a key; a running service refuses it within a second."""
+    try:
+        revoke_key(keys_path(), identifier)
+    except KeysError as error:
+        fail(str(error))
+
+
+def keys_path() -> Path:
+    """The file of keys that the settings name."""
+    try:
+        return load_settings().keys_path
+    except SettingsError as error:
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

@@ -30,6 +30,8 @@ class ServiceError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The headers that go with the answer."""
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
         return {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
 
     def to_dict(self) -> dict[str, Any]:

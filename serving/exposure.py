@@ -18,19 +18,20 @@ def listening_hosts() -> set[str]:
     return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
-def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
+def check_exposure(hosts: Iterable[str], settings: Settings, *, has_keys: bool) -> None:
     """Refuse to listen beyond loopback without authentication.
 
     Raises
     ------
     ExposureError
-        A host is not loopback and authentication is not disabled.
+        A host is not loopback, there are no keys, and authentication is not disabled.
     """
     exposed = sorted(host for host in hosts if not _is_loopback(host))
-    if exposed and settings.auth != "disabled":
+    if exposed and settings.auth != "disabled" and not has_keys:
         raise ExposureError(
             f"refusing to listen on {', '.join(exposed)} without authentication: "
-            "listen on 127.0.0.1, or set CREDIT_AUTH=disabled where something in front authenticates"
+            "make a key with `credit-scoring keys create`, listen on 127.0.0.1, "
+            "or set CREDIT_AUTH=disabled where something in front authenticates"
         )
 
 

@@ -15,11 +15,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from configs.settings import ServiceSettings
+from configs.settings import ServiceSettings, Settings
 from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
 from serving.contract import now
 from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.keys import KeyRing, required_keys
 from serving.openapi import DOCS_PAGE
 
 log = logging.getLogger(LOGGER)
@@ -29,6 +30,7 @@ API_ROUTES = ("/predict", "/predict/batch")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
+OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 OTHER_ROUTE = "other"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -133,10 +135,11 @@ class Boundary:
     What BentoML or Starlette answer by themselves (404, 405, a failed probe) becomes a problem too.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: ServiceSettings, keys: KeyRing | None = None) -> None:
         self.app = app
         self.metrics = metrics
         self.limits = limits
+        self.keys = keys
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +157,11 @@ class Boundary:
             if self.in_flight > self.limits.max_in_flight and scope["path"] in API_ROUTES:
                 await exchange.send_problem(ServiceError(503, "too many requests are in work; try again", retry_after=1))
             else:
+                if self.keys is not None and not is_open(scope["path"]):
+                    self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
                 await self.app(scope, exchange.receive, exchange.send)
+        except ServiceError as error:
+            await exchange.send_problem(error)
         except Exception:
             log.exception("request failed", extra={"path": scope["path"]})
             if not exchange.status:
@@ -226,6 +233,11 @@ _DETAILS = {
 }
 
 
+def is_open(path: str) -> bool:
+    """Whether a path is answered without a key: probes and documents, which tell nothing of any applicant."""
+    return path in OPEN_ROUTES or path.startswith("/static_content/")
+
+
 def _request_id(given: bytes | None) -> str:
     if given and REQUEST_ID_PATTERN.fullmatch(given):
         return given.decode()
@@ -260,14 +272,14 @@ def get_app(metrics: Metrics) -> Starlette:
     )
 
 
-def lean_service(metrics: Metrics, limits: ServiceSettings) -> type[Service[Any]]:
+def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
     """A class of BentoML services within the boundary and without the middleware they can do without.
 
     BentoML's timeout makes a task and a timer for every request, and the timers live on for the whole timeout: at 2,000
     requests a second and 60 seconds they cost a third of the throughput and raise the p99 from 5 to 28 ms; the
     runner's deadline does its work. Its tracing builds the URL of every request even when nothing is traced.
     """
-    unused = {"TimeoutMiddleware"} if limits.tracing else {"TimeoutMiddleware", "OpenTelemetryMiddleware"}
+    unused = {"TimeoutMiddleware"} if settings.service.tracing else {"TimeoutMiddleware", "OpenTelemetryMiddleware"}
 
     class LeanService(Service[Any]):
         """A BentoML service whose app is made of less."""
@@ -276,6 +288,6 @@ def lean_service(metrics: Metrics, limits: ServiceSettings) -> type[Service[Any]
             """The app that the worker serves."""
             app: Starlette = super().to_asgi(is_main)
             app.user_middleware = [item for item in app.user_middleware if getattr(item.cls, "__name__", "") not in unused]
-            return Boundary(app, metrics, limits)
+            return Boundary(app, metrics, settings.service, required_keys(settings))
 
     return LeanService

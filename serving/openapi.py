@@ -52,12 +52,17 @@ def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[st
                 {"applications": [example]},
             ),
             "/health": _get("health", "State of the service and the model it serves"),
-            "/livez": _get("livez", "The process is alive", "text/plain"),
-            "/readyz": _get("readyz", "The model is verified and warmed up", "text/plain", not_ready=True),
-            "/metrics": _get("metrics", "Prometheus metrics", "text/plain"),
-            "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model"),
+            "/livez": _get("livez", "The process is alive", media_type="text/plain"),
+            "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
+            "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
+            "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model", 401),
         },
+        "security": [{}, {"key": []}, {"bearer": []}],
         "components": {
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
             "schemas": {
                 "Application": application_json_schema(table),
                 "Prediction": _prediction(),
@@ -71,13 +76,14 @@ def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[st
                     "count",
                 ),
                 "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
-            }
+            },
         },
     }
 
 
 STATUSES = {
     400: "the body is not JSON",
+    401: "the key is missing, unknown, revoked or expired",
     413: "the body or the batch is too large",
     415: "the content type is not application/json",
     422: "values are invalid; each is named by its JSON pointer",
@@ -94,12 +100,10 @@ def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, ex
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _get(name: str, summary: str, media_type: str = "application/json", *, not_ready: bool = False) -> dict[str, Any]:
+def _get(name: str, summary: str, *statuses: int, media_type: str = "application/json") -> dict[str, Any]:
     schema = TEXT if media_type == "text/plain" else {"type": "object"}
-    responses = {"200": _answer("the answer", media_type, schema), "500": _error(STATUSES[500])}
-    if not_ready:
-        responses["503"] = _error("not ready")
-    return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+    errors = {str(status): _error(STATUSES[status]) for status in (*statuses, 500)}
+    return {"get": {"operationId": name, "summary": summary, "responses": {"200": _answer("the answer", media_type, schema), **errors}}}
 
 
 def _prediction() -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -6,7 +7,7 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify"]
+COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify", "keys"]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
@@ -85,3 +86,21 @@ def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> No
     assert result.returncode == 0, result.stderr
     assert "| ROC-AUC, 5 folds |" in result.stdout
     assert (tmp_path / "plots" / "fidelity.png").stat().st_size > 10_000
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    environment = {**os.environ, "CREDIT_HOME": str(tmp_path)}
+    token = run_cli(["keys", "create", "--note", "the branch"], environment).stdout.strip()
+    identifier = token.split("_")[1]
+    listed = run_cli(["keys", "list"], environment).stdout
+    assert identifier in listed
+    assert "valid" in listed
+    assert token.split("_", 2)[2] not in listed
+    assert run_cli(["keys", "revoke", identifier], environment).returncode == 0
+    assert "revoked" in run_cli(["keys", "list"], environment).stdout
+    missing = run_cli(["keys", "revoke", "nobody"], environment)
+    assert (missing.returncode, "there is no key nobody" in missing.stderr) == (1, True)
+    (tmp_path / "keys.json").write_text("{")
+    for command in (["keys", "list"], ["keys", "create"], ["keys", "revoke", "x"]):
+        broken = run_cli(command, environment)
+        assert (broken.returncode, "is not a file of keys" in broken.stderr, "Traceback" in broken.stderr) == (1, True, False)

@@ -24,7 +24,7 @@ def commands(guide: Path) -> list[list[str]]:
 
 
 def test_every_folder_has_its_guide() -> None:
-    folders = {"configs", "features", "monitoring", "serving", "training", "tests"}
+    folders = {"configs", "features", "loadtests", "monitoring", "serving", "training", "tests"}
     assert {guide.parent.name for guide in GUIDES if guide.parent != ROOT} == folders
 
 
@@ -76,6 +76,6 @@ def test_curl_is_the_only_program_the_guides_need() -> None:
 
 
 def test_measured_tables_were_written_by_their_commands() -> None:
-    for guide, mark in ((ROOT / "README.md", "training"), (ROOT / "training/README.md", "fidelity")):
+    for guide, mark in ((ROOT / "README.md", "training"), (ROOT / "README.md", "bench"), (ROOT / "training/README.md", "fidelity")):
         table = guide.read_text().split(f"<!-- {mark}: begin -->")[1].split(f"<!-- {mark}: end -->")[0]
         assert len(table.strip().splitlines()) > 8

@@ -230,7 +230,7 @@ def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table)
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {"/predict", "/predict/batch", "/health", "/livez", "/readyz", "/metrics", "/model"}
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
-    assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200", "400", "413", "415", "422", "500", "503", "504"}
+    assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200", "400", "401", "413", "415", "422", "500", "503", "504"}
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/predict", json=example).status_code == 200
     references = set()
@@ -301,6 +301,30 @@ def test_it_refuses_a_damaged_bundle(home: Home, tmp_path: Path) -> None:
     (model,) = tmp_path.glob("models/credit_scoring/*/model.txt")
     model.write_bytes(model.read_bytes() + b"\n")
     assert "is damaged: model.txt does not match its checksum" in refused(home, BENTOML_HOME=str(tmp_path))
+
+
+def test_with_keys_it_listens_anywhere_and_scores_only_for_their_holders(home: Home, tmp_path: Path, table: Table) -> None:
+    keys_file = str(tmp_path / "keys.json")
+    environment = {**home.environment, "CREDIT_KEYS_FILE": keys_file}
+    token = run_cli(["keys", "create", "--note", "tests", "--days", "1"], environment).stdout.strip()
+    body = {"application": dict(table.example)}
+    for server in serve(home, tmp_path, "--host", "0.0.0.0", CREDIT_KEYS_FILE=keys_file):  # noqa: S104
+        for path in ("/health", "/livez", "/docs", "/docs.json"):
+            assert httpx.get(server.url + path).status_code == 200
+        for path in ("/model", "/metrics", "/nothing"):
+            assert httpx.get(server.url + path).status_code == 401
+        refused = httpx.post(f"{server.url}/predict", json=body)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert httpx.post(f"{server.url}/predict", json=body, headers={"X-API-Key": "cs_1_2"}).status_code == 401
+        for headers in ({"X-API-Key": token}, {"Authorization": f"Bearer {token}"}):
+            assert httpx.post(f"{server.url}/predict", json=body, headers=headers).status_code == 200
+        with bentoml.SyncHTTPClient(server.url, token=token) as client:
+            assert as_dict(client.predict(**body))["decision"] in ("APPROVE", "DECLINE")
+        assert run_cli(["keys", "revoke", token.split("_")[1]], environment).returncode == 0
+        time.sleep(1.1)
+        assert httpx.post(f"{server.url}/predict", json=body, headers={"X-API-Key": token}).status_code == 401
+        assert token not in server.log.read_text()
 
 
 def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Path, table: Table) -> None:
