@@ -21,7 +21,7 @@ Requests/sec:   2999.50
 
 
 def test_wrks_report_is_read() -> None:
-    assert parse(REPORT) == Figures(2999.5, 0.95, 1200.0, 7)
+    assert parse(REPORT) == pytest.approx(Figures(2999.5, 0.95, 1200.0, 7))
 
 
 @pytest.mark.parametrize("report", ["", "unable to connect to 127.0.0.1:1 Connection refused"])
