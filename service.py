@@ -13,7 +13,7 @@ from configs.settings import SettingsError, settings
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
-from serving.contract import Contract, Row, prediction, row_error
+from serving.contract import Contract, Row, now, prediction, row_error
 from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
 from serving.http import (
@@ -127,7 +127,8 @@ class CreditScoring:
 
     def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:
         pds = self.scorer.pd(self.contract.matrix(rows)).tolist()
-        answers = [prediction(row, pd, self.bundle.decision, self.version) for row, pd in zip(rows, pds, strict=True)]
+        decision, version, time = self.bundle.decision, self.version, now()
+        answers = [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds, strict=True)]
         metrics.predictions(answers)
         return answers
 

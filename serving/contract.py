@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from features.schema import Column, Table
 from features.transform import UNSEEN, Applications, FeatureTransform, Matrix
@@ -33,7 +34,7 @@ class Row:
     pointer: str
     client_id: str | None = None
     named: tuple[list[float], list[str | None]] | None = None
-    vector: list[float] | None = None
+    vector: Sequence[float] | NDArray[np.float64] | None = None
     notes: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     errors: list[Invalid] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Contract:
         names = features.names
         self._numeric_positions = np.array([names.index(column.name) for column in table.numeric])
         self._code_positions = np.array(features.categorical_positions)
+        self._code_list = list(features.categorical_positions)
         self._code_counts = np.array([len(features.categories_[column.name]) for column in table.categorical])
 
     def parse_one(self, body: bytes) -> Row:
@@ -236,22 +238,25 @@ class Contract:
         if len(values) != expected:
             row.errors.append(Invalid(row.pointer, f"expected {expected} numbers in the order of GET /model, got {len(values)}"))
             return
-        vector = []
-        for position, value in enumerate(values):
-            try:
-                vector.append(math.nan if value is None else _read_number(value))
-            except ValueError as error:
-                row.errors.append(Invalid(f"{row.pointer}/{position}", str(error)))
+        row.vector = _plain_vector(values)
+        if row.vector is None:
+            row.vector = [self._number(value, f"{row.pointer}/{position}", row) for position, value in enumerate(values)]
         if row.errors:
             return
-        for position in self._code_positions.tolist():
-            if vector[position] % 1 > 0:
+        for position in self._code_list:
+            if (values[position] or 0) % 1 > 0:
                 row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
-        row.vector = vector
+
+    def _number(self, value: Any, pointer: str, row: Row) -> float:
+        try:
+            return math.nan if value is None else _read_number(value)
+        except ValueError as error:
+            row.errors.append(Invalid(pointer, str(error)))
+            return math.nan
 
 
-def prediction(row: Row, pd: float, decision: Decision, model_version: str) -> dict[str, Any]:
-    """The answer for one scored row."""
+def prediction(row: Row, pd: float, decision: Decision, model_version: str, timestamp: str) -> dict[str, Any]:
+    """The answer for one scored row; `timestamp` is when, as `now` gives it."""
     declined = decision.declines(pd)
     return {
         "prediction_id": new_prediction_id(),
@@ -262,7 +267,7 @@ def prediction(row: Row, pd: float, decision: Decision, model_version: str) -> d
         "risk_level": decision.risk_level(pd),
         "threshold": decision.threshold,
         "model_version": model_version,
-        "timestamp": now(),
+        "timestamp": timestamp,
         "warnings": row.warnings,
     }
 
@@ -326,6 +331,18 @@ def _read_number(value: Any) -> float:
     raise ValueError(f"expected a number or null, got {_kind(value)}")
 
 
+def _plain_vector(values: list[Any]) -> NDArray[np.float64] | None:
+    """The values as floats, null as NaN; None where one of them is wrong or not known to be right at a glance."""
+    if not _PLAIN.issuperset(map(type, values)):
+        return None
+    try:
+        vector = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+    finite = np.count_nonzero(np.isfinite(vector))
+    return vector if finite + values.count(None) == len(values) else None
+
+
 def _read_integer(value: Any) -> float:
     number = _read_number(value)
     if number % 1:
@@ -341,6 +358,7 @@ def _read_category(value: Any) -> str:
     raise ValueError(f"expected text or null, got {_kind(value)}")
 
 
+_PLAIN = frozenset((float, int, type(None)))
 _READERS: dict[str, Callable[[Any], Any]] = {"number": _read_number, "integer": _read_integer}
 
 

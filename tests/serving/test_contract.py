@@ -192,7 +192,7 @@ def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
 
 
 def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
-    answer = prediction(Row("", "c"), bundle.decision.threshold, bundle.decision, "v")
+    answer = prediction(Row("", "c"), bundle.decision.threshold, bundle.decision, "v", "now")
     assert list(answer) == [
         "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
     ]  # fmt: skip
