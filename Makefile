@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test lint format image bench mlflow lock clean
+.PHONY: run serve train test lint format image bench loadtest mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -45,6 +45,10 @@ bench: $(READY) $(VENV)-bench/.ready
 	$(BIN)/credit-scoring train --if-missing
 	$(BIN)/python -m loadtests.bench --rivals $(VENV)-bench
 
+loadtest: $(READY)
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/python -m loadtests.load
+
 mlflow: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///.credit/mlflow.db --host 127.0.0.1 --port 5000
 
@@ -64,13 +68,13 @@ clean:
 
 $(VENV)-bench/.ready: configs/requirements/bench.txt $(READY)
 	$(PYTHON) -m venv --without-pip $(VENV)-bench
-	$(BIN)/uv pip install -q --python $(VENV)-bench/bin/python --require-hashes -r configs/requirements/bench.txt
+	$(BIN)/uv pip sync -q --python $(VENV)-bench/bin/python --require-hashes configs/requirements/bench.txt
 	touch $@
 
 $(READY): $(LOCKS) configs/requirements/setup.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is older than 3.11; name a newer one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r configs/requirements/setup.txt
-	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r configs/requirements/setup.txt $(LOCKS:%=-r %)
+	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes configs/requirements/setup.txt $(LOCKS)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@

@@ -55,6 +55,14 @@ class ServiceSettings(Section):
     tracing: bool
 
 
+class LatencyTarget(Section):
+    """What `make loadtest` asks of single requests; milliseconds at the client, share of failed requests."""
+
+    p95_ms: Positive
+    p99_ms: Positive
+    max_failures: Share
+
+
 class LightGBMSettings(Section):
     """Parameters of the gradient boosting, named as LightGBM names them."""
 
@@ -89,6 +97,7 @@ class Settings(BaseSettings):
     model: ModelSettings
     decision: DecisionSettings
     service: ServiceSettings
+    latency_target: LatencyTarget
     training: TrainingSettings
 
     @property

@@ -95,7 +95,8 @@ def read_table(source: Source, table: Table, *, with_target: bool) -> pd.DataFra
         data = _read_parquet(source, required, types) if source.path.suffix == ".parquet" else _read_csv(source, required, types)
     except pa.ArrowInvalid as error:
         raise DataError(f"{source} cannot be read: {error}") from None
-    return data.to_pandas()
+    frame: pd.DataFrame = data.to_pandas()
+    return frame
 
 
 def validate(frame: pd.DataFrame, table: Table, name: str, *, with_target: bool) -> list[str]:

@@ -1,0 +1,46 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from running import ROOT, Home, Server
+
+from loadtests.applicants import requests
+from loadtests.shapes import SHAPES
+
+
+def load(home: Home, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "loadtests.load", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **home.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.service
+def test_the_exit_code_tells_whether_the_target_was_met(home: Home, server: Server) -> None:
+    generous = {"CREDIT_LATENCY_TARGET__P95_MS": "5000", "CREDIT_LATENCY_TARGET__P99_MS": "5000"}
+    met = load(home, "--shape", "smoke", "--host", server.url, **generous)
+    assert met.returncode == 0, met.stdout + met.stderr
+    assert " 0 failed" in met.stdout
+    assert "/predict/batch of 50" in met.stderr + met.stdout
+    assert (home.path / "credit/reports/loadtest-smoke.html").stat().st_size > 1000
+    missed = load(home, "--shape", "smoke", "--host", server.url, CREDIT_LATENCY_TARGET__P95_MS="0.001")
+    assert (missed.returncode, "MISSED" in missed.stdout) == (1, True)
+
+
+@pytest.mark.service
+def test_a_service_that_is_not_there_is_a_miss(home: Home) -> None:
+    assert load(home, "--shape", "smoke", "--host", "http://127.0.0.1:9").returncode == 1
+
+
+def test_an_unknown_shape_is_named(home: Home) -> None:
+    result = load(home, "--shape", "wave")
+    assert result.returncode == 1
+    assert f"expected one of {', '.join(SHAPES)}" in result.stderr
+
+
+def test_applicants_are_sent_as_a_client_would() -> None:
+    bodies = requests(20, seed=1)
+    assert len(bodies) == 20
+    assert all(value is not None for body in bodies for value in body["application"].values())
+    assert "TARGET" not in bodies[0]["application"]
