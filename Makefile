@@ -50,7 +50,7 @@ loadtest: $(READY)
 	$(BIN)/python -m loadtests.load
 
 mlflow: $(READY)
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///.credit/mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$${CREDIT_HOME:-.credit}/mlflow.db --host 127.0.0.1 --port 5000
 
 # The locks agree with each other: all groups are resolved together first.
 lock: $(READY)

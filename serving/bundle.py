@@ -27,6 +27,10 @@ class BundleError(RuntimeError):
     """A bundle cannot be served; the message is one sentence that says why."""
 
 
+class MissingBundleError(BundleError):
+    """The model store has no such entry."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle.
@@ -134,15 +138,17 @@ def find_in_store(name: str, version: str) -> Path:
 
     Raises
     ------
+    MissingBundleError
+        There is no such entry.
     BundleError
-        There is no such entry, or it holds another bundle than its name says.
+        It holds another bundle than its name says.
     """
     import bentoml
 
     try:
         model = bentoml.models.get(f"{name}:{version}")
     except bentoml.exceptions.NotFound:
-        raise BundleError(f"the BentoML model store holds no model {name}:{version}; run `make train` first") from None
+        raise MissingBundleError(f"the BentoML model store holds no model {name}:{version}; run `make train` first") from None
     folder = Path(model.path)
     if stored_version(folder) != model.tag.version:
         raise BundleError(f"the bundle in {folder} is damaged: its content is version {stored_version(folder)}")

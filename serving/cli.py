@@ -1,12 +1,11 @@
 """The command line: what a running system needs. The training package adds its commands to the same one."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from configs.settings import SettingsError, load_settings
+from configs.settings import Settings, SettingsError, load_settings
 from serving.keys import KeysError, create_key, read_keys, revoke_key
 
 app = typer.Typer(
@@ -19,13 +18,10 @@ keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=Tru
 app.add_typer(keys_app, name="keys")
 
 
-@app.command()
-def settings() -> None:
+@app.command("settings")
+def show_settings() -> None:
     """Check the settings and print those in force."""
-    try:
-        typer.echo(load_settings().model_dump_json(indent=2))
-    except SettingsError as error:
-        fail(str(error))
+    typer.echo(settings().model_dump_json(indent=2))
 
 
 @app.command()
@@ -37,7 +33,7 @@ def verify(
     from serving.contract import Contract, Row
     from serving.scorer import Scorer
 
-    chosen = load_settings().model
+    chosen = settings().model
     name, _, version = (tag or f"{chosen.name}:{chosen.version}").partition(":")
     try:
         bundle = read_bundle(find_in_store(name, version or "latest"))
@@ -56,7 +52,7 @@ def create(
 ) -> None:
     """Make a key and print it, this once."""
     try:
-        typer.echo(create_key(keys_path(), note, timedelta(days=days) if days is not None else None))
+        typer.echo(create_key(settings().keys_path, note, timedelta(days=days) if days is not None else None))
     except KeysError as error:
         fail(str(error))
 
@@ -65,7 +61,7 @@ def create(
 def list_keys() -> None:
     """List the keys; their secrets are nowhere."""
     try:
-        keys = read_keys(keys_path())
+        keys = read_keys(settings().keys_path)
     except KeysError as error:
         fail(str(error))
     for key in keys.values():
@@ -77,15 +73,15 @@ def list_keys() -> None:
 def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")]) -> None:
     """Revoke a key; a running service refuses it within a second."""
     try:
-        revoke_key(keys_path(), identifier)
+        revoke_key(settings().keys_path, identifier)
     except KeysError as error:
         fail(str(error))
 
 
-def keys_path() -> Path:
-    """The file of keys that the settings name."""
+def settings() -> Settings:
+    """The settings; where they are wrong, an error and exit code 1."""
     try:
-        return load_settings().keys_path
+        return load_settings()
     except SettingsError as error:
         fail(str(error))
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,11 @@ def test_every_command_has_a_help_that_says_what_it_does() -> None:
 
 def test_settings_are_shown_and_checked(home: Home) -> None:
     assert '"false_negative_cost": 10.0' in run_cli(["settings"], home.environment).stdout
-    result = run_cli(["settings"], {**home.environment, "CREDIT_AUTH": "perhaps"})
-    assert result.returncode == 1
-    assert "CREDIT_AUTH" in result.stderr
-    assert "Traceback" not in result.stderr
+    for command in (["settings"], ["verify"], ["train"], ["keys", "list"]):
+        result = run_cli(command, {**home.environment, "CREDIT_AUTH": "perhaps"})
+        assert result.returncode == 1
+        assert "CREDIT_AUTH" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_verify_tells_of_the_model(home: Home, bundle: Bundle) -> None:
@@ -43,6 +45,14 @@ def test_training_again_changes_nothing(home: Home) -> None:
     assert "nothing changes" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in (home.path / "bentoml").rglob("*") if path.is_file()} == before
     assert run_cli(["train", "--if-missing"], home.environment).stdout == ""
+
+
+def test_a_damaged_model_is_told_and_not_trained_over(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.path / "bentoml" / "models", tmp_path / "models")
+    (manifest,) = tmp_path.glob("models/credit_scoring/*/manifest.json")
+    manifest.write_text(manifest.read_text() + " ")
+    result = run_cli(["train", "--if-missing"], {**home.environment, "BENTOML_HOME": str(tmp_path)})
+    assert (result.returncode, "is damaged" in result.stderr) == (1, True)
 
 
 def test_unusable_data_are_an_error_without_a_trace(home: Home, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from configs.settings import Settings, SettingsError, load_settings
-from serving.cli import app, fail
+from configs.settings import Settings
+from serving.cli import app, fail, settings
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
@@ -20,14 +20,16 @@ def train(
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
-    from serving.bundle import BundleError, find_in_store, save_to_store
+    from serving.bundle import BundleError, MissingBundleError, find_in_store, save_to_store
 
-    settings = _settings()
+    options = settings()
     if if_missing:
         try:
-            find_in_store(settings.model.name, settings.model.version)
-        except BundleError:
+            find_in_store(options.model.name, options.model.version)
+        except MissingBundleError:
             _say("the model store has no model yet: training on the built-in data")
+        except BundleError as error:
+            fail(str(error))
         else:
             return
     from training import plots, tracking
@@ -37,18 +39,18 @@ def train(
 
     start = time.perf_counter()
     try:
-        prepared = prepare(data or _built_in(settings), settings, _say)
-        training = run(prepared, settings, _say)
+        prepared = prepare(data or _built_in(options), options, _say)
+        training = run(prepared, options, _say)
     except (DataError, ValueError) as error:
         fail(str(error))
-    bundle, name = training.bundle, settings.model.name
-    report = plots.save(plots.training_plots(training), settings.home / "reports" / bundle.version)
-    labels = {}
-    if tracking.champion_version(name, settings.home) != bundle.version:
-        labels["mlflow_run"] = tracking.record(bundle, name, report, settings.home)
-    else:
+    bundle, name = training.bundle, options.model.name
+    report = plots.save(plots.training_plots(training), options.home / "reports" / bundle.version)
+    run_id = tracking.champion_run(name, bundle.version, options.home)
+    if run_id:
         _say("the same data and settings gave the same model as before; nothing changes")
-    tag = save_to_store(bundle, name, labels)
+    else:
+        run_id = tracking.record(bundle, name, report, options.home)
+    tag = save_to_store(bundle, name, {"mlflow_run": run_id})
     for metric, values in bundle.metadata["metrics"].items():
         _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
@@ -103,7 +105,7 @@ def fidelity(
     from training.fidelity import compare
 
     try:
-        table = compare(data, out, _settings(), seed, _say)
+        table = compare(data, out, settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)
@@ -145,13 +147,6 @@ def _generator_digest() -> str:
     from training import generator
 
     return hashlib.sha256(Path(generator.__file__).read_bytes() + generator.PROFILE.read_bytes()).hexdigest()[:8]
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        fail(str(error))
 
 
 def replace_between(path: Path, mark: str, content: str) -> None:

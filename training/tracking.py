@@ -51,14 +51,14 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
     return str(run.info.run_id)
 
 
-def champion_version(name: str, home: Path) -> str | None:
-    """The bundle version that holds the champion alias, or None."""
+def champion_run(name: str, version: str, home: Path) -> str | None:
+    """The id of the run that made this bundle version, if it holds the champion alias."""
     mlflow.set_tracking_uri(tracking_uri(home))
     try:
-        tag = mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION).tags["bentoml_model"]
+        champion = mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
-    return str(tag).partition(":")[2]
+    return str(champion.run_id) if champion.tags.get("bentoml_model") == f"{name}:{version}" else None
 
 
 def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -98,12 +98,14 @@ def test_a_run_is_recorded_and_registered_as_champion(training: Training, tmp_pa
     import mlflow
 
     home = tmp_path / "mlflow"
-    assert tracking.champion_version("m", home) is None
+    version = training.bundle.version
+    assert tracking.champion_run("m", version, home) is None
     plot = tmp_path / "roc.png"
     plot.write_bytes(b"png")
     run_id = tracking.record(training.bundle, "m", [plot], home)
-    tracking.record(training.bundle, "m", [plot], home)
-    assert tracking.champion_version("m", home) == training.bundle.version
+    second = tracking.record(training.bundle, "m", [plot], home)
+    assert tracking.champion_run("m", version, home) == second != run_id
+    assert tracking.champion_run("m", "another", home) is None
     client = mlflow.MlflowClient()
     registered = client.get_model_version_by_alias("m", tracking.CHAMPION)
     assert (registered.version, registered.tags["bentoml_model"]) == (2, f"m:{training.bundle.version}")
