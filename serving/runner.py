@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 
+LEAST_SHARES = 4  # a batch is divided by the number of waiting calls, at least by this
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,8 +34,8 @@ class Runner(Generic[Item, Result]):
     run, so all requests that arrived together form a batch; what arrives while it is being scored waits in the sockets
     and forms the next. A lone request waits for nobody, and the batch grows with the load by itself.
 
-    Every call takes turns: a batch gives each waiting call an equal share of its rows, so a call of 1,000 rows
-    cannot hold up one of a single row for longer than a batch takes.
+    Every call takes turns: a batch gives each waiting call an equal share of its rows, and none more than a quarter, so
+    a call of 1,000 rows holds up others only for a quarter of a batch, while many calls are scored at once.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ class Runner(Generic[Item, Result]):
         batch: list[Item] = []
         shares: list[tuple[_Call[Item, Result], int]] = []
         room = self._max_batch_size
-        share = max(1, room // max(1, len(self._calls)))
+        share = max(1, room // max(LEAST_SHARES, len(self._calls)))
         for _ in range(len(self._calls)):
             if not room:
                 break

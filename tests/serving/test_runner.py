@@ -58,8 +58,20 @@ def test_no_batch_is_larger_than_its_limit_and_order_is_kept() -> None:
 
     make_runner = make(score, size=8)
     asyncio.run(scenario())
-    assert max(len(batch) for batch in score.batches) == 8
+    assert max(len(batch) for batch in score.batches) <= 8
     assert sum(len(batch) for batch in score.batches) == 61
+
+
+def test_many_calls_fill_a_batch_and_one_call_at_most_a_quarter() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        await runner.run(list(range(6)))
+        await asyncio.gather(*(runner.run([number]) for number in range(11)))
+
+    asyncio.run(scenario())
+    assert [len(batch) for batch in score.batches] == [2, 2, 2, 8, 3]
 
 
 def test_a_large_call_takes_turns_with_single_ones() -> None:
