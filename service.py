@@ -14,18 +14,17 @@ from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, now, prediction, row_error
-from serving.errors import ServiceError, invalid
+from serving.errors import invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
 from serving.http import (
     BatchInput,
     BatchOutput,
     PredictInput,
     PredictOutput,
-    content,
+    client_gone,
     get_app,
     json_response,
     lean_service,
-    problem_response,
 )
 from serving.keys import KeysError, required_keys
 from serving.openapi import openapi
@@ -100,24 +99,18 @@ class CreditScoring:
             raise SystemExit(str(error)) from None
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
-    async def predict(self, body: Any) -> Response:
+    async def predict(self, body: bytes) -> Response:
         """Score one applicant."""
-        try:
-            (answer,) = await self.runner.run([self.contract.parse_one(content(body))])
-        except ServiceError as error:
-            return problem_response(error)
+        (answer,) = await self.runner.run([self.contract.parse_one(body)], client_gone())
         if isinstance(answer, Exception):
             raise answer
         return json_response(answer)
 
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
-    async def predict_batch(self, body: Any) -> Response:
+    async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants; a bad row spoils only itself."""
-        try:
-            rows = self.contract.parse_batch(content(body))
-            good = iter(await self.runner.run([row for row in rows if not row.errors]))
-        except ServiceError as error:
-            return problem_response(error)
+        rows = self.contract.parse_batch(body)
+        good = iter(await self.runner.run([row for row in rows if not row.errors], client_gone()))
         answers = [invalid(row.errors) if row.errors else next(good) for row in rows]
         bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]
         for index, error in bad:

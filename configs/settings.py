@@ -53,6 +53,7 @@ class ServiceSettings(Section):
     max_in_flight: Count
     deadline_seconds: Positive
     tracing: bool
+    access_log: bool
 
 
 class LatencyTarget(Section):

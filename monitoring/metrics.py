@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import prometheus_client.values
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -16,6 +17,8 @@ class Metrics:
     """The metrics of one service process, in a registry of their own."""
 
     def __init__(self) -> None:
+        # BentoML asks for values in memory-mapped files, for workers to share; there is one worker, and they cost 4 % of a request
+        prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -23,6 +23,7 @@ class _Call(Generic[Item, Result]):
     items: Sequence[Item]
     done: "asyncio.Future[list[Result | Exception]]"
     since: float
+    gone: Callable[[], bool]
     taken: int = 0
     results: list[Result | Exception] = field(default_factory=list)
 
@@ -70,20 +71,24 @@ class Runner(Generic[Item, Result]):
         """Rows in the queue."""
         return self._waiting
 
-    async def run(self, items: Sequence[Item]) -> list[Result | Exception]:
+    async def run(self, items: Sequence[Item], gone: Callable[[], bool] = lambda: False) -> list[Result | Exception]:
         """Score these items with whatever else is waiting; a result or an exception for each, in order.
+
+        Parameters
+        ----------
+        gone : whether nobody waits for the results any more; then the rows not yet scored are dropped.
 
         Raises
         ------
         ServiceError
-            503 where the queue is full, 504 where the deadline passed first.
+            503 where the queue is full, 504 where the deadline passed first, 400 where nobody waits any more.
         """
         if not items:
             return []
         if self._waiting and self._waiting + len(items) > self._max_waiting:
             raise ServiceError(503, "the queue is full; try again", retry_after=1)
         loop = asyncio.get_running_loop()
-        call: _Call[Item, Result] = _Call(items, loop.create_future(), time.perf_counter())
+        call: _Call[Item, Result] = _Call(items, loop.create_future(), time.perf_counter(), gone)
         self._calls.append(call)
         self._waiting += len(items)
         if not self._scheduled:
@@ -120,10 +125,10 @@ class Runner(Generic[Item, Result]):
                 break
             call = self._calls.popleft()
             left = len(call.items) - call.taken
-            if call.done.done() or now - call.since > self._deadline:
+            if dropped := self._dropped(call, now):
                 self._waiting -= left
                 if not call.done.done():
-                    call.done.set_exception(ServiceError(504, f"the request was not scored within {self._deadline:g} seconds"))
+                    call.done.set_exception(dropped)
                 continue
             rows = min(left, share, room)
             batch += call.items[call.taken : call.taken + rows]
@@ -134,6 +139,13 @@ class Runner(Generic[Item, Result]):
             if call.taken < len(call.items):
                 self._calls.append(call)
         return batch, shares
+
+    def _dropped(self, call: _Call[Item, Result], now: float) -> ServiceError | None:
+        if now - call.since > self._deadline:
+            return ServiceError(504, f"the request was not scored within {self._deadline:g} seconds")
+        if call.done.done() or call.gone():
+            return ServiceError(400, "the client left before the answer")
+        return None
 
     def _results(self, batch: list[Item]) -> Sequence[Result | Exception]:
         try:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,6 +158,52 @@ def test_errors_are_problem_details(client: httpx.Client, method: str, path: str
     assert "Traceback" not in response.text
     if status == 405:
         assert response.headers["allow"]
+    described = client.get("/docs.json").json()["paths"].get(path, {}).get(method.lower())
+    assert described is None or str(status) in described["responses"]
+
+
+def test_one_bad_applicant_among_64_at_once_spoils_only_itself(server: Server, client: httpx.Client, table: Table) -> None:
+    application = dict(table.example)
+    expected = client.post("/predict", json={"application": application}).json()["probability"]
+
+    async def scenario() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=30) as many:
+            bodies = [{"client_id": str(number), "application": application} for number in range(64)]
+            bodies[31] = {"client_id": "31", "application": {**application, "AMT_CREDIT": "much"}}
+            return await asyncio.gather(*(many.post("/predict", json=body) for body in bodies))
+
+    for number, response in enumerate(asyncio.run(scenario())):
+        if number == 31:
+            assert response.status_code == 422
+        else:
+            assert (response.json()["client_id"], response.json()["probability"]) == (str(number), expected)
+
+
+def test_rows_of_clients_that_left_are_dropped(server: Server, client: httpx.Client, table: Table) -> None:
+    def scored() -> float:
+        text = client.get("/metrics").text
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("credit_predictions_total"))
+
+    before = scored()
+    body = json.dumps({"applications": [{"application": dict(table.example)}] * 1000}).encode()
+    head = f"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(6):
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(head.encode() + body)
+    assert client.post("/predict", json={"application": {}}).status_code == 200
+    assert scored() - before < 6 * 1000
+
+
+def test_with_tracing_and_the_access_log_on_it_answers_the_same(home: Home, tmp_path: Path, client: httpx.Client, table: Table) -> None:
+    document = {"application": dict(table.example)}
+    switches = {"CREDIT_SERVICE__TRACING": "true", "CREDIT_SERVICE__ACCESS_LOG": "true"}
+    for server in serve(home, tmp_path, **switches):
+        answer = httpx.post(f"{server.url}/predict", json=document)
+        assert answer.json()["probability"] == client.post("/predict", json=document).json()["probability"]
+        assert httpx.post(f"{server.url}/predict", content=b"{").status_code == 400
+        assert '"path": "/predict"' in server.log.read_text()
 
 
 def test_metrics_have_bounded_routes(client: httpx.Client) -> None:
@@ -217,8 +264,6 @@ def test_2000_broken_requests_never_break_the_service(client: httpx.Client, tabl
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(server: Server, client: httpx.Client) -> None:
-    import socket
-
     host, port = server.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as sock:

@@ -1,6 +1,7 @@
 """The boundary around every request, each test with an application of its own inside."""
 
 import asyncio
+import logging
 from typing import Any
 
 import httpx
@@ -9,11 +10,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
 from configs.settings import ServiceSettings, load_settings
+from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from serving.http import Boundary
+from serving.errors import ServiceError
+from serving.http import Boundary, client_gone
 
 
 def limits(**changes: Any) -> ServiceSettings:
@@ -68,6 +71,53 @@ def test_any_error_answer_becomes_problem_details() -> None:
     assert (response.status_code, response.headers["content-type"]) == (418, "application/problem+json")
     assert "secret" not in response.text
     assert call(app_that(echo), path="/nowhere").json()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_access_log_has_a_line_for_each_request_where_it_is_on(on: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, LOGGER):
+        call(app_that(echo), content=b"x", settings=limits(access_log=on))
+        call(app_that(echo), path="/nowhere", settings=limits(access_log=on))
+    lines = [(record.path, record.status) for record in caplog.records if record.message == "request"]  # type: ignore[attr-defined]
+    assert lines == ([("/predict", 200), ("/nowhere", 404)] if on else [])
+
+
+def test_a_post_to_a_direct_endpoint_goes_around_the_app() -> None:
+    async def failing(request: Request) -> Response:
+        raise ServiceError(422, "no")
+
+    async def scenario() -> None:
+        boundary = Boundary(app_that(teapot), Metrics(), limits(max_body_bytes=10), direct={"/predict": echo, "/predict/batch": failing})
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://service") as client:
+            assert (await client.post("/predict", content=b"x")).content == b"x"
+            assert (await client.post("/predict", content=b"x" * 11)).status_code == 413
+            assert (await client.post("/predict/batch", content=b"x")).status_code == 422
+            assert (await client.get("/predict")).status_code == 405
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_left_is_known_where_the_server_tells() -> None:
+    seen = []
+
+    async def look(request: Request) -> Response:
+        seen.append(client_gone()())
+        return Response(b"")
+
+    class Cycle:
+        disconnected = True
+
+        async def receive(self) -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
+    asyncio.run(Boundary(app_that(look), Metrics(), limits(), direct={"/predict": look})(scope, Cycle().receive, send))
+    call(app_that(look))
+    assert seen == [True, False]
+    assert client_gone()() is False
 
 
 def test_too_many_requests_in_work_are_refused() -> None:

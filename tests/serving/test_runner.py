@@ -166,3 +166,22 @@ def test_batches_are_measured() -> None:
     assert "credit_batch_rows_sum 4.0" in text
     assert "credit_waiting_seconds_count 2.0" in text
     assert "credit_queue_rows 0.0" in text
+
+
+def test_rows_whose_client_left_are_not_scored() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=4)
+        left = False
+        calls = [asyncio.create_task(runner.run(list(range(100)), lambda: left)), asyncio.create_task(runner.run([7]))]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        left = True
+        gone, stayed = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(gone, ServiceError)
+        assert stayed == [14]
+        assert runner.waiting == 0
+
+    asyncio.run(scenario())
+    assert sum(len(batch) for batch in score.batches) < 10

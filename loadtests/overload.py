@@ -1,0 +1,141 @@
+"""What happens above capacity: an open loop of requests that does not wait for answers, judged answer by answer.
+
+h2load opens so many connections that one is free whenever a request is due, and spreads their beginnings over some seconds.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import httpx
+import msgspec
+import numpy as np
+import typer
+
+from loadtests.applicants import applicants
+from loadtests.bench import parse
+from loadtests.load import start
+
+RAMP = 5  # seconds over which the connections begin
+EACH = 0.4  # requests a second of one connection: free again when the next is due, even after 2.5 s
+MOST_CONNECTIONS = 18_000
+
+
+class Answers(NamedTuple):
+    """The answers of one status: how many a second, milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def offer(url: str, body: Path, headers: list[str], rate: float, seconds: int) -> dict[int, Answers]:
+    """Offer requests at a rate for a while after the ramp; the answers by status, -1 where there was none."""
+    connections = min(MOST_CONNECTIONS, round(rate / EACH))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        command = ["h2load", "--h1", f"-c{connections}", f"--rps={rate / connections:.6f}", "-r", str(max(1, connections // RAMP))]
+        command += ["--rate-period=1s", f"-n{round(rate * (seconds + RAMP))}", f"-d{body}", f"--log-file={log}"]
+        for header in headers:
+            command += ["-H", header]
+        subprocess.run([*command, url], stdout=subprocess.DEVNULL, check=True)
+        return judge(log.read_text(), RAMP, seconds)
+
+
+def judge(log: str, skip: float, seconds: float) -> dict[int, Answers]:
+    """The answers in h2load's log to requests made in the `seconds` after the first `skip`, by status."""
+    rows = np.array([line.split()[:3] for line in log.splitlines()], dtype=np.int64).reshape(-1, 3)
+    if not len(rows):
+        return {}
+    since = (rows[:, 0] - rows[:, 0].min()) / 1e6
+    rows = rows[(since >= skip) & (since < skip + seconds)]
+    times = defaultdict(list)
+    for _, status, duration in rows.tolist():
+        times[status].append(duration / 1e3)
+    return {
+        status: Answers(len(some) / seconds, float(np.quantile(some, 0.5)), float(np.quantile(some, 0.99)))
+        for status, some in sorted(times.items())
+    }
+
+
+def memory(client: httpx.Client) -> float:
+    """Resident megabytes of the service's process."""
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) / 1e6 for line in lines if line.startswith("process_resident_memory_bytes"))
+
+
+def single(client: httpx.Client, body: bytes, count: int = 300) -> float:
+    """The median time of one request after the other, milliseconds."""
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        client.post("/predict", content=body).raise_for_status()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1e3
+
+
+def main(
+    seconds: Annotated[int, typer.Option(min=5, help="Length of each overload after its ramp")] = 60,
+    host: Annotated[str | None, typer.Option(help="A running service; without it one is started for the test")] = None,
+) -> None:
+    """Offer 1.5 and 3 times what the service can answer; the exit code says whether it kept its promises.
+
+    They are: half of its capacity is still answered with a p99 under 1 s, the rest is 503, memory stays, and 5 seconds
+    later a lone client is served as before.
+    """
+    for program in ("h2load", "wrk"):
+        if not shutil.which(program):
+            raise SystemExit(f"the overload test needs the program {program} (Debian: apt-get install nghttp2-client wrk)")
+    service = None if host else start()
+    url = host or f"http://127.0.0.1:{service[1] if service else 0}"
+    key = os.environ.get("CREDIT_KEY")
+    headers = ["content-type: application/json", *([f"x-api-key: {key}"] if key else [])]
+    failed = []
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=url, headers=dict(h.split(": ") for h in headers)) as client:
+        body = Path(folder) / "body.json"
+        body.write_bytes(msgspec.json.encode({"application": applicants(1)[0]}))
+        script = Path(folder) / "body.lua"
+        lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (header.split(": ") for header in headers)]
+        script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.read_text()}]==]", *lines]))
+        try:
+            result = subprocess.run(["wrk", "-t1", "-c64", "-d5s", "-s", script, f"{url}/predict"], capture_output=True, text=True, check=True)
+            capacity = parse(result.stdout).rate
+            idle, before = single(client, body.read_bytes()), memory(client)
+            typer.echo(f"capacity {capacity:,.0f} requests a second (64 connections); a lone client's p50 {idle:.2f} ms; {before:.0f} MB")
+            for times in (1.5, 3):
+                answers = offer(f"{url}/predict", body, headers, times * capacity, seconds)
+                used = memory(client)
+                begin = time.monotonic()
+                while (again := single(client, body.read_bytes(), 100)) > 1.3 * idle and time.monotonic() - begin < 10:
+                    pass
+                recovered = time.monotonic() - begin
+                for status, some in answers.items():
+                    typer.echo(f"{times} x: {status} {some.rate:8,.0f} a second, p50 {some.p50:.0f}, p99 {some.p99:.0f} ms")
+                typer.echo(f"{times} x: {used:.0f} MB; a lone client's p50 {again:.2f} ms after {recovered:.1f} s")
+                good = answers.get(200, Answers(0, 0, 0))
+                promises = {
+                    "half of capacity answered": good.rate >= capacity / 2,
+                    "p99 of the answered under 1 s": good.p99 < 1000,
+                    "nothing but 200 and 503": set(answers) <= {200, 503},
+                    "memory within 64 MB": used < before + 64,
+                    "back to normal within 5 s": recovered < 5,
+                }
+                failed += [f"{times} x: {promise}" for promise, kept in promises.items() if not kept]
+        finally:
+            if service:
+                os.killpg(service[0].pid, signal.SIGTERM)
+                service[0].wait(30)
+    for promise in failed:
+        typer.echo(f"not kept at {promise}", err=True)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    typer.run(main)
