@@ -5,15 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import httpx
 import typer
 
 from configs.settings import load_settings
 from loadtests.shapes import SHAPES
+from serving.keys import create_key
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,31 +31,50 @@ def main(
     report.parent.mkdir(parents=True, exist_ok=True)
     service = None if host else start()
     try:
-        url = host or f"http://127.0.0.1:{service[1] if service else 0}"
+        url, key = (service.url, service.key) if service else (str(host), os.environ.get("LOADTEST_KEY", ""))
         programs = Path(sys.executable).parent
         locustfile = Path(__file__).with_name("locustfile.py")
         command = [programs / "locust", "-f", locustfile, "--headless", "--only-summary", "--host", url, "--html", report]
-        environment = {**os.environ, "LOADTEST_SHAPE": shape, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "LOADTEST_SHAPE": shape, "PYTHONPATH": str(ROOT), "LOADTEST_KEY": key}
         code = subprocess.run(command, env=environment, check=False).returncode
     finally:
         if service:
-            os.killpg(service[0].pid, signal.SIGTERM)
-            service[0].wait(30)
+            service.stop()
     typer.echo(f"report: {report}")
     raise SystemExit(code)
 
 
-def start() -> tuple["subprocess.Popen[bytes]", int]:
-    """A service on a free port of loopback, ready."""
+class Service(NamedTuple):
+    """A running service, and the key that it asks for."""
+
+    url: str
+    key: str
+    process: "subprocess.Popen[bytes]"
+    folder: "tempfile.TemporaryDirectory[str]"
+
+    def stop(self) -> None:
+        """End its processes, and forget the key."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(30)
+        self.folder.cleanup()
+
+
+def start() -> Service:
+    """A service on a free port of loopback, ready, with keys."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
+    folder = tempfile.TemporaryDirectory()
+    keys = Path(folder.name) / "keys.json"
+    key = create_key(keys, "load test", None)
     command = [Path(sys.executable).with_name("bentoml"), "serve", str(ROOT), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    environment = {**os.environ, "CREDIT_KEYS_FILE": str(keys)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    service = Service(f"http://127.0.0.1:{port}", key, process, folder)
     for _ in range(300):
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                return process, port
+            if httpx.get(f"{service.url}/readyz").status_code == 200:
+                return service
         except httpx.TransportError:
             pass
         if process.poll() is not None:

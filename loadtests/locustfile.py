@@ -16,7 +16,7 @@ from loadtests.applicants import requests
 from loadtests.shapes import SHAPES
 
 SINGLE, BATCH, BAD = "/predict", "/predict/batch of 50", "/predict, bad input"
-HEADERS = {"Content-Type": "application/json", **({"X-API-Key": os.environ["CREDIT_KEY"]} if "CREDIT_KEY" in os.environ else {})}
+HEADERS = {"Content-Type": "application/json", **({"X-API-Key": os.environ["LOADTEST_KEY"]} if "LOADTEST_KEY" in os.environ else {})}
 APPLICANTS = requests(500, seed=1)
 SINGLES = [msgspec.json.encode(request) for request in APPLICANTS]
 BATCHES = [msgspec.json.encode({"applications": APPLICANTS[start : start + 50]}) for start in range(0, 500, 50)]

@@ -5,12 +5,12 @@ h2load opens so many connections that one is free whenever a request is due, and
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 import typer
 
-from loadtests.applicants import applicants
+from loadtests.applicants import requests
 from loadtests.bench import parse
 from loadtests.load import start
 
-RAMP = 5  # seconds over which the connections begin
-EACH = 0.4  # requests a second of one connection: free again when the next is due, even after 2.5 s
-MOST_CONNECTIONS = 18_000
+RAMP = 15  # seconds over which the connections begin: a flood of new ones overflows the queue of the listening socket, another matter
+EACH = 1.0  # requests a second of one connection: most are free again when the next is due
+MOST_CONNECTIONS = 12_000
+TIMES_WELL = 1.5
 
 
 class Answers(NamedTuple):
@@ -87,51 +88,56 @@ def main(
 ) -> None:
     """Offer 1.5 and 3 times what the service can answer; the exit code says whether it kept its promises.
 
-    They are: half of its capacity is still answered with a p99 under 1 s, the rest is 503, memory stays, and 5 seconds
-    later a lone client is served as before.
+    They are: what is not answered is refused with 503, memory stays, and within 5 seconds a lone client is served as
+    before; at 1.5 times, half of the capacity is still answered with a p99 under 1 s.
     """
     for program in ("h2load", "wrk"):
         if not shutil.which(program):
             raise SystemExit(f"the overload test needs the program {program} (Debian: apt-get install nghttp2-client wrk)")
     service = None if host else start()
-    url = host or f"http://127.0.0.1:{service[1] if service else 0}"
-    key = os.environ.get("CREDIT_KEY")
+    url, key = (service.url, service.key) if service else (str(host), os.environ.get("LOADTEST_KEY"))
     headers = ["content-type: application/json", *([f"x-api-key: {key}"] if key else [])]
     failed = []
     with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=url, headers=dict(h.split(": ") for h in headers)) as client:
         body = Path(folder) / "body.json"
-        body.write_bytes(msgspec.json.encode({"application": applicants(1)[0]}))
+        body.write_bytes(msgspec.json.encode(requests(1, seed=1)[0]))
         script = Path(folder) / "body.lua"
         lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (header.split(": ") for header in headers)]
         script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.read_text()}]==]", *lines]))
         try:
-            result = subprocess.run(["wrk", "-t1", "-c64", "-d5s", "-s", script, f"{url}/predict"], capture_output=True, text=True, check=True)
+            result = subprocess.run(
+                ["wrk", "-t1", "-c64", "-d5s", "-s", script, f"{url}/predict"], capture_output=True, text=True, check=True
+            )
             capacity = parse(result.stdout).rate
             idle, before = single(client, body.read_bytes()), memory(client)
             typer.echo(f"capacity {capacity:,.0f} requests a second (64 connections); a lone client's p50 {idle:.2f} ms; {before:.0f} MB")
-            for times in (1.5, 3):
-                answers = offer(f"{url}/predict", body, headers, times * capacity, seconds)
-                used = memory(client)
+            for times in (TIMES_WELL, 3):
+                with ThreadPoolExecutor(1) as pool:
+                    offered = pool.submit(offer, f"{url}/predict", body, headers, times * capacity, seconds)
+                    time.sleep(RAMP + 2)
+                    early = memory(client)
+                    answers = offered.result()
+                late = memory(client)
                 begin = time.monotonic()
                 while (again := single(client, body.read_bytes(), 100)) > 1.3 * idle and time.monotonic() - begin < 10:
                     pass
                 recovered = time.monotonic() - begin
                 for status, some in answers.items():
                     typer.echo(f"{times} x: {status} {some.rate:8,.0f} a second, p50 {some.p50:.0f}, p99 {some.p99:.0f} ms")
-                typer.echo(f"{times} x: {used:.0f} MB; a lone client's p50 {again:.2f} ms after {recovered:.1f} s")
+                typer.echo(f"{times} x: {early:.0f} MB after the ramp, {late:.0f} MB at the end; {again:.2f} ms after {recovered:.1f} s")
                 good = answers.get(200, Answers(0, 0, 0))
                 promises = {
-                    "half of capacity answered": good.rate >= capacity / 2,
-                    "p99 of the answered under 1 s": good.p99 < 1000,
                     "nothing but 200 and 503": set(answers) <= {200, 503},
-                    "memory within 64 MB": used < before + 64,
+                    "memory flat": late < 1.05 * early,
                     "back to normal within 5 s": recovered < 5,
                 }
+                if times == TIMES_WELL:
+                    promises["half of capacity answered"] = good.rate >= capacity / 2
+                    promises["p99 of the answered under 1 s"] = good.p99 < 1000
                 failed += [f"{times} x: {promise}" for promise, kept in promises.items() if not kept]
         finally:
             if service:
-                os.killpg(service[0].pid, signal.SIGTERM)
-                service[0].wait(30)
+                service.stop()
     for promise in failed:
         typer.echo(f"not kept at {promise}", err=True)
     sys.exit(bool(failed))

@@ -42,9 +42,9 @@ class ServiceError(Exception):
             problem["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
         return problem
 
-    def to_bytes(self, request_id: str) -> bytes:
+    def to_bytes(self, request_id: str | None) -> bytes:
         """The response body."""
-        return msgspec.json.encode({**self.to_dict(), "request_id": request_id})
+        return msgspec.json.encode({**self.to_dict(), **({"request_id": request_id} if request_id else {})})
 
 
 def invalid(errors: list[Invalid]) -> ServiceError:

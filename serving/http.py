@@ -1,5 +1,6 @@
 """HTTP around the contract: raw bodies in, bytes out, the GET routes, and one ASGI middleware around all of it."""
 
+import asyncio
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from monitoring.metrics import Metrics
 from serving.contract import now
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.keys import KeyRing, required_keys
+from serving.listen import accept_many
 from serving.openapi import DOCS_PAGE
 
 log = logging.getLogger(LOGGER)
@@ -137,10 +139,15 @@ class Boundary:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
+            if scope["type"] == "lifespan":  # the server listens after it
+                accept_many(asyncio.get_running_loop())
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
         path = scope["path"]
+        if self.in_flight >= self.limits.max_in_flight and path in API_ROUTES:
+            await self._refuse(path, send, start)
+            return
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         token = REQUEST_ID.set(request_id)
@@ -148,8 +155,6 @@ class Boundary:
         gone = _GONE.set(exchange.gone)
         self.in_flight += 1
         try:
-            if self.in_flight > self.limits.max_in_flight and path in API_ROUTES:
-                raise ServiceError(503, "too many requests are in work; try again", retry_after=1)
             if self.keys is not None and not is_open(path):
                 self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
             if path in self.direct and scope["method"] == "POST":
@@ -171,6 +176,12 @@ class Boundary:
                 log.info("request", extra={"method": scope["method"], "path": path, "status": status, "seconds": seconds})
             _GONE.reset(gone)
             REQUEST_ID.reset(token)
+
+    async def _refuse(self, path: str, send: Send, start: float) -> None:
+        """Answer 503 with the least work: above capacity most of the time goes into this."""
+        await send(_REFUSAL_START)
+        await send(_REFUSAL_BODY)
+        self.metrics.request(path, 503, time.perf_counter() - start)
 
 
 class _Exchange:
@@ -234,6 +245,17 @@ class _Exchange:
         return ServiceError(413, f"the body is larger than {self._limit} bytes")
 
 
+_REFUSAL = ServiceError(503, "too many requests are in work; try again", retry_after=1)
+_REFUSAL_BODY: Message = {"type": "http.response.body", "body": _REFUSAL.to_bytes(None)}
+_REFUSAL_START: Message = {
+    "type": "http.response.start",
+    "status": 503,
+    "headers": [
+        (b"content-type", PROBLEM_TYPE.encode()),
+        (b"content-length", str(len(_REFUSAL_BODY["body"])).encode()),
+        (b"retry-after", b"1"),
+    ],
+}
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
     405: "the route does not take this method; the header Allow lists those it takes",
@@ -313,7 +335,7 @@ def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
                         body = await self.service.apis[name].input_spec.from_http_request(request, None)
                         response: Response = await getattr(self._service_instance, name).local(body)
                     except ServiceError as error:  # the router would make a 500 of it
-                        response = Response(error.to_bytes(REQUEST_ID.get() or ""), error.status, error.headers, media_type=PROBLEM_TYPE)
+                        response = Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
                     return response
 
             self.inject_config()

@@ -35,8 +35,8 @@ class Runner(Generic[Item, Result]):
     run, so all requests that arrived together form a batch; what arrives while it is being scored waits in the sockets
     and forms the next. A lone request waits for nobody, and the batch grows with the load by itself.
 
-    Every call takes turns: a batch gives each waiting call an equal share of its rows, and none more than a quarter, so
-    a call of 1,000 rows holds up others only for a quarter of a batch, while many calls are scored at once.
+    Every call takes turns: a turn gives each waiting call an equal share of a batch, and none more than a quarter, so a call
+    of 1,000 rows holds up others only for a quarter of a batch, while many calls are scored at once.
 
     Parameters
     ----------
@@ -97,10 +97,19 @@ class Runner(Generic[Item, Result]):
         return await call.done
 
     def _turn(self) -> None:
-        """Score one batch; ask for another turn while anything is waiting."""
-        now = time.perf_counter()
-        batch, shares = self._gather(now)
-        if batch:
+        """Give every waiting call its share; ask for another turn while rows are left.
+
+        A call that asks for one row gets it in the very next turn, however many others do. Above capacity a turn of the loop is long, since
+        all that arrives has to be read and refused in it: answers must not take several.
+        """
+        calls = len(self._calls)
+        share = max(1, self._max_batch_size // max(LEAST_SHARES, calls))
+        while calls > 0:
+            now = time.perf_counter()
+            seen, batch, shares = self._gather(calls, share, now)
+            calls -= seen
+            if not batch:
+                break
             results = self._results(batch)
             ended = time.perf_counter()
             self._metrics.batch(len(batch), self._waiting, [now - call.since for call, _ in shares if not call.results], ended - now)
@@ -114,31 +123,30 @@ class Runner(Generic[Item, Result]):
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._turn)
 
-    def _gather(self, now: float) -> tuple[list[Item], list[tuple[_Call[Item, Result], int]]]:
-        """The next batch: an equal share for each waiting call, those with rows left go to the end."""
+    def _gather(self, calls: int, share: int, now: float) -> tuple[int, list[Item], list[tuple[_Call[Item, Result], int]]]:
+        """The next batch: a share for each of the first calls; those with rows left go to the end. Also how many calls were seen."""
         batch: list[Item] = []
         shares: list[tuple[_Call[Item, Result], int]] = []
-        room = self._max_batch_size
-        share = max(1, room // max(LEAST_SHARES, len(self._calls)))
-        for _ in range(len(self._calls)):
-            if not room:
-                break
-            call = self._calls.popleft()
+        for seen in range(calls):
+            call = self._calls[0]
             left = len(call.items) - call.taken
             if dropped := self._dropped(call, now):
+                self._calls.popleft()
                 self._waiting -= left
                 if not call.done.done():
                     call.done.set_exception(dropped)
                 continue
-            rows = min(left, share, room)
+            rows = min(left, share)
+            if len(batch) + rows > self._max_batch_size:
+                return seen, batch, shares
+            self._calls.popleft()
             batch += call.items[call.taken : call.taken + rows]
             shares.append((call, rows))
             call.taken += rows
-            room -= rows
             self._waiting -= rows
             if call.taken < len(call.items):
                 self._calls.append(call)
-        return batch, shares
+        return calls, batch, shares
 
     def _dropped(self, call: _Call[Item, Result], now: float) -> ServiceError | None:
         if now - call.since > self._deadline:

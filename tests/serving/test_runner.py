@@ -74,6 +74,20 @@ def test_many_calls_fill_a_batch_and_one_call_at_most_a_quarter() -> None:
     assert [len(batch) for batch in score.batches] == [2, 2, 2, 8, 3]
 
 
+def test_one_turn_scores_every_single_call_even_if_that_takes_several_batches() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        calls = [asyncio.create_task(runner.run([number])) for number in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [len(batch) for batch in score.batches] == [8, 8, 4]
+        assert await asyncio.gather(*calls) == [[2 * number] for number in range(20)]
+
+    asyncio.run(scenario())
+
+
 def test_a_large_call_takes_turns_with_single_ones() -> None:
     score = Recorder()
 
