@@ -32,21 +32,34 @@ def accept_many(loop: asyncio.AbstractEventLoop) -> None:
 
 def _help(loop: asyncio.AbstractEventLoop, server: asyncio.Server, listener: socket.socket, factory: Any) -> None:
     """Take connections beside the server, from the same queue, while it serves."""
-    connecting: set[asyncio.Task[Any]] = set()
+    tasks: set[asyncio.Task[Any]] = set()
+
+    def keep(task: "asyncio.Task[Any]") -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def stop() -> None:
+        if listener.fileno() >= 0:
+            loop.remove_reader(listener)
+            listener.close()
 
     def take() -> None:
         if not server.is_serving():
-            loop.remove_reader(listener)
-            listener.close()
+            stop()
             return
         for _ in range(AT_ONCE):
             try:
                 connection, _ = listener.accept()
             except OSError:  # nobody is waiting, or no descriptor is left: the server's own affair
                 return
-            task = loop.create_task(loop.connect_accepted_socket(factory, connection))
-            connecting.add(task)
-            task.add_done_callback(connecting.discard)
+            keep(loop.create_task(loop.connect_accepted_socket(factory, connection)))
+
+    async def stop_with_server() -> None:
+        try:
+            await server.wait_closed()
+        finally:
+            stop()
 
     listener.setblocking(False)
     loop.add_reader(listener, take)
+    keep(loop.create_task(stop_with_server()))
