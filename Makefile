@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test lint format image bench loadtest mlflow lock clean
+.PHONY: run serve train test lint format image bench loadtest profile mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -48,6 +48,10 @@ bench: $(READY) $(VENV)-bench/.ready
 loadtest: $(READY)
 	$(BIN)/credit-scoring train --if-missing
 	$(BIN)/python -m loadtests.load
+
+profile: $(READY)
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/python -m loadtests.profile
 
 mlflow: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$${CREDIT_HOME:-.credit}/mlflow.db --host 127.0.0.1 --port 5000

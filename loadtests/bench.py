@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import matplotlib as mpl
@@ -28,6 +29,7 @@ from matplotlib.figure import Figure
 from configs.settings import load_settings
 from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.keys import create_key
 from training.generator import Generator
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +37,7 @@ RIVALS = Path(__file__).parent / "rivals"
 FIRST_PORT = 3210
 CONNECTIONS = (1, 8, 64)
 FASTAPI = "FastAPI, def"
+OURS = "this service, vector"
 
 
 class Contestant(NamedTuple):
@@ -44,7 +47,8 @@ class Contestant(NamedTuple):
     command: list[str]
     path: str
     body: Any
-    environment: dict[str, str] = {}  # noqa: RUF012
+    environment: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Figures(NamedTuple):
@@ -78,16 +82,25 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
     mlflow_model = folder / "mlflow"
     subprocess.run([rivals / "bin/python", "-c", save, folder / "model.txt", mlflow_model], check=True, capture_output=True)
     own, other = str(Path(sys.executable).parent), str(rivals / "bin")
-    ports = [str(FIRST_PORT + number) for number in range(7)]
+    ports = [str(FIRST_PORT + number) for number in range(10)]
     model = {"BENCH_MODEL": str(folder / "model.txt"), "BENCH_THRESHOLD": str(bundle.decision.threshold)}
     uvicorn = [f"{other}/uvicorn", "fastapi_app:app", "--app-dir", str(RIVALS), "--no-access-log", "--port"]
     by_vector = {"features": vector, "client_id": "1"}
-    ours = [f"{own}/bentoml", "serve", str(ROOT), "--port", ports[0]]
     stock = f"{own}/bentoml"
     tensor = {"inputs": [{"name": "features", "shape": [1, len(vector)], "datatype": "FP64", "data": vector}]}
+    keys = folder / "keys.json"
+    key = {"X-API-Key": create_key(keys, "bench", None)}
+
+    def ours(name: str, port: str, target: str = ".", **environment: str) -> Contestant:
+        command = [stock, "serve", target, "--working-dir", str(ROOT), "--port", port]
+        home = {"CREDIT_HOME": str(folder / name), "CREDIT_KEYS_FILE": str(keys)}
+        return Contestant(name, command, f":{port}/predict", by_vector, {**home, **environment}, key)
+
     return [
-        Contestant("this service, vector", ours, f":{ports[0]}/predict", by_vector),
-        Contestant("this service, 120 named fields", [], f":{ports[0]}/predict", {"application": row}),
+        ours(OURS, ports[0]),
+        Contestant("this service, 120 named fields", [], f":{ports[0]}/predict", {"application": row}, headers=key),
+        ours("  without keys", ports[7], CREDIT_AUTH="disabled"),
+        ours("  without metrics", ports[8], target="loadtests.rivals.without_metrics:CreditScoring"),
         Contestant(FASTAPI, [*uvicorn, ports[1]], f":{ports[1]}/def", by_vector, model),
         Contestant("FastAPI, async def", [*uvicorn, ports[2]], f":{ports[2]}/async", by_vector, model),
         Contestant(
@@ -122,7 +135,9 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
     if not contestant.command:
         yield
         return
-    home = {"BENTOML_HOME": str(folder / "home")} if "bento_stock" in " ".join(contestant.command) else {}
+    home = (
+        {"BENTOML_HOME": str(folder / "home")} if "bento_stock" in " ".join(contestant.command) else {}
+    )  # a second service would wipe the metrics of the first
     environment = {**os.environ, **contestant.environment, **home, "PATH": f"{Path(contestant.command[0]).parent}:{os.environ['PATH']}"}
     log = (folder / f"{contestant.name.replace(' ', '-')}.log").open("w")
     process = subprocess.Popen(
@@ -130,7 +145,7 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
     )
     try:
         deadline = time.monotonic() + 60
-        while (result := measure(contestant, folder, 1, 0.2)).rate == 0 or result.failed:
+        while (result := measure(contestant, 1, 0.2)).rate == 0 or result.failed:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{contestant.name} does not answer; its log:\n{Path(log.name).read_text()[-2000:]}")
             time.sleep(0.5)
@@ -145,15 +160,19 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
         log.close()
 
 
-def measure(contestant: Contestant, folder: Path, connections: int, seconds: float) -> Figures:
+def measure(contestant: Contestant, connections: int, seconds: float) -> Figures:
     """Send the contestant's body over this many connections for a while."""
-    script = folder / f"{contestant.name.replace(' ', '-')}.lua"
-    if not script.exists():
-        body = msgspec.json.encode(contestant.body).decode()
-        script.write_text(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{body}]==]\n')
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script)]
-    result = subprocess.run([*command, f"http://127.0.0.1{contestant.path}"], capture_output=True, text=True, check=False)
-    return parse(result.stdout)
+    return wrk(f"http://127.0.0.1{contestant.path}", msgspec.json.encode(contestant.body), connections, seconds, contestant.headers)
+
+
+def wrk(url: str, body: bytes, connections: int, seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> Figures:
+    """Post a JSON body again and again over this many connections for a while."""
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in {"Content-Type": "application/json", **headers}.items()]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.decode()}]==]", *lines]))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", script.name, url]
+        return parse(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
 
 
 def parse(output: str) -> Figures:
@@ -229,11 +248,11 @@ def main(
                 stack.enter_context(running(contestant, folder))
             for contestant in entries:
                 results[contestant.name] = {connections: [] for connections in CONNECTIONS}
-                measure(contestant, folder, 8, seconds)
+                measure(contestant, 8, seconds)
             for number in range(rounds):
                 for connections in CONNECTIONS:
                     for contestant in entries:
-                        figures = measure(contestant, folder, connections, seconds)
+                        figures = measure(contestant, connections, seconds)
                         results[contestant.name][connections].append(figures)
                         typer.echo(
                             f"{number + 1}/{rounds} c={connections:<3} {contestant.name:32} {figures.rate:8,.0f}/s p99 {figures.p99:.1f} ms"

@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from loadtests.applicants import requests
-from loadtests.bench import parse
+from loadtests.bench import wrk
 from loadtests.load import start
 
 RAMP = 15  # seconds over which the connections begin: a flood of new ones overflows the queue of the listening socket, another matter
@@ -96,21 +96,16 @@ def main(
             raise SystemExit(f"the overload test needs the program {program} (Debian: apt-get install nghttp2-client wrk)")
     service = None if host else start()
     url, key = (service.url, service.key) if service else (str(host), os.environ.get("LOADTEST_KEY"))
-    headers = ["content-type: application/json", *([f"x-api-key: {key}"] if key else [])]
+    sent = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
+    headers = [f"{name}: {value}" for name, value in sent.items()]
     failed = []
-    with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=url, headers=dict(h.split(": ") for h in headers)) as client:
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=url, headers=sent) as client:
         body = Path(folder) / "body.json"
         body.write_bytes(msgspec.json.encode(requests(1, seed=1)[0]))
-        script = Path(folder) / "body.lua"
-        lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (header.split(": ") for header in headers)]
-        script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.read_text()}]==]", *lines]))
         try:
-            result = subprocess.run(
-                ["wrk", "-t1", "-c64", "-d5s", "-s", script, f"{url}/predict"], capture_output=True, text=True, check=True
-            )
-            capacity = parse(result.stdout).rate
-            idle, before = single(client, body.read_bytes()), memory(client)
-            typer.echo(f"capacity {capacity:,.0f} requests a second (64 connections); a lone client's p50 {idle:.2f} ms; {before:.0f} MB")
+            capacity = wrk(f"{url}/predict", body.read_bytes(), 64, 5, sent).rate
+            idle = single(client, body.read_bytes())
+            typer.echo(f"capacity {capacity:,.0f} requests a second (64 connections); a lone client's p50 {idle:.2f} ms")
             for times in (TIMES_WELL, 3):
                 with ThreadPoolExecutor(1) as pool:
                     offered = pool.submit(offer, f"{url}/predict", body, headers, times * capacity, seconds)

@@ -1,0 +1,177 @@
+"""Where the time and the memory of a request and of a start go.
+
+The parts of a request are timed one by one within this process, a lone request and a share of a batch of 32; what the client
+waits beyond them is HTTP: the server, BentoML, the two sockets. py-spy draws the flame graph of a service under load.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import psutil
+import typer
+
+from configs.settings import load_settings
+from loadtests.applicants import requests
+from loadtests.bench import wrk
+from loadtests.load import Service, start
+from monitoring.metrics import Metrics
+from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.contract import Contract, now, prediction
+from serving.scorer import Scorer
+
+BATCH = 32
+ROOT = Path(__file__).parents[1]
+
+
+def microseconds(work: Callable[[], Any], repeat: int = 400) -> float:
+    """The median time of a piece of work."""
+    times = []
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1e6
+
+
+def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
+    """Microseconds a row of each part of a request's way, for rows that are scored together."""
+    contract, scorer, metrics = Contract(bundle.features, len(bodies)), Scorer(bundle), Metrics()
+    count = len(bodies)
+    rows = [contract.parse_one(body) for body in bodies]
+    matrix = contract.matrix(rows)
+    pds = scorer.pd(matrix).tolist()
+    decision, version = bundle.decision, bundle.version
+    answers = [prediction(row, pd, decision, version, now()) for row, pd in zip(rows, pds, strict=True)]
+    work: dict[str, Callable[[], Any]] = {
+        "parse": lambda: [contract.parse_one(body) for body in bodies],
+        "features": lambda: contract.matrix(rows),
+        "score": lambda: scorer.pd(matrix),
+        "decide": lambda: [prediction(row, pd, decision, version, now()) for row, pd in zip(rows, pds, strict=True)],
+        "count": lambda: metrics.predictions(answers),
+        "encode": lambda: [msgspec.json.encode(answer) for answer in answers],
+    }
+    return {name: microseconds(call) / count for name, call in work.items()}
+
+
+def imports(module: str) -> dict[str, float]:
+    """Milliseconds that importing a module spends in the modules of each package, largest first."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    spent: dict[str, float] = defaultdict(float)
+    for line in result.stderr.splitlines():
+        own, _, name = line.removeprefix("import time:").split("|")
+        if own.strip().isdigit():
+            spent[name.strip().split(".")[0]] += int(own) / 1000
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))
+
+
+def table(title: str, columns: dict[str, dict[str, float]]) -> str:
+    """A Markdown table with a row for each part and a column for each case."""
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    lines += [
+        f"| {part} | " + " | ".join(f"{values[part]:,.1f}" if part in values else "" for values in columns.values()) + " |"
+        for part in next(iter(columns.values()))
+    ]
+    return "\n".join(lines)
+
+
+def main(
+    seconds: Annotated[int, typer.Option(min=1, help="Length of the load under the flame graph")] = 10,
+) -> None:
+    """Profile a request, a start, and a service under load; draws a flame graph."""
+    if not shutil.which("wrk"):
+        raise SystemExit("the profile needs the program wrk (Debian: apt-get install wrk)")
+    settings = load_settings()
+    report = settings.home / "reports"
+    report.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    bundle = read_bundle(find_in_store(settings.model.name, settings.model.version))
+    read = time.perf_counter()
+    Scorer(bundle)
+    loaded = time.perf_counter()
+    documents = requests(BATCH, seed=1)
+    contract = Contract(bundle.features, BATCH)
+    vectors = np.nan_to_num(contract.matrix([contract.parse_one(msgspec.json.encode(document)) for document in documents])).tolist()
+    named = [msgspec.json.encode(document) for document in documents]
+    by_vector = [msgspec.json.encode({"features": vector}) for vector in vectors]
+    typer.echo("timing the parts of a request")
+    cases = {
+        "named fields, alone": parts(bundle, named[:1]),
+        f"named fields, {BATCH} together": parts(bundle, named),
+        "vector, alone": parts(bundle, by_vector[:1]),
+        f"vector, {BATCH} together": parts(bundle, by_vector),
+    }
+    begun = time.perf_counter()
+    service = start()
+    ready = time.perf_counter() - begun
+    try:
+        whole = {
+            name: wrk(f"{service.url}/predict", body, 1, 2, {"X-API-Key": service.key}).p50 * 1e3
+            for name, body in zip(cases, (named[0], b"", by_vector[0], b""), strict=True)
+            if body
+        }
+        processes = [psutil.Process(service.process.pid), *psutil.Process(service.process.pid).children(recursive=True)]
+        memory = {" ".join(process.cmdline()[1:3])[-40:]: process.memory_full_info().pss / 1e6 for process in processes}
+        flame = report / "flame.svg"
+        flame_graph(service, named[0], seconds, flame)
+    finally:
+        service.stop()
+    for name, values in cases.items():
+        values["all parts"] = sum(values.values())
+        if name in whole:
+            values["at the client"] = whole[name]
+    text = "\n\n".join(
+        [
+            table("microseconds a row", cases),
+            table(
+                "start, milliseconds",
+                {
+                    "": {
+                        "read and verify the bundle": (read - begin) * 1e3,
+                        "load the model": (loaded - read) * 1e3,
+                        "command to /readyz": ready * 1e3,
+                    }
+                },
+            ),
+            table("imports, milliseconds", {"": dict(list(imports("service").items())[:12])}),
+            table("PSS, MB", {"": memory}),
+        ]
+    )
+    (report / "profile.md").write_text(text + "\n")
+    typer.echo(f"{text}\n\nflame graph: {flame}\ntables: {report / 'profile.md'}")
+
+
+def flame_graph(service: Service, body: bytes, seconds: int, path: Path) -> None:
+    """Load a service with 8 connections while py-spy samples its process."""
+    with ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(wrk, f"{service.url}/predict", body, 8, seconds + 2, {"X-API-Key": service.key})
+        command = [
+            Path(sys.executable).with_name("py-spy"),
+            "record",
+            "-d",
+            str(seconds),
+            "-r",
+            "250",
+            "-o",
+            path,
+            "-p",
+            str(psutil.Process(service.process.pid).children()[0].pid),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        loaded.result()
+    if result.returncode:
+        raise SystemExit(f"py-spy could not sample the service: {result.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
