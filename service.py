@@ -10,6 +10,7 @@ import click
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
+from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
@@ -76,6 +77,8 @@ class CreditScoring:
             deadline=limits.deadline_seconds,
             metrics=metrics,
         )
+        approval_rate = self.bundle.metadata["metrics"]["approval_rate"]["value"]
+        self.drift = LiveDrift(self.bundle.population, self.bundle.decision.threshold, approval_rate, **SETTINGS.drift.model_dump())
         self._answer([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self._publish()
         # BentoML binds an API method anew at every access, with a look at its signature; these are bound once
@@ -83,6 +86,7 @@ class CreditScoring:
         if self.bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
         log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": self.bundle.trained_on})
+        self.drift.start(metrics.registry)
         gc.collect()
         gc.freeze()  # the objects made so far live for ever; scanning them stops every request for 100 ms and more
 
@@ -126,22 +130,19 @@ class CreditScoring:
         return json_response({"predictions": answers, "count": len(answers)})
 
     def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:
-        pds = self.scorer.pd(self.contract.matrix(rows)).tolist()
+        matrix = self.contract.matrix(rows)
+        pds = self.scorer.pd(matrix)
+        self.drift.add(matrix, pds)
         decision, version, time = self.bundle.decision, self.version, now()
-        answers = [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds, strict=True)]
+        answers = [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds.tolist(), strict=True)]
         metrics.predictions(answers)
         return answers
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name
         metrics.model(name, self.version, bundle.trained_on)
-        app.state.health = {
-            "status": "ok",
-            "model_loaded": True,
-            "model_name": name,
-            "model_version": self.version,
-            "trained_on": bundle.trained_on,
-        }
+        model = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
+        app.state.health = {"status": "ok", "model_loaded": True, **model}
         app.state.model = {"name": name, **bundle.describe()}
         features = bundle.features
         app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)

@@ -63,6 +63,13 @@ class LatencyTarget(Section):
     max_failures: Share
 
 
+class DriftSettings(Section):
+    """How the running service measures drift."""
+
+    window: Count
+    interval_seconds: Positive
+
+
 class LightGBMSettings(Section):
     """Parameters of the gradient boosting, named as LightGBM names them."""
 
@@ -98,6 +105,7 @@ class Settings(BaseSettings):
     decision: DecisionSettings
     service: ServiceSettings
     latency_target: LatencyTarget
+    drift: DriftSettings
     training: TrainingSettings
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.transform import FeatureError, FeatureTransform
+from monitoring.drift import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 
@@ -49,6 +50,11 @@ class Bundle:
     decision: Decision
     reference: dict[str, Any]
     metadata: dict[str, Any]
+
+    @property
+    def population(self) -> Reference:
+        """The reference to measure drift against: every feature in order and, last, the PD."""
+        return Reference({**self.reference["features"], "pd": self.reference["pd"]}, self.metadata["data"]["applications"])
 
     @property
     def trained_on(self) -> str:
