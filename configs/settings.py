@@ -70,6 +70,15 @@ class DriftSettings(Section):
     interval_seconds: Positive
 
 
+class RetrainingSettings(Section):
+    """From when on `credit-scoring retraining-signal` says yes; monitoring/README.md tells the rule."""
+
+    drifted_features: Share
+    max_roc_auc_loss: Positive
+    max_observed_to_expected: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    max_age_days: Positive
+
+
 class LightGBMSettings(Section):
     """Parameters of the gradient boosting, named as LightGBM names them."""
 
@@ -106,6 +115,7 @@ class Settings(BaseSettings):
     service: ServiceSettings
     latency_target: LatencyTarget
     drift: DriftSettings
+    retraining: RetrainingSettings
     training: TrainingSettings
 
     @property
