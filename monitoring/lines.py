@@ -117,6 +117,12 @@ def read_lines(folder: Path, position: Position, max_bytes: int) -> tuple[bytes,
         position = Position(position.sequence + 1, 0, "")
 
 
+def end_of_log(folder: Path) -> tuple[int, int]:
+    """The number of the active file and its size."""
+    sequence = _sequences(folder)[-1]
+    return sequence, _file_size(folder, sequence)
+
+
 def unread(folder: Path, position: Position) -> tuple[int, datetime | None]:
     """The bytes of the log after a position, and the time of the first decision there."""
     sizes = {number: _file_size(folder, number) for number in _sequences(folder) if number >= position.sequence}

@@ -7,6 +7,7 @@ whatever a database does to floats.
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -150,6 +151,34 @@ def open_store(url: str, statement_seconds: int | None = None) -> Engine:
     engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
     upgrade(engine)
     return engine
+
+
+class Store:
+    """The store of a service: connected and upgraded when it is first needed, by whatever thread needs it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The connections.
+
+        Raises
+        ------
+        StoreError
+            It cannot be reached now.
+        """
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_store(self._url, ANSWER_SECONDS)
+            return self._engine
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        if self._engine is not None:
+            self._engine.dispose()
 
 
 def upgrade(engine: Engine) -> None:
@@ -302,6 +331,11 @@ def write_position(connection: Connection, log_id: str, position: Position) -> N
     insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)
     update = insert.on_conflict_do_update(index_elements=["log"], set_=position._asdict())
     connection.execute(update, {"log": log_id, **position._asdict()})
+
+
+def forget_position(connection: Connection, log_id: str) -> None:
+    """Forget how far a log has been shipped."""
+    connection.execute(shipping.delete().where(shipping.c.log == log_id))
 
 
 class Outcome(NamedTuple):
