@@ -9,6 +9,7 @@ import html
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -143,7 +144,8 @@ def write_evidently(
     Parameters
     ----------
     reference : of each column, with `quantiles`; the columns in the order of the window's sample.
-    gain : importance of each feature. The columns that left the stable band and the most important ones are compared.
+    gain : importance of each feature. The columns that left the stable band and the most important ones are compared, COLUMNS
+        at most, and of these only such as have a known value on both sides.
     categories : the values of the category columns, by code.
 
     Raises
@@ -153,26 +155,26 @@ def write_evidently(
     ReportError
         The reference has no quantiles.
     """
-    os.environ["DO_NOT_TRACK"] = "1"  # read when it is imported
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
     if not all("quantiles" in entry or "codes" in entry for entry in reference.values()):
         raise ReportError("the model's reference has no quantiles, so Evidently has nothing to compare with; train again")
     names = list(reference)
     important = [names[position] for position in np.argsort(-gain, kind="stable")]
     moved = [row["feature"] for row in table if row["band"] != "stable"]
     chosen = list(dict.fromkeys([*moved[: COLUMNS // 2], names[-1], *important]))[:COLUMNS]
-    frames = [
-        _frame({name: draw(reference[name], SAMPLE) for name in chosen}, categories),
-        _frame({name: _clipped(window.sample[:, names.index(name)], reference[name]) for name in chosen}, categories),
-    ]
-    definition = DataDefinition(
-        numerical_columns=[name for name in chosen if name not in categories],
-        categorical_columns=[name for name in chosen if name in categories],
-    )
-    base, current = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
-    with np.errstate(all="ignore"):
+    drawn = {name: draw(reference[name], SAMPLE) for name in chosen}
+    newest = {name: _clipped(window.sample[:, names.index(name)], reference[name]) for name in chosen}
+    chosen = [name for name in chosen if not (np.isnan(drawn[name]).all() or np.isnan(newest[name]).all())]  # Evidently refuses these
+    frames = [_frame({name: columns[name] for name in chosen}, categories) for columns in (drawn, newest)]
+    os.environ["DO_NOT_TRACK"] = "1"  # read when it is imported
+    with warnings.catch_warnings(action="ignore"):  # its own, of its syntax and of columns that are constant
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        definition = DataDefinition(
+            numerical_columns=[name for name in chosen if name not in categories],
+            categorical_columns=[name for name in chosen if name in categories],
+        )
+        base, current = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
         result = Report([DataDriftPreset()]).run(current, base)
     folder.mkdir(parents=True, exist_ok=True)
     result.save_html(str(folder / "evidently.html"))

@@ -115,6 +115,25 @@ def fidelity(
 
 
 @app.command()
+def drift_power(
+    data: Data = None,
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the drift-power marks is written anew")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
+    from training.data import DataError
+    from training.power import measure
+
+    try:
+        table = measure(data or _built_in(settings()), seed)
+    except DataError as error:
+        fail(str(error))
+    _say(table)
+    if write:
+        replace_between(write, "drift-power", table)
+
+
+@app.command()
 def document(
     tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION, a column each")],
     write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),
