@@ -16,21 +16,12 @@ from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, now, prediction, row_error
 from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
-from serving.http import (
-    BatchInput,
-    BatchOutput,
-    PredictInput,
-    PredictOutput,
-    content,
-    get_app,
-    json_response,
-    lean_service,
-    problem_response,
-)
+from serving.http import content, get_app, json_response, lean_service, problem_response
 from serving.keys import KeysError, required_keys
 from serving.openapi import openapi
 from serving.runner import Runner
 from serving.scorer import Scorer
+from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 
 try:
     SETTINGS = settings()
@@ -62,12 +53,15 @@ class CreditScoring:
     """Credit scoring: a calibrated probability of default, a decision and a risk level for each applicant."""
 
     def __init__(self) -> None:
+        from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
+
         log = configure_logging(SETTINGS.log_level)
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         self.bundle = read_bundle(find_bundle())
         self.version = self.bundle.version
         self.scorer = Scorer(self.bundle)
-        self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows)
+        self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
+        self.recording = Recording(SETTINGS, metrics)
         limits = SETTINGS.service
         self.runner = Runner(
             self._answer,
@@ -125,6 +119,19 @@ class CreditScoring:
         metrics.row_errors(len(bad))
         return json_response({"predictions": answers, "count": len(answers)})
 
+    @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)
+    async def outcomes(self, body: Any) -> Response:
+        """Keep whether applicants defaulted."""
+        try:
+            return json_response(await self.recording.desk.take(content(body)))
+        except ServiceError as error:
+            return problem_response(error)
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Finish what is on its way to the disk and to the store."""
+        self.recording.close()
+
     def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:
         pds = self.scorer.pd(self.contract.matrix(rows)).tolist()
         decision, version, time = self.bundle.decision, self.version, now()
@@ -135,13 +142,8 @@ class CreditScoring:
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name
         metrics.model(name, self.version, bundle.trained_on)
-        app.state.health = {
-            "status": "ok",
-            "model_loaded": True,
-            "model_name": name,
-            "model_version": self.version,
-            "trained_on": bundle.trained_on,
-        }
+        described = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
+        app.state.health = {"status": "ok", "model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
         features = bundle.features
         app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
-from serving.cli import app, fail, settings
+from serving.cli import app
+from serving.console import fail, settings
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
