@@ -17,21 +17,12 @@ from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, now, prediction, row_error
 from serving.errors import ServiceError, invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
-from serving.http import (
-    BatchInput,
-    BatchOutput,
-    PredictInput,
-    PredictOutput,
-    content,
-    get_app,
-    json_response,
-    lean_service,
-    problem_response,
-)
+from serving.http import content, get_app, json_response, lean_service, problem_response
 from serving.keys import KeysError, required_keys
 from serving.openapi import openapi
 from serving.runner import Runner
 from serving.scorer import Scorer
+from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 
 try:
     SETTINGS = settings()
@@ -63,22 +54,21 @@ class CreditScoring:
     """Credit scoring: a calibrated probability of default, a decision and a risk level for each applicant."""
 
     def __init__(self) -> None:
+        from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
+
         log = configure_logging(SETTINGS.log_level)
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         self.bundle = read_bundle(find_bundle())
         self.version = self.bundle.version
         self.scorer = Scorer(self.bundle)
-        self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows)
-        limits = SETTINGS.service
+        self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
+        self.recording = Recording(SETTINGS, metrics)
+        caps = SETTINGS.service
         self.runner = Runner(
-            self._answer,
-            max_batch_size=limits.max_batch_size,
-            max_waiting=limits.max_waiting,
-            deadline=limits.deadline_seconds,
-            metrics=metrics,
+            self._answer, max_batch_size=caps.max_batch_size, max_waiting=caps.max_waiting, deadline=caps.deadline_seconds, metrics=metrics
         )
-        approval_rate = self.bundle.metadata["metrics"]["approval_rate"]["value"]
-        self.drift = LiveDrift(self.bundle.population, self.bundle.decision.threshold, approval_rate, **SETTINGS.drift.model_dump())
+        threshold, approved = self.bundle.decision.threshold, self.bundle.approval_rate
+        self.drift = LiveDrift(self.bundle.population, threshold, approved, **SETTINGS.drift.model_dump())
         self._answer([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self._publish()
         # BentoML binds an API method anew at every access, with a look at its signature; these are bound once
@@ -129,6 +119,19 @@ class CreditScoring:
         metrics.row_errors(len(bad))
         return json_response({"predictions": answers, "count": len(answers)})
 
+    @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)
+    async def outcomes(self, body: Any) -> Response:
+        """Keep whether applicants defaulted."""
+        try:
+            return json_response(await self.recording.desk.take(content(body)))
+        except ServiceError as error:
+            return problem_response(error)
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Finish what is on its way to the disk and to the store."""
+        self.recording.close()
+
     def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:
         matrix = self.contract.matrix(rows)
         pds = self.scorer.pd(matrix)
@@ -141,8 +144,7 @@ class CreditScoring:
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name
         metrics.model(name, self.version, bundle.trained_on)
-        model = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
-        app.state.health = {"status": "ok", "model_loaded": True, **model}
+        described = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
+        app.state.health = {"status": "ok", "model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
-        features = bundle.features
-        app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)
+        app.state.openapi = openapi(bundle.features.table, len(bundle.features.names), SETTINGS.service.max_rows, self.version)

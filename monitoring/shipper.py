@@ -50,12 +50,32 @@ class Shipper:
         self._stopping = False
         self._stop_by = 0.0
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="shipper", daemon=True)
         metrics.shipping(self.lag)
 
     def start(self) -> None:
         """Begin to ship in a thread."""
         self._thread.start()
+
+    def run(self) -> None:
+        """Ship until `stop` ends it."""
+        while True:
+            pause = 0.0
+            try:
+                if not self.ship():
+                    pause = IDLE_SECONDS
+                self._note_failures(0)
+            except Exception as error:  # whatever it is, the thread goes on
+                self._note_failures(self._failures + 1)
+                self._metrics.shipping_failed()
+                pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
+                expected = isinstance(error, StoreError | OSError)
+                log.error("the decision log was not shipped: %s", error, exc_info=not expected, extra={"pause": round(pause, 1)})
+            with self._changed:
+                if self._stopping and (pause or time.monotonic() > self._stop_by):
+                    return
+                if pause:
+                    self._changed.wait(pause)
 
     def stop(self, seconds: float) -> None:
         """Ship what is left, if that takes no longer than this, and end the thread."""
@@ -111,25 +131,6 @@ class Shipper:
 
     def _is_at(self, goal: tuple[int, int]) -> bool:
         return goal == (1, 0) or (self._position is not None and self._position[:2] >= goal)
-
-    def _run(self) -> None:
-        while True:
-            pause = 0.0
-            try:
-                if not self.ship():
-                    pause = IDLE_SECONDS
-                self._note_failures(0)
-            except Exception as error:  # whatever it is, the thread goes on
-                self._note_failures(self._failures + 1)
-                self._metrics.shipping_failed()
-                pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
-                expected = isinstance(error, StoreError | OSError)
-                log.error("the decision log was not shipped: %s", error, exc_info=not expected, extra={"pause": round(pause, 1)})
-            with self._changed:
-                if self._stopping and (pause or time.monotonic() > self._stop_by):
-                    return
-                if pause:
-                    self._changed.wait(pause)
 
     def _note_failures(self, count: int) -> None:
         with self._changed:

@@ -259,7 +259,9 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
 
 def _sqlite(url: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": ANSWER_SECONDS})
-    Path(engine.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
+    path = Path(engine.url.database or "").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # what SQLite puts beside it gets the same mode
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

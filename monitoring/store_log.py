@@ -82,7 +82,9 @@ class StoreLog:
             while not self._jobs.empty():
                 jobs.append(self._jobs.get())
             ending = None in jobs
-            self._commit([job for job in jobs if job is not None])
+            waiting = [job for job in jobs if job is not None]
+            if waiting:
+                self._commit(waiting)
 
     def _commit(self, jobs: list[_Job]) -> None:
         """Store these together; where the store refuses a line, each job by itself."""

@@ -57,6 +57,11 @@ class Bundle:
         return Reference({**self.reference["features"], "pd": self.reference["pd"]}, self.metadata["data"]["applications"])
 
     @property
+    def approval_rate(self) -> float:
+        """The share of the training applicants below the threshold, out of fold."""
+        return float(self.metadata["metrics"]["approval_rate"]["value"])
+
+    @property
     def trained_on(self) -> str:
         """The word "generated", or the fingerprint of the training data."""
         return str(self.metadata["trained_on"])

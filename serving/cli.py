@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from serving import report_cli
+from serving import record_cli, report_cli
 from serving.console import fail, settings
 from serving.keys import KeysError, create_key, read_keys, revoke_key
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(record_cli.app)
 app.add_typer(report_cli.app)
 
 

@@ -4,13 +4,12 @@ import logging
 import os
 import re
 import time
-from typing import Any, Self
+from typing import Any
 
-import bentoml
 import msgspec
 from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,88 +21,17 @@ from serving.contract import now
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.keys import KeyRing, required_keys
 from serving.openapi import DOCS_PAGE
+from serving.specs import JSON
 
 log = logging.getLogger(LOGGER)
 
-JSON = "application/json"
-API_ROUTES = ("/predict", "/predict/batch")
+API_ROUTES = ("/predict", "/predict/batch", "/outcomes")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
 OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 OTHER_ROUTE = "other"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-
-class Body(bentoml.IODescriptor):
-    """What an API method receives: the raw body, or the error met while reading it."""
-
-    body: Any = None
-
-    @classmethod
-    def holding(cls, body: bytes | ServiceError) -> Self:
-        """Made without validation: it is no input to be checked."""
-        made: Self = cls.model_construct(body=body)
-        return made
-
-
-class RawInput(bentoml.IODescriptor):
-    """An input whose declared fields are for documents and clients, while the body arrives as bytes.
-
-    BentoML then neither validates nor copies it: parsing is the contract's, once.
-    """
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> Body:
-        """Read the body; an error travels as the body, so that the method answers it."""
-        content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
-        try:
-            if content_type != JSON:
-                raise ServiceError(415, f"the content type is {content_type[:100]!r}; expected {JSON}")
-            return Body.holding(await request.body())
-        except ClientDisconnect:
-            return Body.holding(ServiceError(400, "the client left before the body was complete"))
-        except ServiceError as error:
-            return Body.holding(error)
-
-
-class PredictInput(RawInput):
-    """One applicant: `application` by name, or `features` as a vector."""
-
-    client_id: str | None = None
-    application: dict[str, Any] | None = None
-    history: dict[str, Any] | None = None
-    features: list[float | None] | None = None
-
-
-class BatchInput(RawInput):
-    """Many applicants: `applications`, or `features` with `client_ids`."""
-
-    applications: list[dict[str, Any]] | None = None
-    features: list[list[float | None]] | None = None
-    client_ids: list[str | None] | None = None
-
-
-class PredictOutput(bentoml.IODescriptor):
-    """One prediction."""
-
-    prediction_id: str
-    client_id: str | None
-    prediction: int
-    decision: str
-    probability: float
-    risk_level: str
-    threshold: float
-    model_version: str
-    timestamp: str
-    warnings: list[dict[str, str]]
-
-
-class BatchOutput(bentoml.IODescriptor):
-    """Predictions or errors, one for each row, in order."""
-
-    predictions: list[dict[str, Any]]
-    count: int
 
 
 def content(body: bytes | ServiceError) -> bytes:

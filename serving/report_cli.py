@@ -1,7 +1,5 @@
 """The commands that judge the decisions on record: drift, performance, whether to train again."""
 
-import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,17 +8,14 @@ import typer
 
 from configs.settings import Settings
 from serving.console import fail, settings
+from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from monitoring.reports import Window
     from serving.bundle import Bundle
 
 app = typer.Typer()
 
-Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; from this time on")]
-Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; before this time")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to; without it one under CREDIT_HOME/reports")]
 
 WINDOW = 5000  # decisions
@@ -31,7 +26,7 @@ RETRAIN = 3  # exit code
 @app.command()
 def drift(
     window: Annotated[int | None, typer.Option(min=1, help=f"Newest decisions to compare; {WINDOW} without --since")] = None,
-    since: Since = None,
+    since: Time = None,
     out: Out = None,
 ) -> None:
     """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
@@ -40,7 +35,7 @@ def drift(
     options, bundle = settings(), _bundle()
     folder = out or options.home / "reports" / "drift"
     try:
-        read = _window(options, bundle, window or (None if since else WINDOW), since)
+        read = _window(bundle, window or (None if since else WINDOW), read_time("--since", since))
         table = drift_table(read.drift, bundle.population.names)
         typer.echo(f"{read.drift.rows} decisions of {bundle.version}, {read.first:%Y-%m-%d %H:%M} to {read.last:%Y-%m-%d %H:%M} UTC")
         typer.echo(f"{'column':40s} {'PSI':>7s} {'band':8s} {'missing':>8s} {'change':>8s}")
@@ -61,8 +56,8 @@ def drift(
 @app.command()
 def performance(
     by: Annotated[Literal["week", "month"], typer.Option(help="Length of the periods")] = "week",
-    since: Since = None,
-    until: Until = None,
+    since: Time = None,
+    until: Time = None,
     out: Out = None,
 ) -> None:
     """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
@@ -70,7 +65,7 @@ def performance(
 
     options = settings()
     folder = out or options.home / "reports" / "performance"
-    rows = _performance(options, by, since, until)
+    rows = _performance(options, by, read_time("--since", since), read_time("--until", until))
     if not rows:
         fail("the store holds no decision of that time")
     for line in performance_lines(rows):
@@ -94,7 +89,7 @@ def retraining_signal() -> None:
     created = bentoml.models.get(f"{options.model.name}:{bundle.version}").info.creation_time
     measured = None
     try:
-        measured = _window(options, bundle, WINDOW, None).drift
+        measured = _window(bundle, WINDOW, None).drift
     except ReportError as error:
         typer.echo(f"drift is not judged: {error}")
     rows = [row for row in _performance(options, "month", None, None) if row["model_version"] == bundle.version]
@@ -130,34 +125,16 @@ def _gain(bundle: "Bundle") -> Any:
     return Scorer(bundle).booster.feature_importance("gain")
 
 
-def _window(options: Settings, bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":
+def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":
     from monitoring.reports import read_window
 
-    with _opened_store(options) as engine:
-        return read_window(engine, bundle.version, bundle.population, rows=rows, since=_utc(since))
+    with opened_store() as engine:
+        return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
     from monitoring.performance import Costs, performance, read_counts
 
     costs = Costs(options.decision.false_negative_cost, options.decision.false_positive_cost)
-    with _opened_store(options) as engine:
-        return performance(read_counts(engine, by, _utc(since), _utc(until)), costs)
-
-
-@contextlib.contextmanager
-def _opened_store(options: Settings) -> Iterator["Engine"]:
-    from monitoring.store import StoreError, open_store
-
-    try:
-        engine = open_store(options.store_url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-    except StoreError as error:
-        fail(str(error))
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return time and time.replace(tzinfo=UTC)
+    with opened_store() as engine:
+        return performance(read_counts(engine, by, since, until), costs)

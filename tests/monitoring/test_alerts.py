@@ -88,7 +88,8 @@ def test_drift_of_the_running_service_and_the_names_in_rules_and_dashboard(measu
     send(measuring, applicants[:2000])
     wait_until(lambda: "credit_drift_pd_psi" in exposed(measuring))
     wait_until(lambda: exposed(measuring)["credit_drift_window_rows"] == 2000)
-    httpx.post(f"{measuring.url}/predict", json={"features": [None] * applicants.shape[1]})
+    for body in ({"features": [None] * applicants.shape[1]}, {"application": {"ORGANIZATION_TYPE": "unseen"}}):
+        assert httpx.post(f"{measuring.url}/predict", json=body).status_code == 200
     names = {name.split("{")[0] for name in exposed(measuring)} | {rule["record"] for rule in RULES if "record" in rule}
     panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
     expressions = [rule["expr"] for rule in RULES] + [target["expr"] for panel in panels for target in panel["targets"]]
@@ -119,7 +120,7 @@ def test_a_real_prometheus_fires_alerts_on_provoked_faults(
         try:
             send(server, dropped)
             wait_until(lambda: {("CreditFeatureDrift", DROPPED), ("CreditMissingValues", DROPPED)} <= firing())
-            assert {feature for alert, feature in firing() if alert == "CreditFeatureDrift"} == {DROPPED}
+            assert len({feature for alert, feature in firing() if alert == "CreditFeatureDrift"}) == 1
             assert "CreditServiceDown" not in {alert for alert, _ in firing()}
             os.killpg(server.process.pid, signal.SIGKILL)
             wait_until(lambda: ("CreditServiceDown", None) in firing())
