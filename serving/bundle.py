@@ -52,9 +52,14 @@ class Bundle:
     metadata: dict[str, Any]
 
     @property
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """The reference distribution of every feature, in the order of the features, and last of the PD."""
+        return {**{name: self.reference["features"][name] for name in self.features.names}, "pd": self.reference["pd"]}
+
+    @property
     def population(self) -> Reference:
-        """The reference to measure drift against: every feature in order and, last, the PD."""
-        return Reference({**self.reference["features"], "pd": self.reference["pd"]}, self.metadata["data"]["applications"])
+        """What drift is measured against: the columns of `distributions`."""
+        return Reference(self.distributions, self.metadata["data"]["applications"])
 
     @property
     def approval_rate(self) -> float:

@@ -44,8 +44,7 @@ def drift(
         write_drift(read, table, bundle.version, folder)
         typer.echo(f"all {len(table)} columns in {folder / 'drift.html'} and drift.json")
         categories = {item["name"]: item["categories"] for item in bundle.features.describe() if "categories" in item}
-        reference = {**bundle.reference["features"], "pd": bundle.reference["pd"]}
-        write_evidently(read, table, reference, gain=_gain(bundle), categories=categories, folder=folder)
+        write_evidently(read, table, bundle.distributions, gain=_gain(bundle), categories=categories, folder=folder)
         typer.echo(f"the columns that moved and the most important ones in {folder / 'evidently.html'} and evidently.json")
     except ReportError as error:
         fail(str(error))
