@@ -10,7 +10,7 @@ import pandas as pd
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, Matrix
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
-from training.data import find_source, read_table
+from training.data import DataError, find_source, read_table
 
 DRAWS = 200
 SIZES = (2000, 5000)  # beside the minimum
@@ -40,7 +40,13 @@ SHIFTS: tuple[tuple[str, str, Shift], ...] = (
 
 
 def measure(folder: Path, seed: int) -> str:
-    """Take the reference from one random half of the labelled applications, samples from the other; a Markdown table."""
+    """Take the reference from one random half of the labelled applications, samples from the other; a Markdown table.
+
+    Raises
+    ------
+    DataError
+        The tables cannot be used, or hold too few applications for any sample to be measured.
+    """
     random = np.random.default_rng(seed)
     table = load_schema()["application"]
     frame = read_table(find_source(folder, table.files["train"]), table, with_target=True)
@@ -53,6 +59,8 @@ def measure(folder: Path, seed: int) -> str:
 
     entries = reference(matrix(base), features.names, features.categorical_positions)
     whole, unshifted = Reference(entries, len(base)), matrix(live)
+    if whole.minimum_rows > len(live):
+        raise DataError(f"{folder} holds {len(frame)} applications; half of them are too few to measure drift of the other half")
     minimum = int(whole.minimum_rows)
     largest = np.array([_psi(whole, unshifted, minimum, random).max() for _ in range(DRAWS)])
     sizes = (minimum, *SIZES)

@@ -1,58 +1,33 @@
 import json
-import uuid
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
+from decided import MONDAY, THRESHOLD, keep, tell
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from monitoring.performance import ALL, Costs, Values, merge, performance, read_counts
-from monitoring.store import decisions, open_store, outcomes
+from monitoring.store import open_store
 
 COSTS = Costs(10, 1)
-THRESHOLD = 0.1
-MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 RNG = np.random.default_rng(0)
 PDS = RNG.beta(0.8, 8, 6000)
 DEFAULTED = RNG.random(6000) < PDS
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return open_store(f"sqlite:///{tmp_path / 'store.db'}")
+def engine(store_url: str) -> Iterator[Engine]:
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()
 
 
 def decide(engine: Engine, pds: Values, time: datetime = MONDAY, version: str = "v1") -> list[str]:
-    """Store decisions with these PDs; returns their ids."""
-    ids = [str(uuid.uuid4()) for _ in pds]
-    rows = [
-        {
-            "prediction_id": identifier,
-            "time": time,
-            "model_version": version,
-            "probability": pd,
-            "threshold": THRESHOLD,
-            "decision": "DECLINE" if pd >= THRESHOLD else "APPROVE",
-            "risk_level": "LOW",
-            "latency_ms": 1.0,
-        }
-        for identifier, pd in zip(ids, pds.tolist(), strict=True)
-    ]
-    with engine.begin() as connection:
-        if rows:
-            connection.execute(insert(decisions), rows)
-    return ids
-
-
-def tell(engine: Engine, ids: list[str], defaulted: Any) -> None:
-    """Store outcomes of decisions."""
-    common = {"observed_at": MONDAY, "received_at": MONDAY, "source": "test"}
-    rows = [{"prediction_id": identifier, "defaulted": bool(bad), **common} for identifier, bad in zip(ids, defaulted, strict=True)]
-    with engine.begin() as connection:
-        connection.execute(insert(outcomes), rows)
+    """Store decisions with these PDs, all at this time; returns their ids."""
+    return keep(engine, pds.reshape(-1, 1), time, version, apart=timedelta(0))
 
 
 def rows_of(engine: Engine, by: Any = "week", **limits: datetime) -> list[dict[str, Any]]:

@@ -1,13 +1,13 @@
 import json
 import math
-import uuid
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, insert
+from decided import MONDAY, keep, tell
+from sqlalchemy import Engine
 
 from monitoring.drift import Matrix, Reference, reference
 from monitoring.performance import Costs, performance, read_counts
@@ -22,9 +22,8 @@ from monitoring.reports import (
     write_evidently,
     write_performance,
 )
-from monitoring.store import decisions, open_store, outcomes, records
+from monitoring.store import open_store
 
-MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 RNG = np.random.default_rng(0)
 NAMES = ["income", "flag", "word", "never", "pd"]
 
@@ -44,35 +43,10 @@ COMPILED = Reference(ENTRIES, len(BASE))
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return open_store(f"sqlite:///{tmp_path / 'store.db'}")
-
-
-def keep(engine: Engine, matrix: Matrix, start: datetime = MONDAY, version: str = "v1") -> list[str]:
-    """Put decisions on record, a minute apart; returns their ids."""
-    rows: list[dict[str, Any]] = []
-    lines = []
-    for place, values in enumerate(matrix.tolist()):
-        identifier = str(uuid.uuid4())
-        vector = [None if math.isnan(value) else value for value in values[:-1]]
-        line = json.dumps({"format": 1, "prediction_id": identifier, "features": vector, "probability": values[-1], "warnings": []})
-        lines.append({"prediction_id": identifier, "line": line})
-        rows.append(
-            {
-                "prediction_id": identifier,
-                "time": start + timedelta(minutes=place),
-                "model_version": version,
-                "probability": values[-1],
-                "threshold": 0.1,
-                "decision": "DECLINE" if values[-1] >= 0.1 else "APPROVE",
-                "risk_level": "LOW",
-                "latency_ms": 1.0,
-            }
-        )
-    with engine.begin() as connection:
-        connection.execute(insert(decisions), rows)
-        connection.execute(insert(records), lines)
-    return [row["prediction_id"] for row in rows]
+def engine(store_url: str) -> Iterator[Engine]:
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()
 
 
 def test_a_window_is_measured_from_the_records(engine: Engine) -> None:
@@ -158,13 +132,8 @@ def test_performance_is_printed_and_written(engine: Engine, tmp_path: Path) -> N
     matrix = people(3000)
     ids = keep(engine, matrix)
     approved = matrix[:, -1] < 0.1
-    told = [
-        {"prediction_id": identifier, "defaulted": bool(bad), "observed_at": MONDAY, "received_at": MONDAY, "source": "test"}
-        for identifier, bad, kept in zip(ids, RNG.random(3000) < matrix[:, -1], approved, strict=True)
-        if kept
-    ]
-    with engine.begin() as connection:
-        connection.execute(insert(outcomes), told)
+    defaulted = RNG.random(3000) < matrix[:, -1]
+    tell(engine, np.array(ids)[approved].tolist(), defaulted[approved])
     keep(engine, matrix[:50], MONDAY + timedelta(weeks=3), "v2")
     rows = performance(read_counts(engine, "week"), Costs(10, 1))
     text = "\n".join(performance_lines(rows))
