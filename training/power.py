@@ -34,7 +34,7 @@ def _replaced(share: float, value: Any) -> Shift:
 SHIFTS: tuple[tuple[str, str, Shift], ...] = (
     *((f"incomes times {factor}", "AMT_INCOME_TOTAL", _times(factor)) for factor in (1.1, 1.25, 1.5)),
     *((f"EXT_SOURCE_3 missing for {share:.0%} more", "EXT_SOURCE_3", _replaced(share, np.nan)) for share in (0.1, 0.3, 1.0)),
-    *((f"applicants {years} years younger", "DAYS_BIRTH", _plus(365.25 * years)) for years in (1, 3, 5)),
+    *((f"applicants {years} years younger", "DAYS_BIRTH", _plus(365.25 * years)) for years in (2, 5, 10)),
     *((f"an unseen ORGANIZATION_TYPE for {share:.0%}", "ORGANIZATION_TYPE", _replaced(share, UNKNOWN_WORD)) for share in (0.01, 0.05)),
 )
 

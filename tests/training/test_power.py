@@ -15,7 +15,7 @@ def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:
     cells = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines}
     assert cells["none: any of 150 features"][0].startswith("0.")
     assert all(cell.startswith("100% / 100%") for cell in cells["EXT_SOURCE_3 missing for 100% more"])
-    assert cells["incomes times 1.1"][1].startswith("0% / 0%")
+    assert cells["applicants 2 years younger"][1].startswith("0% / 0%")
 
 
 def test_too_few_applications_are_an_error(tmp_path: Path) -> None:
