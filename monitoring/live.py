@@ -58,7 +58,8 @@ class LiveDrift(Collector):
             start = self._added % window
             fits = min(len(pds), window - start)
             self._ring[start : start + fits, :-1], self._ring[start : start + fits, -1] = matrix[:fits], pds[:fits]
-            self._ring[: len(pds) - fits, :-1], self._ring[: len(pds) - fits, -1] = matrix[fits:], pds[fits:]
+            if fits < len(pds):
+                self._ring[: len(pds) - fits, :-1], self._ring[: len(pds) - fits, -1] = matrix[fits:], pds[fits:]
             self._added += len(pds)
 
     def measure(self) -> None:
