@@ -4,7 +4,7 @@ VENV ?= .venv
 PORT ?= 3000
 BACKEND ?= docker
 DATA ?=
-GROUPS := serve train dev
+GROUPS := serve train monitor dev
 LOCKS := $(GROUPS:%=configs/requirements/%.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

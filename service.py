@@ -10,26 +10,20 @@ import click
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
+from features.transform import Matrix
+from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
 from serving.contract import Contract, Row, now, prediction, row_error
 from serving.errors import invalid
 from serving.exposure import ExposureError, check_exposure, listening_hosts
-from serving.http import (
-    BatchInput,
-    BatchOutput,
-    PredictInput,
-    PredictOutput,
-    client_gone,
-    get_app,
-    json_response,
-    lean_service,
-)
+from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import KeysError, required_keys
 from serving.openapi import openapi
-from serving.runner import Runner
+from serving.runner import Runner, Scored
 from serving.scorer import Scorer
+from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 
 try:
     SETTINGS = settings()
@@ -61,27 +55,26 @@ class CreditScoring:
     """Credit scoring: a calibrated probability of default, a decision and a risk level for each applicant."""
 
     def __init__(self) -> None:
+        from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
+
         log = configure_logging(SETTINGS.log_level)
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
-        self.bundle = read_bundle(find_bundle())
-        self.version = self.bundle.version
-        self.scorer = Scorer(self.bundle)
-        self.contract = Contract(self.bundle.features, SETTINGS.service.max_rows)
-        limits = SETTINGS.service
+        bundle = self.bundle = read_bundle(find_bundle())
+        self.version = bundle.version
+        self.scorer = Scorer(bundle)
+        self.contract = Contract(bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
+        self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
+        self._score([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
+        self.recording = Recording(SETTINGS, metrics)
+        caps = SETTINGS.service
         self.runner = Runner(
-            self._answer,
-            max_batch_size=limits.max_batch_size,
-            max_waiting=limits.max_waiting,
-            deadline=limits.deadline_seconds,
-            metrics=metrics,
+            self._decide, max_batch_size=caps.max_batch_size, max_waiting=caps.max_waiting, deadline=caps.deadline_seconds, metrics=metrics
         )
-        self._answer([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self._publish()
-        # BentoML binds an API method anew at every access, with a look at its signature; these are bound once
-        self.predict, self.predict_batch = self.predict, self.predict_batch
-        if self.bundle.trained_on == GENERATED:
+        if bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
-        log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": self.bundle.trained_on})
+        log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
+        self.drift.start(metrics.registry)
         gc.collect()
         gc.freeze()  # the objects made so far live for ever; scanning them stops every request for 100 ms and more
 
@@ -118,23 +111,39 @@ class CreditScoring:
         metrics.row_errors(len(bad))
         return json_response({"predictions": answers, "count": len(answers)})
 
-    def _answer(self, rows: list[Row]) -> list[dict[str, Any]]:
-        pds = self.scorer.pd(self.contract.matrix(rows)).tolist()
+    @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)
+    async def outcomes(self, body: bytes) -> Response:
+        """Keep whether applicants defaulted."""
+        return json_response(await self.recording.desk.take(body))
+
+    async def __is_ready__(self) -> bool:
+        """Whether decisions can be made: what BentoML asks for `/readyz`."""
+        return self.recording.sink.ready
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Finish what is on its way to the disk and to the store."""
+        self.drift.stop()
+        self.recording.close()
+
+    def _score(self, rows: list[Row]) -> tuple[Matrix, list[dict[str, Any]]]:
+        matrix = self.contract.matrix(rows)
+        pds = self.scorer.pd(matrix)
         decision, version, time = self.bundle.decision, self.version, now()
-        answers = [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds, strict=True)]
+        return matrix, [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds.tolist(), strict=True)]
+
+    def _decide(self, rows: list[Row]) -> Scored[dict[str, Any]]:
+        matrix, answers = self._score(rows)
+        recorded = self.recording.record(self.contract.records(rows, answers, matrix))
+        self.drift.add(matrix, [answer["probability"] for answer in answers])
         metrics.predictions(answers)
-        return answers
+        return Scored(answers, recorded)
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name
         metrics.model(name, self.version, bundle.trained_on)
-        app.state.health = {
-            "status": "ok",
-            "model_loaded": True,
-            "model_name": name,
-            "model_version": self.version,
-            "trained_on": bundle.trained_on,
-        }
+        described = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
+        app.state.ready = lambda: self.recording.sink.ready
+        app.state.health = {"model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
-        features = bundle.features
-        app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)
+        app.state.openapi = openapi(bundle.features.table, len(bundle.features.names), SETTINGS.service.max_rows, self.version)

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 CONFIGS = Path(__file__).parent
 PREFIX = "CREDIT_"
 FILE_VARIABLE = "CREDIT_CONFIG"
+DATABASE_VARIABLE = "DATABASE_URL"  # where hosting platforms tell the database; CREDIT_STORE__URL goes first
+DRIVERS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,12 +63,51 @@ class ServiceSettings(Section):
     access_log: bool
 
 
+class LogSettings(Section):
+    """How decisions go on record before they are answered."""
+
+    durability: Literal["off", "flush", "fsync", "database"]
+    max_bytes: Count
+    retention_days: Positive
+    raw_fields: tuple[str, ...]
+
+
+class StoreSettings(Section):
+    """Where the store is."""
+
+    url: SecretStr | None
+
+    @field_validator("url")
+    @classmethod
+    def _name_the_driver(cls, url: SecretStr | None) -> SecretStr | None:
+        scheme, mark, rest = url.get_secret_value().partition("://") if url else ("", "", "")
+        if url and (scheme not in DRIVERS or not mark or not rest.strip("/")):
+            raise ValueError(f"the URL begins with {scheme!r}; expected one of {', '.join(f'{name}://' for name in DRIVERS)}, and a place")
+        return SecretStr(f"{DRIVERS[scheme]}://{rest}") if url else None
+
+
 class LatencyTarget(Section):
     """What `make loadtest` asks of single requests; milliseconds at the client, share of failed requests."""
 
     p95_ms: Positive
     p99_ms: Positive
     max_failures: Share
+
+
+class DriftSettings(Section):
+    """How the running service measures drift."""
+
+    window: Count
+    interval_seconds: Positive
+
+
+class RetrainingSettings(Section):
+    """From when on `credit-scoring retraining-signal` says yes; monitoring/README.md tells the rule."""
+
+    drifted_features: Share
+    max_roc_auc_loss: Positive
+    max_observed_to_expected: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    max_age_days: Positive
 
 
 class LightGBMSettings(Section):
@@ -98,13 +144,27 @@ class Settings(BaseSettings):
     model: ModelSettings
     decision: DecisionSettings
     service: ServiceSettings
+    log: LogSettings
+    store: StoreSettings
     latency_target: LatencyTarget
+    drift: DriftSettings
+    retraining: RetrainingSettings
     training: TrainingSettings
 
     @property
     def keys_path(self) -> Path:
         """The file of API keys."""
         return self.keys_file or self.home / "keys.json"
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of the decision log."""
+        return self.home / "logs"
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the store, as SQLAlchemy reads it; it may hold a password."""
+        return self.store.url.get_secret_value() if self.store.url else f"sqlite:///{(self.home / 'store.db').absolute()}"
 
     @classmethod
     def settings_customise_sources(
@@ -115,9 +175,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, the user's file, the defaults: the first that has a value decides."""
+        """The environment, DATABASE_URL, the user's file, the defaults: the first that has a value decides."""
         files = [os.environ.get(FILE_VARIABLE), CONFIGS / "settings.yaml"]
-        return (env_settings, *(YamlConfigSettingsSource(settings_cls, yaml_file=file) for file in files if file))
+        database = os.environ.get(DATABASE_VARIABLE)
+        platform = InitSettingsSource(settings_cls, {"store": {"url": database}} if database else {})
+        return (env_settings, platform, *(YamlConfigSettingsSource(settings_cls, yaml_file=file) for file in files if file))
 
 
 def load_settings() -> Settings:
@@ -159,4 +221,5 @@ def _explain(error: Any) -> str:
     variable = PREFIX + "__".join(path).upper()
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(path)} ({variable}): no such setting"
-    return f"{'.'.join(path)} ({variable}): got {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    given = "a value that is not shown" if path == ["store", "url"] else repr(error["input"])
+    return f"{'.'.join(path)} ({variable}): got {given}; {error['msg'][0].lower()}{error['msg'][1:]}"

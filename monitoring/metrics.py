@@ -1,6 +1,6 @@
 """Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import prometheus_client.values
@@ -45,6 +45,15 @@ class Metrics:
         self._model = Gauge(
             "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
         )
+        self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
+        self._lag_seconds = Gauge(
+            "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
+        )
+        self._lag_bytes = Gauge("credit_shipper_lag_bytes", "Size of what is in the log only.", registry=self.registry)
+        self._shipped = Counter("credit_shipper_lines", "Lines of the log that the store has taken.", registry=self.registry)
+        self._refused = Counter("credit_shipper_refused", "Lines of the log that the store refused; set aside.", registry=self.registry)
+        self._shipping_errors = Counter("credit_shipper_errors", "Failed attempts to ship to the store.", registry=self.registry)
+        self._outcomes = Counter("credit_outcomes", "Outcomes received, by what became of them.", ("status",), registry=self.registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is one of the known routes, never a raw path."""
@@ -74,6 +83,29 @@ class Metrics:
     def model(self, name: str, version: str, trained_on: str) -> None:
         """State which model is served."""
         self._model.labels(name, version, trained_on).set(1)
+
+    def recording(self, ready: Callable[[], bool]) -> None:
+        """Show whether decisions can be recorded, asked at each scrape."""
+        self._log_ready.set_function(ready)
+
+    def shipping(self, lag: Callable[[], tuple[float, int]]) -> None:
+        """Show how far the store is behind the decision log, seconds and bytes, asked at each scrape."""
+        self._lag_seconds.set_function(lambda: lag()[0])
+        self._lag_bytes.set_function(lambda: lag()[1])
+
+    def shipped(self, lines: int, refused: int) -> None:
+        """Count the lines that the store took or had already, and those that it refused."""
+        self._shipped.inc(lines)
+        self._refused.inc(refused)
+
+    def shipping_failed(self) -> None:
+        """Count a failed attempt to ship."""
+        self._shipping_errors.inc()
+
+    def outcomes(self, counts: Mapping[str, int]) -> None:
+        """Count outcomes by what became of them."""
+        for status, count in counts.items():
+            self._outcomes.labels(status).inc(count)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus's text format."""

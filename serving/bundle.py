@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.transform import FeatureError, FeatureTransform
+from monitoring.drift import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 
@@ -49,6 +50,21 @@ class Bundle:
     decision: Decision
     reference: dict[str, Any]
     metadata: dict[str, Any]
+
+    @property
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """The reference distribution of every feature, in the order of the features, and last of the PD."""
+        return {**{name: self.reference["features"][name] for name in self.features.names}, "pd": self.reference["pd"]}
+
+    @property
+    def population(self) -> Reference:
+        """What drift is measured against: the columns of `distributions`."""
+        return Reference(self.distributions, self.metadata["data"]["applications"])
+
+    @property
+    def approval_rate(self) -> float:
+        """The share of the training applicants below the threshold, out of fold."""
+        return float(self.metadata["metrics"]["approval_rate"]["value"])
 
     @property
     def trained_on(self) -> str:

@@ -1,11 +1,12 @@
 """The command line: what a running system needs. The training package adds its commands to the same one."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from configs.settings import Settings, SettingsError, load_settings
+from serving import record_cli, report_cli
+from serving.console import fail, settings
 from serving.keys import KeysError, create_key, read_keys, revoke_key
 
 app = typer.Typer(
@@ -16,6 +17,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(record_cli.app)
+app.add_typer(report_cli.app)
 
 
 @app.command("settings")
@@ -76,20 +79,6 @@ def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id 
         revoke_key(settings().keys_path, identifier)
     except KeysError as error:
         fail(str(error))
-
-
-def settings() -> Settings:
-    """The settings; where they are wrong, an error and exit code 1."""
-    try:
-        return load_settings()
-    except SettingsError as error:
-        fail(str(error))
-
-
-def fail(message: str) -> NoReturn:
-    """Print an error and leave with exit code 1."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

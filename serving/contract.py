@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from features.schema import Column, Table
 from features.transform import UNSEEN, Applications, FeatureTransform, Matrix
+from monitoring.lines import Record
+from monitoring.log import feature_rows
+from monitoring.logs import REQUEST_ID
 from serving.decision import Decision
 from serving.errors import Invalid, ServiceError, invalid
 
 MAX_CLIENT_ID = 200
+MAX_OUTCOMES = 10_000  # of one call
 HISTORY_UNUSED = {"code": "history_unused", "detail": "this model uses no history; it was left aside"}
 
 
@@ -28,7 +32,7 @@ class Row:
     """One applicant of a request: named values or a feature vector, or the errors in what was sent.
 
     `pointer` is the JSON pointer of the place where the values stand in the request, `notes` are the warnings known
-    from parsing, `warnings` all that go with the score.
+    from parsing, `warnings` all that go with the score, `since` when it was parsed.
     """
 
     pointer: str
@@ -38,6 +42,8 @@ class Row:
     notes: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     errors: list[Invalid] = field(default_factory=list)
+    request_id: str | None = field(default_factory=REQUEST_ID.get)
+    since: float = field(default_factory=time.perf_counter)
 
 
 Parsed = TypeVar("Parsed", Row, list[Row])
@@ -50,9 +56,15 @@ class Contract:
     ----------
     features : the model's fitted transform.
     max_rows : most rows of one batch.
+    raw_fields : names of the fields that are kept on record as they were sent.
+
+    Raises
+    ------
+    ValueError
+        The schema has no such raw field.
     """
 
-    def __init__(self, features: FeatureTransform, max_rows: int) -> None:
+    def __init__(self, features: FeatureTransform, max_rows: int, raw_fields: Sequence[str] = ()) -> None:
         self.features = features
         self.max_rows = max_rows
         table = features.table
@@ -60,6 +72,10 @@ class Contract:
             **{column.name: (position, _READERS[column.type]) for position, column in enumerate(table.numeric)},
             **{column.name: (-1 - position, _read_category) for position, column in enumerate(table.categorical)},
         }
+        unknown = set(raw_fields) - set(self._fields)
+        if unknown:
+            raise ValueError(f"log.raw_fields names {', '.join(sorted(unknown))}; expected fields of GET /docs.json")
+        self._raw = {name: self._fields[name][0] for name in raw_fields}
         self._table = table
         self._low, self._high = (np.array([getattr(column, side) for column in table.numeric], dtype=np.float64) for side in ("min", "max"))
         names = features.names
@@ -121,6 +137,34 @@ class Contract:
             row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
         return matrix
 
+    def records(self, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], matrix: Matrix) -> list[Record]:
+        """What is kept of the decisions on these rows; the matrix is the one that they were scored by."""
+        ended = time.perf_counter()
+        return [
+            Record(
+                prediction_id=answer["prediction_id"],
+                time=answer["timestamp"],
+                client_id=row.client_id,
+                model_version=answer["model_version"],
+                probability=answer["probability"],
+                threshold=answer["threshold"],
+                decision=answer["decision"],
+                risk_level=answer["risk_level"],
+                warnings=row.warnings,
+                latency_ms=round((ended - row.since) * 1e3, 3),
+                request_id=row.request_id,
+                features=features,
+                raw=self._raw_values(row) if self._raw else msgspec.UNSET,
+            )
+            for row, answer, features in zip(rows, answers, feature_rows(matrix), strict=True)
+        ]
+
+    def _raw_values(self, row: Row) -> dict[str, Any]:
+        if row.named is None:
+            return {}
+        numeric, categorical = row.named
+        return {name: numeric[place] if place >= 0 else categorical[-1 - place] for name, place in self._raw.items()}
+
     def _check_codes(self, rows: list[Row], vectors: list[int], matrix: Matrix) -> None:
         codes = matrix[np.ix_(np.array(vectors), self._code_positions)]
         for index, position in np.argwhere((codes < 0) | (codes >= self._code_counts)).tolist():
@@ -152,7 +196,7 @@ class Contract:
         raise invalid(errors) if errors else ServiceError(400, "the body holds numbers or text that are not valid JSON")
 
     def _batch(self, document: Any) -> list[Row]:
-        errors = _frame_errors(document, "", ("applications", "features", "client_ids"))
+        errors = frame_errors(document, "", ("applications", "features", "client_ids"))
         if errors:
             raise invalid(errors)
         given = [name for name in ("applications", "features") if document.get(name) is not None]
@@ -161,7 +205,7 @@ class Contract:
         name = given[0]
         items, ids = document[name], document.get("client_ids")
         if not isinstance(items, list):
-            raise invalid([Invalid(f"/{name}", f"expected an array, got {_kind(items)}")])
+            raise invalid([Invalid(f"/{name}", f"expected an array, got {kind(items)}")])
         if len(items) > self.max_rows:
             raise ServiceError(413, f"/{name} has {len(items)} rows; at most {self.max_rows} are allowed in one request")
         if name == "applications":
@@ -175,17 +219,17 @@ class Contract:
         rows = []
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
             row = Row(f"/features/{index}")
-            row.client_id = _read_client_id(client_id, f"/client_ids/{index}", row.errors)
+            row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
             self._read_vector(item, row)
             rows.append(row)
         return rows
 
     def _row(self, document: Any, pointer: str, forms: tuple[str, ...]) -> Row:
         row = Row(pointer)
-        row.errors += _frame_errors(document, pointer, ("client_id", "history", *forms))
+        row.errors += frame_errors(document, pointer, ("client_id", "history", *forms))
         if not isinstance(document, dict):
             return row
-        row.client_id = _read_client_id(document.get("client_id"), f"{pointer}/client_id", row.errors)
+        row.client_id = read_client_id(document.get("client_id"), f"{pointer}/client_id", row.errors)
         given = [name for name in forms if document.get(name) is not None]
         history = document.get("history")
         if len(given) != 1:
@@ -202,7 +246,7 @@ class Contract:
 
     def _read_named(self, application: Any, row: Row) -> None:
         if not isinstance(application, dict):
-            row.errors.append(Invalid(row.pointer, f"expected an object of named fields, got {_kind(application)}"))
+            row.errors.append(Invalid(row.pointer, f"expected an object of named fields, got {kind(application)}"))
             return
         numeric = [math.nan] * len(self._table.numeric)
         categorical: list[str | None] = [None] * len(self._table.categorical)
@@ -233,7 +277,7 @@ class Contract:
     def _read_vector(self, values: Any, row: Row) -> None:
         expected = len(self.features.names)
         if not isinstance(values, list):
-            row.errors.append(Invalid(row.pointer, f"expected an array of {expected} numbers, got {_kind(values)}"))
+            row.errors.append(Invalid(row.pointer, f"expected an array of {expected} numbers, got {kind(values)}"))
             return
         if len(values) != expected:
             row.errors.append(Invalid(row.pointer, f"expected {expected} numbers in the order of GET /model, got {len(values)}"))
@@ -304,17 +348,19 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
     return {"type": column.type, "nullable": True, "description": description}
 
 
-def _frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[Invalid]:
+def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[Invalid]:
+    """What is wrong with an object that may have these members only."""
     if not isinstance(document, dict):
-        return [Invalid(pointer, f"expected an object, got {_kind(document)}")]
+        return [Invalid(pointer, f"expected an object, got {kind(document)}")]
     expected = f"no such member; expected {', '.join(allowed)}"
     return [Invalid(f"{pointer}/{_escape(name)}", expected) for name in document if name not in allowed]
 
 
-def _read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
-    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and _encodable(value)):
+def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
+    """A client's id or None; U+0000 is refused, since PostgreSQL keeps no such text."""
+    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and _encodable(value) and "\0" not in value):
         return value
-    errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters or null, got {_kind(value)}"))
+    errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters without U+0000, or null, got {kind(value)}"))
     return None
 
 
@@ -328,7 +374,7 @@ def _read_number(value: Any) -> float:
             return float(value)
         except OverflowError:
             raise ValueError("expected a number within the range of a 64-bit float") from None
-    raise ValueError(f"expected a number or null, got {_kind(value)}")
+    raise ValueError(f"expected a number or null, got {kind(value)}")
 
 
 def _plain_vector(values: list[Any]) -> NDArray[np.float64] | None:
@@ -355,7 +401,7 @@ def _read_category(value: Any) -> str:
         if _encodable(value):
             return value
         raise ValueError("expected valid Unicode text")
-    raise ValueError(f"expected text or null, got {_kind(value)}")
+    raise ValueError(f"expected text or null, got {kind(value)}")
 
 
 _PLAIN = frozenset((float, int, type(None)))
@@ -370,7 +416,8 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What JSON calls a value."""
     if isinstance(value, bool):
         return "a boolean"
     kinds = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object", type(None): "null"}

@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-import bentoml
 import msgspec
 from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,12 +26,12 @@ from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.keys import KeyRing, required_keys
 from serving.listen import accept_many
 from serving.openapi import DOCS_PAGE
+from serving.specs import JSON
 
 log = logging.getLogger(LOGGER)
 _GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
 
-JSON = "application/json"
-API_ROUTES = ("/predict", "/predict/batch")
+API_ROUTES = ("/predict", "/predict/batch", "/outcomes")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
@@ -40,69 +39,6 @@ OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 OTHER_ROUTE = "other"
 Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-
-class RawInput(bentoml.IODescriptor):
-    """An input whose declared fields are for documents and clients, while the body arrives as bytes.
-
-    BentoML then neither validates nor copies it: parsing is the contract's, once.
-    """
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> bytes:
-        """Read the body.
-
-        Raises
-        ------
-        ServiceError
-            415 where it is said to be anything but JSON, 400 where the client left before its end.
-        """
-        content_type = request.headers.get("content-type", JSON)
-        if content_type != JSON and content_type.split(";")[0].strip().lower() != JSON:
-            raise ServiceError(415, f"the content type is {content_type[:100]!r}; expected {JSON}")
-        try:
-            return await request.body()
-        except ClientDisconnect:
-            raise ServiceError(400, "the client left before the body was complete") from None
-
-
-class PredictInput(RawInput):
-    """One applicant: `application` by name, or `features` as a vector."""
-
-    client_id: str | None = None
-    application: dict[str, Any] | None = None
-    history: dict[str, Any] | None = None
-    features: list[float | None] | None = None
-
-
-class BatchInput(RawInput):
-    """Many applicants: `applications`, or `features` with `client_ids`."""
-
-    applications: list[dict[str, Any]] | None = None
-    features: list[list[float | None]] | None = None
-    client_ids: list[str | None] | None = None
-
-
-class PredictOutput(bentoml.IODescriptor):
-    """One prediction."""
-
-    prediction_id: str
-    client_id: str | None
-    prediction: int
-    decision: str
-    probability: float
-    risk_level: str
-    threshold: float
-    model_version: str
-    timestamp: str
-    warnings: list[dict[str, str]]
-
-
-class BatchOutput(bentoml.IODescriptor):
-    """Predictions or errors, one for each row, in order."""
-
-    predictions: list[dict[str, Any]]
-    count: int
 
 
 def json_response(content: Any) -> Response:
@@ -275,7 +211,7 @@ def _request_id(given: bytes | None) -> str:
 
 
 def get_app(metrics: Metrics) -> Starlette:
-    """The GET routes that BentoML has not; the service sets `state.health`, `state.model` and `state.openapi` at start."""
+    """The GET routes that BentoML has not; the service sets `state.ready`, `state.health`, `state.model` and `state.openapi` at start."""
 
     async def index(request: Request) -> Response:
         return RedirectResponse("/docs")
@@ -287,7 +223,8 @@ def get_app(metrics: Metrics) -> Starlette:
         return json_response(request.app.state.openapi)
 
     async def health(request: Request) -> Response:
-        return json_response({**request.app.state.health, "timestamp": now()})
+        status = "ok" if request.app.state.ready() else "decisions cannot be put on record"
+        return json_response({"status": status, **request.app.state.health, "timestamp": now()})
 
     async def exposition(request: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from features.schema import Table
-from serving.contract import MAX_CLIENT_ID, application_json_schema
+from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, application_json_schema
 from serving.errors import PROBLEM_TYPE
 
 # BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
@@ -51,6 +51,13 @@ def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[st
                 "Batch",
                 {"applications": [example]},
             ),
+            "/outcomes": _post(
+                "outcomes",
+                "Tell whether applicants defaulted, late, again or corrected; a bad item spoils only itself",
+                [_object({"outcomes": {"type": "array", "maxItems": MAX_OUTCOMES, "items": _outcome()}}, "outcomes")],
+                "Outcomes",
+                {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
+            ),
             "/health": _get("health", "State of the service and the model it serves"),
             "/livez": _get("livez", "The process is alive", media_type="text/plain"),
             "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
@@ -75,6 +82,16 @@ def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[st
                     "predictions",
                     "count",
                 ),
+                "Outcomes": _object(
+                    {
+                        "outcomes": {"type": "array", "items": _kept_outcome()},
+                        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+                        "count": {"type": "integer"},
+                    },
+                    "outcomes",
+                    "counts",
+                    "count",
+                ),
                 "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
             },
         },
@@ -88,7 +105,7 @@ STATUSES = {
     415: "the content type is not application/json",
     422: "values are invalid; each is named by its JSON pointer",
     500: "the service failed",
-    503: "too many requests are in work or waiting; the header Retry-After says when to try again",
+    503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",
     504: "the request was not scored within its deadline",
 }
 
@@ -121,6 +138,27 @@ def _prediction() -> dict[str, Any]:
         "warnings": {"type": "array", "items": warning},
     }
     return _object(properties, *properties)
+
+
+def _outcome() -> dict[str, Any]:
+    properties = {
+        "prediction_id": {"type": "string", "format": "uuid"},
+        "client_id": {**CLIENT_ID, "description": "in place of prediction_id: the client's latest decision before observed_at"},
+        "defaulted": {"type": "boolean"},
+        "observed_at": {"type": "string", "format": "date-time", "description": "with its zone; without it now"},
+    }
+    return _object(properties, "defaulted")
+
+
+def _kept_outcome() -> dict[str, Any]:
+    properties = {
+        "index": {"type": "integer"},
+        "status": {"type": "string", "enum": ["stored", "repeated", "corrected", "unknown", "invalid"]},
+        "prediction_id": {"type": "string", "format": "uuid"},
+        "client_id": CLIENT_ID,
+        "error": _ref("Problem"),
+    }
+    return _object(properties, "index", "status")
 
 
 def _problem() -> dict[str, Any]:

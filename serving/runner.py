@@ -4,28 +4,43 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 
 LEAST_SHARES = 4  # a batch is divided by the number of waiting calls, at least by this
 
+_PENDING = RuntimeError("not scored yet")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)
+class Scored(Generic[Result]):
+    """The results of a batch, and what they wait for before they may leave: nothing, or their record.
+
+    `error` is the answer to every call in the batch instead.
+    """
+
+    results: Sequence[Result | Exception]
+    recorded: "asyncio.Future[Any] | None" = None
+    error: ServiceError | None = None
+
+
+@dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
-    """The rows of one request: those before `taken` have been scored."""
+    """The rows of one request: those before `taken` have been scored, and `open` have no result that may leave yet."""
 
     items: Sequence[Item]
     done: "asyncio.Future[list[Result | Exception]]"
     since: float
     gone: Callable[[], bool]
+    results: list[Result | Exception]
+    open: int
     taken: int = 0
-    results: list[Result | Exception] = field(default_factory=list)
 
 
 class Runner(Generic[Item, Result]):
@@ -40,8 +55,9 @@ class Runner(Generic[Item, Result]):
 
     Parameters
     ----------
-    score : from items to one result or exception each, in order. If it raises, it is called again for each
-        item alone, so that an item spoils only itself.
+    score : from items to one result or exception each, in order, and perhaps a future for when they are on record: they leave
+        when it is done, meanwhile the next batch is scored. A ServiceError that it raises is the result of all; after
+        any other exception it is called again for each item alone, so that an item spoils only itself.
     max_batch_size : most rows scored at once; between two batches the loop serves other events.
     max_waiting : most rows in the queue; a call beyond it is refused with 503.
     deadline : seconds that a call may wait; its rows are then dropped and it fails with 504.
@@ -50,7 +66,7 @@ class Runner(Generic[Item, Result]):
 
     def __init__(
         self,
-        score: Callable[[list[Item]], Sequence[Result | Exception]],
+        score: Callable[[list[Item]], Scored[Result]],
         *,
         max_batch_size: int,
         max_waiting: int,
@@ -88,7 +104,7 @@ class Runner(Generic[Item, Result]):
         if self._waiting and self._waiting + len(items) > self._max_waiting:
             raise ServiceError(503, "the queue is full; try again", retry_after=1)
         loop = asyncio.get_running_loop()
-        call: _Call[Item, Result] = _Call(items, loop.create_future(), time.perf_counter(), gone)
+        call: _Call[Item, Result] = _Call(items, loop.create_future(), time.perf_counter(), gone, [_PENDING] * len(items), len(items))
         self._calls.append(call)
         self._waiting += len(items)
         if not self._scheduled:
@@ -110,23 +126,21 @@ class Runner(Generic[Item, Result]):
             calls -= seen
             if not batch:
                 break
-            results = self._results(batch)
+            scored = self._scored(batch)
             ended = time.perf_counter()
-            self._metrics.batch(len(batch), self._waiting, [now - call.since for call, _ in shares if not call.results], ended - now)
-            start = 0
-            for call, rows in shares:
-                call.results += results[start : start + rows]
-                start += rows
-                if len(call.results) == len(call.items) and not call.done.done():
-                    call.done.set_result(call.results)
+            self._metrics.batch(len(batch), self._waiting, [now - call.since for call, first, _ in shares if not first], ended - now)
+            if scored.recorded is None or scored.recorded.done():
+                _deliver(shares, scored)
+            else:
+                scored.recorded.add_done_callback(partial(_deliver, shares, scored))
         self._scheduled = bool(self._calls)
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._turn)
 
-    def _gather(self, calls: int, share: int, now: float) -> tuple[int, list[Item], list[tuple[_Call[Item, Result], int]]]:
+    def _gather(self, calls: int, share: int, now: float) -> tuple[int, list[Item], "_Shares[Item, Result]"]:
         """The next batch: a share for each of the first calls; those with rows left go to the end. Also how many calls were seen."""
         batch: list[Item] = []
-        shares: list[tuple[_Call[Item, Result], int]] = []
+        shares: _Shares[Item, Result] = []
         for seen in range(calls):
             call = self._calls[0]
             left = len(call.items) - call.taken
@@ -141,7 +155,7 @@ class Runner(Generic[Item, Result]):
                 return seen, batch, shares
             self._calls.popleft()
             batch += call.items[call.taken : call.taken + rows]
-            shares.append((call, rows))
+            shares.append((call, call.taken, rows))
             call.taken += rows
             self._waiting -= rows
             if call.taken < len(call.items):
@@ -155,10 +169,37 @@ class Runner(Generic[Item, Result]):
             return ServiceError(400, "the client left before the answer")
         return None
 
-    def _results(self, batch: list[Item]) -> Sequence[Result | Exception]:
+    def _scored(self, batch: list[Item]) -> Scored[Result]:
         try:
             return self._score(batch)
+        except ServiceError as error:
+            return Scored([], error=error)
         except Exception as error:
             if len(batch) == 1:
-                return [error]
-            return [result for item in batch for result in self._results([item])]
+                return Scored([error])
+        alone = [self._scored([item]) for item in batch]
+        waiting = [scored.recorded for scored in alone if scored.recorded is not None]
+        results = [result for scored in alone for result in scored.results]
+        return Scored(
+            results, asyncio.gather(*waiting) if waiting else None, next((scored.error for scored in alone if scored.error), None)
+        )
+
+
+def _deliver(shares: "_Shares[Item, Result]", scored: Scored[Result], _: object = None) -> None:
+    """Hand the results of a batch to its calls; a call whose last one came is done."""
+    error = scored.error
+    if scored.recorded is not None and (cause := scored.recorded.exception()):
+        error = ServiceError(503, str(cause), retry_after=1)
+    start = 0
+    for call, first, rows in shares:
+        call.results[first : first + rows] = scored.results[start : start + rows]
+        start += rows
+        call.open -= rows
+        if not call.done.done():
+            if error:
+                call.done.set_exception(error)
+            elif not call.open:
+                call.done.set_result(call.results)
+
+
+_Shares = list[tuple[_Call[Item, Result], int, int]]  # calls, the place of their first row of the batch among their own, and how many

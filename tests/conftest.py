@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from running import ROOT, Home, Server, bundle_folder, run_cli, serve
+from running import ROOT, Home, Postgres, Server, bundle_folder, run_cli, serve
 
 from configs.settings import Settings, load_settings
 from features.schema import Table, load_schema
@@ -68,16 +69,49 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def need() -> Callable[[str], str]:
+def postgres(need: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A throw-away PostgreSQL server."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian puts them, off the path
+    search = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+    server = Postgres(Path(need("initdb", path=search)).parent, tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., str]:
     """Find a program, or skip the test by its name; where CI=true, fail."""
 
-    def find(*names: str) -> str:
+    def find(*names: str, path: str | None = None) -> str:
         for name in names:
-            if path := shutil.which(name):
-                return path
+            if found := shutil.which(name, path=path):
+                return found
         message = f"needs the program {' or '.join(names)}"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """Wait for a condition, at most a minute."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "waited for a minute"
+            time.sleep(0.02)
+
+    return wait

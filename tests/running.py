@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,38 @@ class Server(NamedTuple):
     log: Path
 
 
+class Postgres:
+    """A PostgreSQL server of its own, on a socket in its folder; as root it runs as another user, since it refuses root."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.programs, self.folder, self.databases = programs, folder, 0
+        self.user: dict[str, str | int] = {}
+        if os.getuid() == 0:
+            self.user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            for path in (folder, *folder.parents[:2]):
+                path.chmod(0o755)
+            shutil.chown(folder, "nobody")
+        self.run("initdb", "-D", str(folder / "data"), "-U", "credit", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [str(self.programs / program), *arguments]
+        subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)  # type: ignore[call-overload]
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        self.databases += 1
+        name = f"test{self.databases}"
+        self.run("createdb", "-h", str(self.folder), "-U", "credit", name)
+        return f"postgresql+psycopg://credit@/{name}?host={self.folder}"
+
+
 def bundle_folder(home: Home) -> Path:
     """The folder of the model in the store of a home."""
     from bentoml._internal.configuration.containers import BentoMLContainer
@@ -55,13 +88,13 @@ def free_port() -> int:
 
 
 def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
-    """Run `bentoml serve` until it is ready; end its whole process group afterwards."""
+    """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
     port, log = free_port(), folder / "service.log"
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", target, "--port", str(port), *arguments]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
-            env={**home.environment, **environment},
+            env={**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment},
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,20 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify", "keys"]
+COMMANDS = [
+    "train",
+    "generate",
+    "fit-profile",
+    "fidelity",
+    "drift-power",
+    "document",
+    "drift",
+    "performance",
+    "retraining-signal",
+    "settings",
+    "verify",
+    "keys",
+]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:

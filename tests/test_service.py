@@ -273,7 +273,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(server: Ser
 
 def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table) -> None:
     document = client.get("/docs.json").json()
-    assert set(document["paths"]) == {"/predict", "/predict/batch", "/health", "/livez", "/readyz", "/metrics", "/model"}
+    assert set(document["paths"]) == {"/predict", "/predict/batch", "/outcomes", "/health", "/livez", "/readyz", "/metrics", "/model"}
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
     assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200", "400", "401", "413", "415", "422", "500", "503", "504"}
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]

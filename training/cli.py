@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
-from serving.cli import app, fail, settings
+from serving.cli import app
+from serving.console import fail, settings
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
@@ -111,6 +112,25 @@ def fidelity(
     _say(table)
     if write:
         replace_between(write, "fidelity", table)
+
+
+@app.command()
+def drift_power(
+    data: Data = None,
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the drift-power marks is written anew")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
+    from training.data import DataError
+    from training.power import measure
+
+    try:
+        table = measure(data or _built_in(settings()), seed)
+    except DataError as error:
+        fail(str(error))
+    _say(table)
+    if write:
+        replace_between(write, "drift-power", table)
 
 
 @app.command()

@@ -77,6 +77,7 @@ def test_reading_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> 
     assert again.files() == bundle.files()
     assert again.version == stored_version(tmp_path) == bundle.version
     assert set(FILES) | {MANIFEST} == set(bundle.files())
+    assert again.population.names == (*bundle.features.names, "pd")  # in the order of the matrix, however they are stored
 
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:

@@ -1,11 +1,10 @@
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.runner import Runner
+from serving.runner import Runner, Scored
 
 
 class Recorder:
@@ -14,11 +13,11 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def __call__(self, items: list[int]) -> Sequence[int | Exception]:
+    def __call__(self, items: list[int]) -> Scored[int]:
         self.batches.append(list(items))
         if any(item < 0 for item in items):
             raise ValueError("negative")
-        return [2 * item for item in items]
+        return Scored([2 * item for item in items])
 
 
 def make(score: Recorder, size: int = 8, waiting: int = 10_000, deadline: float = 10) -> Runner[int, int]:
@@ -199,3 +198,85 @@ def test_rows_whose_client_left_are_not_scored() -> None:
 
     asyncio.run(scenario())
     assert sum(len(batch) for batch in score.batches) < 10
+
+
+class Keeper(Recorder):
+    """A Recorder whose results are on record when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[asyncio.Future[None]] = []
+
+    def __call__(self, items: list[int]) -> Scored[int]:
+        scored = super().__call__(items)
+        self.records.append(asyncio.get_running_loop().create_future())
+        return Scored(scored.results, self.records[-1])
+
+
+async def scored(score: Keeper, batches: int) -> None:
+    for _ in range(20):
+        if len(score.records) == batches:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"{len(score.records)} batches were scored")
+
+
+def test_results_leave_when_they_are_on_record_and_the_next_batch_is_scored_meanwhile() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        first = asyncio.create_task(runner.run([1]))
+        await scored(score, 1)
+        second = asyncio.create_task(runner.run([2, 3]))
+        await scored(score, 2)
+        assert not first.done()
+        score.records[0].set_result(None)
+        assert await first == [2]
+        assert not second.done()
+        score.records[1].set_result(None)
+        assert await second == [4, 6]
+
+    asyncio.run(scenario())
+
+
+def test_a_large_call_is_answered_in_order_whatever_the_order_of_its_records() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        large = asyncio.create_task(make(score, size=8).run(list(range(6))))
+        await scored(score, 3)
+        for record in reversed(score.records):
+            assert not large.done()
+            record.set_result(None)
+            await asyncio.sleep(0)
+        assert await large == [0, 2, 4, 6, 8, 10]
+
+    asyncio.run(scenario())
+
+
+def test_a_call_whose_decisions_cannot_be_recorded_is_refused() -> None:
+    async def by_future() -> None:
+        score = Keeper()
+        call = asyncio.create_task(make(score, size=8).run([1, 2, 3, 4, 5]))
+        await scored(score, 1)
+        score.records[0].set_exception(OSError("the disk is full"))
+        with pytest.raises(ServiceError, match="the disk is full") as caught:
+            await call
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+
+    async def at_once() -> None:
+        def refuse(items: list[int]) -> Scored[int]:
+            batches.append(items)
+            raise ServiceError(503, "no record", retry_after=1)
+
+        batches: list[list[int]] = []
+        runner: Runner[int, int] = Runner(refuse, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
+        with pytest.raises(ServiceError, match="no record"):
+            await runner.run([1, 2, 3, 4])
+        await asyncio.sleep(0)
+        assert batches == [[1, 2]]
+        assert runner.waiting == 0
+
+    asyncio.run(by_future())
+    asyncio.run(at_once())

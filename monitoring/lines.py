@@ -1,0 +1,286 @@
+"""The decision log as it is read: the format of its lines, its files and positions, and their verification.
+
+A log is a folder with an active file and rotated ones, numbered from 1; the active file's number is one more than the
+last rotated one's. A line is a JSON object that ends with its `chain`: the SHA-256 sum of the chain of the line before
+(64 hexadecimal digits) and of this line's bytes up to the member `chain`. The first line of a file names the chain
+before it as `previous`; that of the very first line is the id of the log, which stands in the lock file.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from monitoring.logs import LOGGER
+
+log = logging.getLogger(LOGGER)
+
+ACTIVE = "predictions.jsonl"
+LOCK = "predictions.lock"
+ROTATED = re.compile(r"predictions-(\d{6,})\.jsonl")
+LOG_ID = re.compile(r"[0-9a-f]{64}")
+END = re.compile(rb'(?:,"previous":"([0-9a-f]{64})")?,"chain":"([0-9a-f]{64})"\}\n\Z')
+END_BYTES = 200  # longer than what END matches
+
+
+class Record(msgspec.Struct, tag_field="format", tag=1):
+    """One decision as a line tells it: what was answered, and what a replay needs.
+
+    `features` is the JSON array of the model's features in their order, null where not known; `raw` the raw fields that
+    the settings name. The floats are written in the shortest form that reads back as the same bits.
+    """
+
+    prediction_id: str
+    time: str
+    client_id: str | None
+    model_version: str
+    probability: float
+    threshold: float
+    decision: str
+    risk_level: str
+    warnings: list[dict[str, str]]
+    latency_ms: float
+    request_id: str | None
+    features: msgspec.Raw
+    raw: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Position(NamedTuple):
+    """A place between two lines: the file's number, the bytes before it, the chain of the line that ends there.
+
+    Without a chain (at the start of a file) the place is taken as it is; with one it must be there.
+    """
+
+    sequence: int
+    offset: int
+    chain: str
+
+
+START = Position(1, 0, "")
+
+
+def log_id(folder: Path) -> str | None:
+    """The id of a log; None where there is none."""
+    try:
+        content = (folder / LOCK).read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    return content if LOG_ID.fullmatch(content) else None
+
+
+def rotated(folder: Path, sequence: int) -> Path:
+    """The name of a rotated file."""
+    return folder / f"predictions-{sequence:06d}.jsonl"
+
+
+def rotated_sequences(folder: Path) -> list[int]:
+    """The numbers of the rotated files, ascending."""
+    names = (ROTATED.fullmatch(path.name) for path in folder.glob("predictions-*.jsonl"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def read_lines(folder: Path, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+    """The whole lines after a position, about `max_bytes` of them, and the position after these.
+
+    It may be called while the log is written and rotated: a line that is not complete yet is left for later. Where the
+    position is not one of the log any more, reading starts over: with the file if it was cut, else with the oldest.
+    """
+    while True:
+        opened = _open(folder, position.sequence)
+        if opened is None:
+            numbers = _sequences(folder)
+            if position.sequence in numbers:  # not there yet, or just being rotated
+                return b"", position
+            oldest = next((number for number in numbers if number > position.sequence), numbers[0])
+            log.warning("file %d of the decision log is not there; reading goes on with file %d", position.sequence, oldest)
+            position = Position(oldest, 0, "")
+            continue
+        file, complete = opened
+        with file:
+            if not _holds(file, position):
+                log.warning("file %d of the decision log was cut; it is read again from its start", position.sequence)
+                position = Position(position.sequence, 0, "")
+            file.seek(position.offset)
+            lines = file.read(max_bytes)
+            lines += b"" if lines.endswith(b"\n") else file.readline()
+        if not complete:
+            lines = lines[: lines.rfind(b"\n") + 1]
+        if lines or not complete:
+            return lines, _after(position, lines)
+        position = Position(position.sequence + 1, 0, "")
+
+
+def end_of_log(folder: Path) -> tuple[int, int]:
+    """The number of the active file and its size."""
+    sequence = _sequences(folder)[-1]
+    return sequence, _file_size(folder, sequence)
+
+
+def unread(folder: Path, position: Position) -> tuple[int, datetime | None]:
+    """The bytes of the log after a position, and the time of the first decision there."""
+    sizes = {number: _file_size(folder, number) for number in _sequences(folder) if number >= position.sequence}
+    waiting = max(0, sum(sizes.values()) - (position.offset if position.sequence in sizes else 0))
+    if not waiting:
+        return 0, None
+    lines, _ = read_lines(folder, position, 1)
+    return waiting, line_time(lines)
+
+
+def line_time(line: bytes) -> datetime | None:
+    """The time of a line; None where it is no line."""
+    try:
+        return datetime.fromisoformat(msgspec.json.decode(line)["time"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def find_line(folder: Path, prediction_id: str) -> bytes | None:
+    """The line of a prediction, searched from the oldest file to the active one; None where there is none."""
+    mark = b'"prediction_id":"%b"' % prediction_id.encode()
+    for _, file in _files(folder):
+        for line in file:
+            if mark in line and line.endswith(b"\n"):
+                return line
+    return None
+
+
+def remove_old(folder: Path, before: datetime, shipped: Position) -> list[str]:
+    """Remove rotated files last written before a time, of which every line is shipped; returns their names.
+
+    The newest rotated file stays: its number and chain are those that the active one continues.
+    """
+    removed = []
+    for sequence in rotated_sequences(folder)[:-1]:
+        path = rotated(folder, sequence)
+        if sequence < shipped.sequence and path.stat().st_mtime < before.timestamp():
+            path.unlink()
+            removed.append(path.name)
+    return removed
+
+
+@dataclass
+class Verification:
+    """What a walk through a log found; `problems` name file and line."""
+
+    files: int = 0
+    lines: int = 0
+    head: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(folder: Path, shipped: Position | None = None) -> Verification:
+    """Walk through every line and check the chain.
+
+    An edited line does not match its own chain; where lines were removed, inserted or moved, the next one does not
+    match. The end can be cut without a trace in the log itself: it is compared with `shipped`, the last line that the
+    store has. Files removed by retention are no problem, one missing between two others is.
+    """
+    result = Verification()
+    last, shipped_chain = 0, ""
+    for sequence, file in _files(folder):
+        if last and sequence != last + 1:
+            result.problems.append(f"file {last + 1} of the log is missing before {Path(file.name).name}")
+        if not last and sequence == 1:
+            result.head = log_id(folder) or ""
+        last = sequence
+        result.files += 1
+        for offset in _verify_lines(file, result):
+            if shipped and (sequence, offset) == shipped[:2]:
+                shipped_chain = result.head
+    if shipped and shipped.chain != shipped_chain:
+        place = f"up to byte {shipped.offset} of file {shipped.sequence}"
+        result.problems.append(f"the log does not hold the line that the store has as its last, {place}: it was cut or written anew")
+    return result
+
+
+def _verify_lines(file: BinaryIO, result: Verification) -> Iterator[int]:
+    """Add a file to the result; yields where each sound line ends."""
+    name, offset = Path(file.name).name, 0
+    for number, line in enumerate(file, 1):
+        offset += len(line)
+        end = END.search(line, max(0, len(line) - END_BYTES))
+        place = f"{name} line {number}"
+        if end is None:
+            if line.endswith(b"\n") or name != ACTIVE:  # else it is being written, or the next start sets it aside
+                result.problems.append(f"{place} is no line of the log")
+            continue
+        if number == 1:
+            result.problems += _first_line_problems(place, end, result.head)
+            result.head = (end[1] or b"").decode()
+        chain = hashlib.sha256(result.head.encode() + line[: end.start(2) - len(b',"chain":"')]).hexdigest()
+        result.head = end[2].decode()
+        if chain != result.head:
+            result.problems.append(f"{place} does not match its chain: it was edited, or lines before it removed, inserted or moved")
+        result.lines += 1
+        yield offset
+
+
+def _first_line_problems(place: str, end: re.Match[bytes], head: str) -> list[str]:
+    if end[1] is None:
+        return [f"{place} does not name the chain before it: lines before it were removed"]
+    if head and end[1].decode() != head:
+        return [f"{place} does not continue the file before it: lines between them were removed"]
+    return []
+
+
+def _open(folder: Path, sequence: int) -> tuple[BinaryIO, bool] | None:
+    """A file and whether it is complete. The active one may be rotated meanwhile: its name then tells after opening."""
+    path = rotated(folder, sequence)
+    try:
+        return path.open("rb"), True
+    except FileNotFoundError:
+        pass
+    if sequence != _sequences(folder)[-1]:
+        return None
+    try:
+        file = (folder / ACTIVE).open("rb")
+    except FileNotFoundError:
+        return None
+    if path.exists():
+        file.close()
+        return path.open("rb"), True
+    return file, False
+
+
+def _files(folder: Path) -> Iterator[tuple[int, BinaryIO]]:
+    for sequence in _sequences(folder):
+        opened = _open(folder, sequence)
+        if opened:
+            with opened[0] as file:
+                yield sequence, file
+
+
+def _holds(file: BinaryIO, position: Position) -> bool:
+    if not position.chain:
+        return True
+    file.seek(max(0, position.offset - END_BYTES))
+    end = END.search(file.read(min(END_BYTES, position.offset)))
+    return end is not None and end[2].decode() == position.chain
+
+
+def _after(position: Position, lines: bytes) -> Position:
+    if not lines:
+        return position
+    end = END.search(lines, max(0, len(lines) - END_BYTES))
+    return Position(position.sequence, position.offset + len(lines), end[2].decode() if end else "")
+
+
+def _sequences(folder: Path) -> list[int]:
+    """The numbers of the files, ascending; the last is the active one's."""
+    numbers = rotated_sequences(folder)
+    return [*numbers, max(numbers, default=0) + 1]
+
+
+def _file_size(folder: Path, sequence: int) -> int:
+    opened = _open(folder, sequence)
+    if opened is None:
+        return 0
+    with opened[0] as file:
+        return os.fstat(file.fileno()).st_size

@@ -1,0 +1,331 @@
+"""The decision log as it is written: a line a decision, appended before its answer leaves."""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import mmap
+import os
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, Record, log_id, rotated, rotated_sequences
+from monitoring.logs import LOGGER
+
+log = logging.getLogger(LOGGER)
+
+PROBE = "predictions.probe"
+PROBE_BYTES = 1 << 20  # what must fit on the disk again before decisions are made again
+PROBE_SECONDS = 1.0
+OWNER_ONLY = 0o600
+
+
+class LogError(RuntimeError):
+    """A decision cannot be put on record now, so it must not be answered; the message says why."""
+
+
+class Sink(Protocol):
+    """Where decisions go on record before they are answered."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether decisions can be recorded now; where not, this looks again, at most once a second."""
+
+    def append(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+        """Put the decisions of a batch on record, in the event loop.
+
+        Returns
+        -------
+        None where they are on record now, else a future that is done when they are, or fails with LogError.
+
+        Raises
+        ------
+        LogError
+            They cannot be recorded; none of them is.
+        """
+
+    def close(self) -> None:
+        """Finish what was begun."""
+
+
+class NoLog:
+    """The sink of the durability `off`: nothing is recorded."""
+
+    ready = True
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Forget the decisions."""
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+
+def feature_rows(matrix: NDArray[np.float64]) -> list[msgspec.Raw]:
+    """The JSON array of each row of a matrix in C order, NaN as null, for `Record.features`."""
+    return [msgspec.Raw(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)) for row in matrix]
+
+
+class DecisionLog:
+    """The writer of a log; one at a time, held by a lock. It lives in one event loop.
+
+    Parameters
+    ----------
+    folder : of the log, made where it is missing; its files are readable by their owner only.
+    durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
+        `fsync`: when the disk has it, so it survives a loss of power. Syncs run in a thread, one at a time;
+        what was appended meanwhile is covered by the next.
+    max_bytes : a file that has reached this size is rotated before the next batch.
+    sync : how a file is synced; for tests of its failure.
+
+    Raises
+    ------
+    LogError
+        Another process writes this log, or the folder cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, *, durability: Literal["flush", "fsync"], max_bytes: int, sync: Callable[[int], None] = os.fdatasync
+    ) -> None:
+        self._folder = folder
+        self._fsync = durability == "fsync"
+        self._max_bytes = max_bytes
+        self._sync = sync
+        self._broken = ""
+        self._probed = 0.0
+        self._encoder = msgspec.json.Encoder()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._syncing: list[asyncio.Future[None]] = []
+        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, tuple[int, bytes]] | None] = queue.SimpleQueue()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder)
+            numbers = rotated_sequences(folder)
+            self._sequence = max(numbers, default=0) + 1
+            before = _recover(rotated(folder, numbers[-1]))[1] if numbers else b""
+            self._size, chain = _recover(folder / ACTIVE)
+            self._chain = chain or before or (log_id(folder) or "").encode()
+            self._file = os.open(folder / ACTIVE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+            if self._fsync:
+                self._sync(self._file)
+                _sync_folder(folder)
+        except OSError as error:
+            raise LogError(f"the decision log in {folder} cannot be opened: {error}") from None
+        self._synced = (self._size, self._chain)
+        self._thread = threading.Thread(target=self._sync_all, name="decision-log", daemon=True)
+        if self._fsync:
+            self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last write and sync went well; after a failure, whether a probe now does, tried once a second."""
+        if self._broken and time.monotonic() - self._probed >= PROBE_SECONDS:
+            self._probed = time.monotonic()
+            try:
+                os.ftruncate(self._file, self._size)
+                self._probe()
+            except OSError as error:
+                self._broken = str(error)
+            else:
+                self._broken = ""
+                log.warning("the decision log can be written again")
+        return not self._broken
+
+    def append(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+        """Append a line for each decision in one write; see Sink."""
+        if not self.ready:
+            raise self._error()
+        chain = self._chain
+        try:
+            if self._size >= self._max_bytes and not self._syncing:
+                self._rotate()
+            lines = self._encode(records)
+            self._write(lines)
+        except OSError as error:
+            self._fail(error, (self._size, chain))
+            raise self._error() from None
+        self._size += len(lines)
+        if not self._fsync or not records:
+            return None
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        if not self._syncing:
+            self._start_sync()
+        return future
+
+    def close(self) -> None:
+        """Sync what was appended, close the file, release the lock; futures are done in a turn of the loop after this."""
+        if self._fsync:
+            self._jobs.put(None)
+            self._thread.join()
+            self._try_sync(self._file)
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _encode(self, records: Sequence[Record]) -> bytes:
+        parts: list[bytes] = []
+        chain = self._chain
+        for record in records:
+            line = self._encoder.encode(record)[:-1]
+            if not self._size and not parts:
+                line += b',"previous":"%b"' % chain
+            chain = hashlib.sha256(chain + line).hexdigest().encode()
+            parts += (line, b',"chain":"%b"}\n' % chain)
+        self._chain = chain
+        return b"".join(parts)
+
+    def _write(self, lines: bytes) -> None:
+        written = os.write(self._file, lines)
+        while written < len(lines):
+            written += os.write(self._file, lines[written:])
+
+    def _rotate(self) -> None:
+        active, name = self._folder / ACTIVE, rotated(self._folder, self._sequence)
+        active.rename(name)
+        try:
+            file = os.open(active, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+        except OSError:
+            name.rename(active)
+            raise
+        os.close(self._file)
+        self._file, self._size = file, 0
+        self._sequence += 1
+        self._synced = (0, self._chain)
+        if self._fsync:
+            _sync_folder(self._folder)
+
+    def _start_sync(self) -> None:
+        self._syncing, self._waiting = self._waiting, []
+        end = (self._size, self._chain)
+        if self._size >= self._max_bytes:  # at once, so that the next batch finds no sync in work and can rotate
+            self._end_sync(end, self._try_sync(self._file))
+        else:
+            self._jobs.put((asyncio.get_running_loop(), self._file, end))
+
+    def _sync_all(self) -> None:
+        while job := self._jobs.get():
+            loop, file, end = job
+            error = self._try_sync(file)
+            try:
+                loop.call_soon_threadsafe(self._end_sync, end, error)
+            except RuntimeError:  # the loop is closed; nobody waits
+                return
+
+    def _try_sync(self, file: int) -> OSError | None:
+        try:
+            self._sync(file)
+        except OSError as error:
+            return error
+        return None
+
+    def _end_sync(self, end: tuple[int, bytes], error: OSError | None) -> None:
+        done, self._syncing = self._syncing, []
+        if error:  # after it the kernel may have dropped any page that was not synced
+            done, self._waiting = done + self._waiting, []
+            self._fail(error, self._synced)
+        else:
+            self._synced = end
+        for future in done:
+            if not future.done():
+                if error:
+                    future.set_exception(self._error())
+                else:
+                    future.set_result(None)
+        if self._waiting:
+            self._start_sync()
+
+    def _fail(self, error: OSError, keep: tuple[int, bytes]) -> None:
+        """Leave nothing in the file that was not acknowledged."""
+        self._size, self._chain = keep
+        self._broken, self._probed = str(error), time.monotonic()
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError as second:  # tried again before the log is ready
+            self._broken += f", {second}"
+        log.error("the decision log cannot be written: %s", self._broken)
+
+    def _probe(self) -> None:
+        path = self._folder / PROBE
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
+        try:
+            if os.write(file, bytes(PROBE_BYTES)) < PROBE_BYTES:
+                raise OSError("the disk is full")
+            self._sync(file)
+        finally:
+            os.close(file)
+            path.unlink()
+
+    def _error(self) -> LogError:
+        return LogError(f"decisions cannot be put on record now ({self._broken})")
+
+
+def _lock(folder: Path) -> int:
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise LogError(f"the decision log in {folder} is being written by another process; expected one a folder") from None
+    if log_id(folder) is None:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, secrets.token_hex(32).encode() + b"\n", 0)
+        os.fsync(lock)
+    return lock
+
+
+def _recover(path: Path) -> tuple[int, bytes]:
+    """The size and the last chain of a file, after what follows its last whole line was set aside."""
+    if not path.exists() or not path.stat().st_size:
+        return 0, b""
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end, chain = _last_line(content)
+            tail = content[end:]
+        if tail:
+            partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
+            with partial.open("xb") as aside:
+                aside.write(tail)
+                aside.flush()
+                os.fsync(aside.fileno())
+            partial.chmod(OWNER_ONLY)
+            file.truncate(end)
+            log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
+    return end, chain
+
+
+def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
+    end = content.rfind(b"\n") + 1
+    while end:
+        start = content.rfind(b"\n", 0, end - 1) + 1
+        line = content[start:end]
+        match = END.search(line, max(0, len(line) - END_BYTES))
+        if match and _is_json(line):
+            return end, match[2]
+        end = start
+    return 0, b""
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""How good the decisions were, by period and model version: realised where outcomes are in, estimated before.
+
+The database groups the decisions by PD in steps of 1 / STEPS; every figure follows from these counts, so its cost does not grow with
+their number. Within a step the PDs count as their mean: sums of PDs are exact, and two applicants of a step count as tied.
+
+The estimate is confidence-based: where the PDs are calibrated, an applicant with PD p defaults with chance p, so the counts that the
+outcomes will give are p and 1 - p in expectation.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Engine, Integer, case, cast, func, select, text
+
+from monitoring.store import decisions, outcomes
+
+Period = Literal["week", "month"]
+Values = NDArray[np.float64]
+
+STEPS = 10_000
+ECE_BINS = 10
+SAMPLES = 200  # resamples behind an interval
+INTERVAL = (0.025, 0.975)
+ALL = "all"  # the period that holds all of them
+DECLINED = "DECLINE"
+OF_ALL, OF_APPROVED, OF_OUTCOMES = "all decisions", "the approved", "all with outcomes"
+
+
+class Costs(NamedTuple):
+    """What an approved applicant who defaults costs, and a declined one who would not have."""
+
+    false_negative: float
+    false_positive: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Decisions of one period and model version by PD and decision; arrays of one length, PDs ascending.
+
+    Attributes
+    ----------
+    step : the PD in steps, declined : whether these were declined, decisions : their number, pd : the sum of their PDs;
+    outcomes, outcomes_pd : the same of those whose outcome is known; defaulted : those of them that defaulted.
+    """
+
+    period: str
+    model_version: str
+    step: NDArray[np.int64]
+    declined: NDArray[np.bool_]
+    decisions: Values
+    pd: Values
+    outcomes: Values
+    outcomes_pd: Values
+    defaulted: Values
+
+
+def read_counts(engine: Engine, by: Period, since: datetime | None = None, until: datetime | None = None) -> Iterator[Counts]:
+    """Count the decisions of a store from `since` on and before `until`; periods ascending, weeks begin on Monday, UTC."""
+    # of each decision the greatest id, whose outcome is the current one and rides in the last bit: no second look at the table
+    newest = func.max(outcomes.c.id * 2 + case((outcomes.c.defaulted, 1), else_=0))
+    current = select(outcomes.c.prediction_id, (newest % 2).label("defaulted")).group_by(outcomes.c.prediction_id).subquery()
+    known = current.c.defaulted.is_not(None)
+    keys = (
+        _period(engine, by).label("period"),
+        decisions.c.model_version,
+        cast(decisions.c.probability * STEPS, Integer).label("step"),
+        decisions.c.decision,
+    )
+    sums = (
+        func.count(),
+        func.sum(decisions.c.probability),
+        func.count(current.c.defaulted),
+        func.sum(case((known, decisions.c.probability), else_=0.0)),
+        func.coalesce(func.sum(current.c.defaulted), 0),
+    )
+    query = select(*keys, *sums).outerjoin_from(decisions, current, decisions.c.prediction_id == current.c.prediction_id)
+    if since is not None:
+        query = query.where(decisions.c.time >= since)
+    if until is not None:
+        query = query.where(decisions.c.time < until)
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # it expects millions of groups and would sort all decisions on disk
+            connection.execute(text("SET LOCAL work_mem = '256MB'"))
+            connection.execute(text("SET LOCAL enable_sort = off"))
+        rows = sorted(map(tuple, connection.execute(query.group_by(*keys))))
+        for (start, version), group in groupby(rows, key=itemgetter(0, 1)):
+            period = start.astimezone(UTC).date().isoformat() if isinstance(start, datetime) else str(start)
+            yield _counts(period, version, np.array([(row[2], row[3] == DECLINED, *row[4:]) for row in group], dtype=np.float64))
+
+
+def merge(parts: Sequence[Counts]) -> Counts:
+    """All decisions of the parts, which are of one model version."""
+    columns = ("step", "declined", "decisions", "pd", "outcomes", "outcomes_pd", "defaulted")
+    table = np.concatenate([np.stack([getattr(part, name) for name in columns], axis=1).astype(np.float64) for part in parts])
+    keys, place = np.unique(table[:, :2], axis=0, return_inverse=True)
+    sums = np.stack([np.bincount(place.ravel(), weights=column) for column in table[:, 2:].T], axis=1)
+    return _counts(ALL, parts[0].model_version, np.hstack([keys, sums]))
+
+
+def performance(counts: Iterable[Counts], costs: Costs) -> list[dict[str, Any]]:
+    """A row for each period and model version, then one for each model version over all periods; ready for JSON.
+
+    Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number and their share of the
+    approved and of the declined; null where there is none), and figures with their intervals: `estimated` of all decisions,
+    `realised` of those whose outcome is known, and `expected`, the estimate of just these; the last two are null without outcomes.
+    Each says in `of` whom it is about. A figure that these people do not determine is null: without any outcome of the declined
+    there is no precision and no recall.
+    """
+    parts = list(counts)
+    versions: dict[str, list[Counts]] = {}
+    for part in parts:
+        versions.setdefault(part.model_version, []).append(part)
+    return [_row(part, costs) for part in [*parts, *(merge(group) for group in versions.values())]]
+
+
+def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: Costs) -> dict[str, Values]:
+    """The figures of applicants counted in cells.
+
+    Parameters
+    ----------
+    pd, declined : of each cell, shape (cells,), PDs ascending.
+    defaulted, repaid : applicants, shape (..., cells); of any real value, so that they may be expectations.
+
+    Returns
+    -------
+    Figures of shape (...), NaN where they are not determined.
+    """
+    people = defaulted + repaid
+    total, bad, good = people.sum(axis=-1), defaulted.sum(axis=-1), repaid.sum(axis=-1)
+    bad_declined, good_declined = defaulted[..., declined].sum(axis=-1), repaid[..., declined].sum(axis=-1)
+    refused = bad_declined + good_declined
+    below = np.cumsum(repaid, axis=-1) - repaid / 2
+    worst = np.cumsum(defaulted[..., ::-1], axis=-1)
+    precision_from = worst / np.maximum(worst + np.cumsum(repaid[..., ::-1], axis=-1), 1e-300)
+    expected = people * pd
+    gaps = np.add.reduceat(defaulted - expected, _equal_mass(people), axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "roc_auc": np.sum(defaulted * below, axis=-1) / (bad * good),
+            "pr_auc": np.sum(defaulted[..., ::-1] * precision_from, axis=-1) / bad,
+            "precision": bad_declined / refused,
+            "recall": np.where(refused > 0, bad_declined / bad, np.nan),
+            "ece": np.sum(np.abs(gaps), axis=-1) / total,
+            "observed_to_expected": bad / expected.sum(axis=-1),
+            "default_rate": bad / total,
+            "default_rate_of_approved": (bad - bad_declined) / (total - refused),
+            "cost_per_client": (costs.false_negative * (bad - bad_declined) + costs.false_positive * good_declined) / total,
+            "approval_rate": 1 - refused / total,
+        }
+
+
+def with_intervals(
+    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: Costs
+) -> dict[str, dict[str, float | None]]:
+    """The figures, each with `value`, `low` and `high`, a 95 % interval by a Poisson bootstrap of the counts; null where not determined."""
+    random = np.random.default_rng(0)
+    values = figures(pd, declined, defaulted, repaid, costs)
+    resampled = [random.poisson(counts, (SAMPLES, len(counts))).astype(np.float64) for counts in (defaulted, repaid)]
+    draws = figures(pd, declined, resampled[0], resampled[1], costs)
+    result: dict[str, dict[str, float | None]] = {}
+    for name, value in values.items():
+        known = draws[name][np.isfinite(draws[name])]
+        low, high = np.quantile(known, INTERVAL) if len(known) and np.isfinite(value) else (np.nan, np.nan)
+        result[name] = {key: float(item) if np.isfinite(item) else None for key, item in (("value", value), ("low", low), ("high", high))}
+    return result
+
+
+def _period(engine: Engine, by: Period) -> ColumnElement[Any]:
+    time = decisions.c.time
+    if engine.dialect.name == "postgresql":
+        return func.date_trunc(by, time, "UTC", type_=time.type)
+    day = func.substr(time, 1, 10)
+    return func.date(day, "-6 days", "weekday 1") if by == "week" else func.date(day, "start of month")
+
+
+def _counts(period: str, version: str, table: Values) -> Counts:
+    step, declined, total, pd, known, known_pd, defaulted = table.T
+    return Counts(period, version, step.astype(np.int64), declined.astype(bool), total, pd, known, known_pd, defaulted)
+
+
+def _row(counts: Counts, costs: Costs) -> dict[str, Any]:
+    declined = counts.declined
+    known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
+    total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
+    estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs)
+    realised = expected = None
+    if any(known.values()):
+        some = counts.outcomes > 0
+        people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
+        of = {"of": OF_OUTCOMES if known["declined"] else OF_APPROVED}
+        realised = of | with_intervals(pds / people, declined[some], bad, people - bad, costs)
+        expected = of | _without_calibration(with_intervals(pds / people, declined[some], pds, people - pds, costs))
+    return {
+        "period": counts.period,
+        "model_version": counts.model_version,
+        "decisions": int(counts.decisions.sum()),
+        "outcomes": {"count": int(counts.outcomes.sum()), **{name: known[name] / total[name] if total[name] else None for name in known}},
+        "estimated": {"of": OF_ALL} | _without_calibration(estimated),
+        "realised": realised,
+        "expected": expected,
+    }
+
+
+def _without_calibration(estimate: dict[str, Any]) -> dict[str, Any]:
+    """An estimate takes the calibration for granted and says nothing of it."""
+    return {name: value for name, value in estimate.items() if name not in ("ece", "observed_to_expected")}
+
+
+def _equal_mass(people: Values) -> NDArray[np.intp]:
+    """The first cell of each of ECE_BINS bins of about equal mass; the bins of resamples are those of their mean."""
+    mass = np.cumsum(people.reshape(-1, people.shape[-1]).mean(axis=0))
+    first = np.searchsorted(mass, mass[-1] * np.arange(1, ECE_BINS) / ECE_BINS, side="right")
+    return np.unique(np.append(0, np.minimum(first, len(mass) - 1)))

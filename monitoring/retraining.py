@@ -1,0 +1,61 @@
+"""When a model should be trained again: a rule over drift, performance and age."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from configs.settings import RetrainingSettings
+from monitoring.drift import DRIFT, Measurement
+
+
+def reasons(
+    limits: RetrainingSettings, drift: Measurement | None, performance: Mapping[str, Any] | None, trained_roc_auc: float, age_days: float
+) -> list[str]:
+    """Why the model should be trained again; empty where it should not.
+
+    Parameters
+    ----------
+    drift : of the last decisions, every feature and last the PD; None where there are too few.
+    performance : the model's row over all periods, as monitoring.performance.performance returns it; None where there is no decision.
+    trained_roc_auc : what the training run measured out of fold.
+    age_days : since the model was saved.
+    """
+    return [*_drift(limits, drift), *_performance(limits, performance, trained_roc_auc), *_age(limits, age_days)]
+
+
+def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
+    found = []
+    if drift is not None:
+        if drift.psi[-1] >= DRIFT:
+            found.append(f"drift: the PSI of the PD is {drift.psi[-1]:.2f}, at least {DRIFT}")
+        share = float((drift.psi[:-1] >= DRIFT).mean())
+        if share >= limits.drifted_features:
+            found.append(f"drift: {share:.1%} of the features have a PSI of at least {DRIFT}; the limit is {limits.drifted_features:.1%}")
+    return found
+
+
+def _performance(limits: RetrainingSettings, row: Mapping[str, Any] | None, trained_roc_auc: float) -> list[str]:
+    """Training measured all applicants, outcomes are of some: their shortfall is taken from the estimate of all."""
+    if row is None:
+        return []
+    found = []
+    estimated, realised, expected = row["estimated"], row["realised"], row["expected"]
+    best = estimated["roc_auc"]["high"]
+    if realised and realised["roc_auc"]["value"] is not None:
+        best = estimated["roc_auc"]["value"] + realised["roc_auc"]["high"] - expected["roc_auc"]["value"]
+    if best is not None and trained_roc_auc - best > limits.max_roc_auc_loss:
+        found.append(
+            f"performance: the ROC-AUC of all applicants is {best:.3f} at the favourable end of its interval, {trained_roc_auc:.3f} at training; "
+            f"the limit of the loss is {limits.max_roc_auc_loss}"
+        )
+    ratio = realised and realised["observed_to_expected"]
+    limit = limits.max_observed_to_expected
+    if ratio and ratio["value"] is not None and (ratio["low"] > limit or ratio["high"] < 1 / limit):
+        found.append(
+            f"performance: defaults are {ratio['value']:.2f} times those expected of {realised['of']} "
+            f"({ratio['low']:.2f} to {ratio['high']:.2f}); the limits are {1 / limit:.2f} and {limit:.2f}"
+        )
+    return found
+
+
+def _age(limits: RetrainingSettings, age_days: float) -> list[str]:
+    return [f"age: {age_days:.0f} days; the limit is {limits.max_age_days}"] if age_days > limits.max_age_days else []

@@ -1,0 +1,152 @@
+"""The shipper: moves the lines of the decision log into the store, beside the requests."""
+
+import logging
+import os
+import random
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from monitoring.lines import Position, end_of_log, log_id, read_lines, remove_old, unread
+from monitoring.logs import LOGGER
+from monitoring.metrics import Metrics
+from monitoring.store import Store, StoreError, insert_lines, read_position, reading, write_position, writing
+
+log = logging.getLogger(LOGGER)
+
+BLOCK_BYTES = 1_000_000  # of one transaction, some hundred lines
+IDLE_SECONDS = 1.0
+LONGEST_PAUSE = 30.0
+RETENTION_SECONDS = 3600.0
+REFUSED = "refused.jsonl"
+
+
+class Shipper:
+    """Ships one log, in a thread of its own or step by step.
+
+    The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
+    is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
+    refuses are set aside in `refused.jsonl` and hold up nothing. After a failure it pauses, longer each time, up to 30
+    seconds.
+
+    Parameters
+    ----------
+    folder : of the log.
+    store : where it ships to.
+    retention_days : rotated files that are shipped are removed when they are older.
+    metrics : where lag, lines and errors are shown.
+    """
+
+    def __init__(self, folder: Path, store: Store, retention_days: float, metrics: Metrics) -> None:
+        self._folder = folder
+        self._store = store
+        self._retention = timedelta(days=retention_days)
+        self._metrics = metrics
+        self._log: str | None = None
+        self._position: Position | None = None
+        self._failures = 0
+        self._cleaned = 0.0
+        self._stopping = False
+        self._stop_by = 0.0
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self.run, name="shipper", daemon=True)
+        metrics.shipping(self.lag)
+
+    def start(self) -> None:
+        """Begin to ship in a thread."""
+        self._thread.start()
+
+    def run(self) -> None:
+        """Ship until `stop` ends it."""
+        while True:
+            pause = 0.0
+            try:
+                if not self.ship():
+                    pause = IDLE_SECONDS
+                self._note_failures(0)
+            except Exception as error:  # whatever it is, the thread goes on
+                self._note_failures(self._failures + 1)
+                self._metrics.shipping_failed()
+                pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
+                expected = isinstance(error, StoreError | OSError)
+                log.error("the decision log was not shipped: %s", error, exc_info=not expected, extra={"pause": round(pause, 1)})
+            with self._changed:
+                if self._stopping and (pause or time.monotonic() > self._stop_by):
+                    return
+                if pause:
+                    self._changed.wait(pause)
+
+    def stop(self, seconds: float) -> None:
+        """Ship what is left, if that takes no longer than this, and end the thread."""
+        with self._changed:
+            self._stopping, self._stop_by = True, time.monotonic() + seconds
+            self._changed.notify_all()
+        self._thread.join(seconds + IDLE_SECONDS)
+
+    def ship(self) -> int:
+        """Ship one block; returns its lines, 0 where nothing was left.
+
+        Raises
+        ------
+        StoreError
+            The store cannot take it now.
+        """
+        if self._position is None:
+            self._log = log_id(self._folder)
+            if self._log is None:
+                return 0
+            with reading(self._store.engine) as connection:
+                self._position = read_position(connection, self._log)
+        lines, after = read_lines(self._folder, self._position, BLOCK_BYTES)
+        if lines:
+            with writing(self._store.engine) as connection:
+                refused = insert_lines(connection, lines)
+                self._set_aside(refused)
+                write_position(connection, self._log or "", after)
+            count = lines.count(b"\n")
+            self._metrics.shipped(count - len(refused), len(refused))
+        else:
+            count = 0
+            self._remove_old(after)
+        with self._changed:
+            self._position = after
+            self._changed.notify_all()
+        return count
+
+    def catch_up(self, seconds: float) -> bool:
+        """Wait until everything that is in the log now is in the store; False where it is not by then, or the store fails."""
+        goal = end_of_log(self._folder)
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failures or self._is_at(goal), seconds)
+            return self._is_at(goal)
+
+    def lag(self) -> tuple[float, int]:
+        """Seconds since the oldest decision that is not shipped, and the bytes that are not."""
+        if self._position is None:
+            return 0.0, 0
+        size, since = unread(self._folder, self._position)
+        return (max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0), size
+
+    def _is_at(self, goal: tuple[int, int]) -> bool:
+        return goal == (1, 0) or (self._position is not None and self._position[:2] >= goal)
+
+    def _note_failures(self, count: int) -> None:
+        with self._changed:
+            self._failures = count
+            self._changed.notify_all()
+
+    def _set_aside(self, refused: list[bytes]) -> None:
+        if refused:
+            file = os.open(self._folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(file, "wb") as output:
+                output.writelines(refused)
+                output.flush()
+                os.fsync(output.fileno())
+
+    def _remove_old(self, shipped: Position) -> None:
+        if time.monotonic() - self._cleaned > RETENTION_SECONDS or not self._cleaned:
+            self._cleaned = time.monotonic()
+            for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
+                log.info("%s was removed: it is shipped, and older than the retention", name)

@@ -1,0 +1,168 @@
+"""Outcomes: parsing what is sent, keeping it in the store, answering what became of it."""
+
+import asyncio
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TextIO
+
+import msgspec
+
+from monitoring.metrics import Metrics
+from monitoring.shipper import Shipper
+from monitoring.store import Kept, Outcome, Store, StoreError, add_outcomes, writing
+from serving.contract import MAX_OUTCOMES, frame_errors, kind, read_client_id
+from serving.errors import Invalid, ServiceError, invalid
+
+CLOCK_SKEW = timedelta(minutes=5)
+CATCH_UP_SECONDS = 5.0
+STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
+COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
+IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
+
+Parsed = Outcome | list[Invalid]
+
+
+def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
+    """The outcomes of a `POST /outcomes`, in order; a bad one as its errors.
+
+    Raises
+    ------
+    ServiceError
+        400 where the body is no JSON, 413 for too many, 422 where the frame around them is bad.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ServiceError(400, "the body is not JSON in UTF-8") from None
+    errors = frame_errors(document, "", ("outcomes",))
+    items = document.get("outcomes") if isinstance(document, dict) else None
+    if not errors and not isinstance(items, list):
+        errors = [Invalid("/outcomes", f"expected an array, got {kind(items)}")]
+    if errors or not isinstance(items, list):
+        raise invalid(errors)
+    if len(items) > MAX_OUTCOMES:
+        raise ServiceError(413, f"/outcomes has {len(items)} items; at most {MAX_OUTCOMES} are allowed in one request")
+    return [read_outcome(item, f"/outcomes/{index}", now) for index, item in enumerate(items)]
+
+
+def read_outcome(item: Any, pointer: str, now: datetime) -> Parsed:
+    """One outcome, or what is wrong with it; without `observed_at` it was observed now."""
+    errors = frame_errors(item, pointer, COLUMNS)
+    if not isinstance(item, dict):
+        return errors
+    prediction_id, client_id, defaulted = item.get("prediction_id"), item.get("client_id"), item.get("defaulted")
+    if (prediction_id is None) == (client_id is None):
+        errors.append(Invalid(pointer, "expected exactly one of prediction_id, client_id"))
+    if prediction_id is not None:
+        prediction_id = _read_identifier(prediction_id, f"{pointer}/prediction_id", errors)
+    client_id = read_client_id(client_id, f"{pointer}/client_id", errors)
+    if not isinstance(defaulted, bool):
+        errors.append(Invalid(f"{pointer}/defaulted", f"expected true or false, got {kind(defaulted)}"))
+    observed_at = _read_time(item.get("observed_at"), f"{pointer}/observed_at", now, errors)
+    return errors or Outcome(prediction_id, client_id, bool(defaulted), observed_at)
+
+
+def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
+    """The outcomes of a CSV file with their line numbers; a bad one as its errors.
+
+    Raises
+    ------
+    ValueError
+        The header is not one of outcomes.
+    """
+    reader = csv.DictReader(file)
+    names = reader.fieldnames or []
+    if not {"prediction_id", "client_id"} & set(names) or "defaulted" not in names or not set(names) <= set(COLUMNS):
+        raise ValueError(
+            f"the header is {','.join(names) or 'missing'}; expected prediction_id or client_id, defaulted, and perhaps observed_at"
+        )
+    for row in reader:
+        item: dict[str, Any] = {name: value for name, value in row.items() if name is not None and value}
+        item["defaulted"] = BOOLEANS.get((row["defaulted"] or "").lower(), row["defaulted"])
+        parsed = [Invalid("", f"expected {len(names)} columns")] if None in row or None in row.values() else read_outcome(item, "", now)
+        yield reader.line_num, parsed
+
+
+def answer(given: Sequence[Parsed], kept: Sequence[Kept]) -> dict[str, Any]:
+    """The answer to a call: a status for each outcome, in order, and how many there are of each."""
+    results = iter(kept)
+    items = [_describe(index, one, None if isinstance(one, list) else next(results)) for index, one in enumerate(given)]
+    counts = Counter(item["status"] for item in items)
+    return {"outcomes": items, "counts": {status: counts[status] for status in STATUSES}, "count": len(items)}
+
+
+class OutcomeDesk:
+    """Takes outcomes while the service runs.
+
+    Parameters
+    ----------
+    store : where they are kept.
+    shipper : of the decision log, which it lets catch up first, since a decision may be in the log only; None where
+        decisions are committed to the store.
+    metrics : where they are counted.
+    """
+
+    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics) -> None:
+        self._store = store
+        self._shipper = shipper
+        self._metrics = metrics
+
+    async def take(self, body: bytes) -> dict[str, Any]:
+        """Keep the outcomes of a `POST /outcomes` and answer it; the database is waited for in a thread.
+
+        Raises
+        ------
+        ServiceError
+            As parse_outcomes; 503 where the store cannot be used, or is behind the log.
+        """
+        result = await asyncio.to_thread(self._take, parse_outcomes(body, datetime.now(UTC)))
+        self._metrics.outcomes(result["counts"])
+        return result
+
+    def _take(self, given: list[Parsed]) -> dict[str, Any]:
+        good = [one for one in given if isinstance(one, Outcome)]
+        if not good:
+            return answer(given, [])
+        if self._shipper and not self._shipper.catch_up(CATCH_UP_SECONDS):
+            raise ServiceError(503, "the store is behind the decision log; try again", retry_after=5)
+        try:
+            with writing(self._store.engine) as connection:
+                return answer(given, add_outcomes(connection, good, "api", datetime.now(UTC)))
+        except StoreError:
+            raise ServiceError(503, "the store cannot be used now; try again", retry_after=5) from None
+
+
+def _describe(index: int, one: Parsed, kept: Kept | None) -> dict[str, Any]:
+    if isinstance(one, list):
+        return {"index": index, "status": "invalid", "error": invalid(one).to_dict()}
+    if kept is None or kept.prediction_id is None:
+        name = "client_id" if one.prediction_id is None else "prediction_id"
+        return {"index": index, "status": "unknown", name: one.prediction_id or one.client_id}
+    return {"index": index, "status": kept.status, "prediction_id": kept.prediction_id}
+
+
+def _read_identifier(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
+    if isinstance(value, str) and IDENTIFIER.fullmatch(value):
+        return value.lower()
+    errors.append(Invalid(pointer, "expected the prediction_id of an answer"))
+    return None
+
+
+def _read_time(value: Any, pointer: str, now: datetime, errors: list[Invalid]) -> datetime:
+    if value is None:
+        return now
+    try:
+        time = datetime.fromisoformat(value)
+        late = time.astimezone(UTC) > now + CLOCK_SKEW
+    except (TypeError, ValueError, OverflowError):
+        errors.append(Invalid(pointer, f"expected a time in ISO 8601, got {kind(value)}"))
+        return now
+    if time.tzinfo is None:
+        errors.append(Invalid(pointer, "expected a time with its zone, such as 2026-01-31T12:00:00+00:00"))
+    elif late:
+        errors.append(Invalid(pointer, "expected a time that is not in the future"))
+    return time

@@ -1,0 +1,244 @@
+"""The commands over what is on record: the decision log, the store, outcomes, replays."""
+
+import contextlib
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from serving.console import fail, settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+app = typer.Typer()
+store_app = typer.Typer(help="The store: its tables.", no_args_is_help=True)
+outcomes_app = typer.Typer(help="Outcomes: whether applicants defaulted.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+app.add_typer(outcomes_app, name="outcomes")
+
+Time = Annotated[str | None, typer.Option(help="ISO 8601 with its zone, such as 2026-01-31T12:00:00+00:00")]
+PredictionId = Annotated[str, typer.Argument(metavar="ID", help="The prediction_id of an answer")]
+
+OUTCOMES_AT_ONCE = 1000
+
+
+@store_app.command("upgrade")
+def upgrade_store() -> None:
+    """Make the tables of the store, or bring them to this release; every command and the service do it too."""
+    with opened_store() as engine:
+        typer.echo(f"the tables of {engine.url!r} are those of this release")
+
+
+@app.command()
+def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there and end")] = False) -> None:
+    """Move the decision log into the store, as the running service does by itself."""
+    from monitoring.metrics import Metrics
+    from monitoring.shipper import Shipper
+    from monitoring.store import Store, StoreError
+
+    options = settings()
+    shipper = Shipper(options.log_folder, Store(options.store_url), options.log.retention_days, Metrics())
+    if not once:
+        with contextlib.suppress(KeyboardInterrupt):
+            shipper.run()
+        return
+    lines = 0
+    try:
+        while shipped := shipper.ship():
+            lines += shipped
+    except (StoreError, OSError) as error:
+        fail(str(error))
+    typer.echo(f"{lines} lines shipped")
+
+
+@app.command("decision")
+def show_decision(prediction_id: PredictionId) -> None:
+    """Print one decision of the store with its log line and its outcomes, as JSON."""
+    from monitoring.store import find_decision, reading
+
+    with opened_store() as engine, reading(engine) as connection:
+        found = find_decision(connection, checked(prediction_id))
+    if found is None:
+        fail(f"the store has no decision {prediction_id}; `credit-scoring ship --once` brings what is in the log only")
+    line = json.loads(found.pop("line"))
+    typer.echo(json.dumps({**found, "record": line}, indent=1, default=str))
+
+
+@app.command("decisions")
+def list_decisions(
+    client: Annotated[str, typer.Option(help="The client_id that was sent")],
+    limit: Annotated[int, typer.Option(min=1, help="Most decisions to show")] = 100,
+) -> None:
+    """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
+    from monitoring.store import client_history, reading
+
+    with opened_store() as engine, reading(engine) as connection:
+        for row in client_history(connection, client, limit):
+            typer.echo(json.dumps(row, default=str))
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="File to write; the ending .jsonl or .csv tells the format")],
+    since: Time = None,
+    until: Time = None,
+) -> None:
+    """Write decisions with their present outcome to a file: as JSON lines with the whole record, or as CSV without features."""
+    from monitoring.store import export as rows
+    from monitoring.store import reading
+
+    if out.suffix not in (".jsonl", ".csv"):
+        fail(f"--out is {out}; expected a name that ends in .jsonl or .csv")
+    first, last = read_time("--since", since), read_time("--until", until)
+    partial = out.with_name(f"{out.name}.partial")
+    with opened_store() as engine, reading(engine) as connection:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            count = (write_csv if out.suffix == ".csv" else write_lines)(file, rows(connection, first, last))
+    partial.replace(out)
+    typer.echo(f"{count} decisions in {out}")
+
+
+@app.command("verify-log")
+def verify_log() -> None:
+    """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
+    from monitoring.lines import log_id, verify
+    from monitoring.store import read_position, reading
+
+    folder = settings().log_folder
+    log = log_id(folder)
+    if log is None:
+        fail(f"{folder} holds no decision log")
+    with opened_store() as engine, reading(engine) as connection:
+        shipped = read_position(connection, log)
+    result = verify(folder, shipped)
+    for problem in result.problems:
+        typer.echo(problem, err=True)
+    if result.problems:
+        fail(f"the decision log is damaged: {len(result.problems)} problems in {result.lines} lines of {result.files} files")
+    typer.echo(f"the decision log is sound: {result.lines} lines in {result.files} files, up to {result.head}")
+
+
+@app.command("replay")
+def replay_decision(prediction_id: PredictionId) -> None:
+    """Score a recorded decision again with the model that made it: the same PD to the last bit, or why not."""
+    from monitoring.lines import find_line
+    from monitoring.store import find_decision, reading
+    from serving.bundle import BundleError
+    from serving.replay import ReplayError, replay
+
+    options = settings()
+    with opened_store() as engine, reading(engine) as connection:
+        found = find_decision(connection, checked(prediction_id))
+    line = found["line"].encode() if found else find_line(options.log_folder, prediction_id)
+    if line is None:
+        fail(f"neither the store nor the log has a decision {prediction_id}")
+    try:
+        typer.echo(replay(line, options.model.name))
+    except (BundleError, ReplayError) as error:
+        fail(str(error))
+
+
+@outcomes_app.command("import")
+def import_outcomes(
+    file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
+) -> None:
+    """Keep the outcomes of a CSV file; exit code 1 where a line is bad or its decision unknown. It can be repeated."""
+    from monitoring.store import Outcome, StoreError, add_outcomes, writing
+    from serving.outcomes import STATUSES, read_csv
+
+    ship(once=True)
+    counts: Counter[str] = Counter()
+    now = datetime.now(UTC)
+    with opened_store() as engine:
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as source:
+                rows = read_csv(source, now)
+                while block := list(islice(rows, OUTCOMES_AT_ONCE)):
+                    good = [(number, one) for number, one in block if isinstance(one, Outcome)]
+                    for number, one in block:
+                        if isinstance(one, list):
+                            counts["invalid"] += 1
+                            typer.echo(
+                                f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
+                            )
+                    with writing(engine) as connection:
+                        kept = add_outcomes(connection, [one for _, one in good], f"csv {file.name}", now)
+                    for (number, _), result in zip(good, kept, strict=True):
+                        counts[result.status] += 1
+                        if result.status == "unknown":
+                            typer.echo(f"line {number}: there is no such decision", err=True)
+        except (OSError, ValueError, csv.Error) as error:
+            fail(f"{file}: {error}")
+        except StoreError as error:
+            fail(str(error))
+    typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
+    if counts["invalid"] or counts["unknown"]:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def opened_store() -> Iterator["Engine"]:
+    """The store of the settings; where it cannot be used, an error and exit code 1."""
+    from monitoring.store import StoreError, open_store
+
+    try:
+        engine = open_store(settings().store_url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+    except StoreError as error:
+        fail(str(error))
+
+
+def checked(prediction_id: str) -> str:
+    """A prediction id as it is stored."""
+    from serving.outcomes import IDENTIFIER
+
+    if not IDENTIFIER.fullmatch(prediction_id):
+        fail(f"{prediction_id!r} is no prediction id; expected one such as 01a2048f-65ec-7468-814c-b56ecd0b1a45")
+    return prediction_id.lower()
+
+
+def read_time(option: str, text: str | None) -> datetime | None:
+    """The time of an option."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option} is {text!r}; expected a time in ISO 8601")
+    if time.tzinfo is None:
+        fail(f"{option} is {text!r}; expected a time with its zone, such as 2026-01-31T12:00:00+00:00")
+    return time
+
+
+def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
+    """Write the whole records, each with its outcome; returns how many."""
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007
+        outcome = None if row["defaulted"] is None else {"defaulted": row["defaulted"], "observed_at": row["observed_at"].isoformat()}
+        file.write(f'{row["line"][:-1]},"outcome":{json.dumps(outcome)}}}\n')
+    return count
+
+
+def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
+    """Write the columns of the decisions and their outcomes; returns how many."""
+    from monitoring.store import decisions
+
+    writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")
+    writer.writeheader()
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007
+        times = {name: row[name] and row[name].isoformat() for name in ("time", "observed_at")}
+        writer.writerow({**row, **times})
+    return count

@@ -1,0 +1,62 @@
+"""What puts decisions and outcomes on record, put together as the settings say."""
+
+import asyncio
+from collections.abc import Sequence
+
+from configs.settings import Settings
+from monitoring.lines import Record
+from monitoring.log import DecisionLog, LogError, NoLog, Sink
+from monitoring.metrics import Metrics
+from monitoring.shipper import Shipper
+from monitoring.store import Store
+from monitoring.store_log import StoreLog
+from serving.errors import ServiceError
+from serving.outcomes import OutcomeDesk
+
+STOP_SECONDS = 5.0
+
+
+class Recording:
+    """The sink of decisions, the store, the shipper between them, the desk for outcomes.
+
+    Raises
+    ------
+    LogError
+        The decision log cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        durability = settings.log.durability
+        self.store = Store(settings.store_url)
+        self.shipper: Shipper | None = None
+        self.sink: Sink
+        if durability == "database":
+            self.sink = StoreLog(self.store)
+        elif durability == "off":
+            self.sink = NoLog()
+        else:
+            self.sink = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes)
+            self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics)
+            self.shipper.start()
+        self.desk = OutcomeDesk(self.store, self.shipper, metrics)
+        metrics.recording(lambda: self.sink.ready)
+
+    def record(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+        """Put the decisions of a batch on record; see monitoring.log.Sink.
+
+        Raises
+        ------
+        ServiceError
+            503: they cannot be recorded, so they must not be answered.
+        """
+        try:
+            return self.sink.append(records)
+        except LogError as error:
+            raise ServiceError(503, str(error), retry_after=1) from None
+
+    def close(self) -> None:
+        """Finish the log, ship what is left if that takes no longer than a few seconds, close the store."""
+        self.sink.close()
+        if self.shipper:
+            self.shipper.stop(STOP_SECONDS)
+        self.store.close()

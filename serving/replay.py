@@ -1,0 +1,40 @@
+"""A recorded decision, scored again by the model that made it."""
+
+import msgspec
+import numpy as np
+
+from monitoring.lines import Record
+from serving.bundle import find_in_store, read_bundle
+from serving.scorer import Scorer
+
+
+class ReplayError(RuntimeError):
+    """The record does not lead to the decision that it tells; the message says where they differ."""
+
+
+def replay(line: bytes, model_name: str) -> str:
+    """Score the line of a decision again; returns a sentence that says that PD and decision are the same.
+
+    Raises
+    ------
+    BundleError
+        The model store does not hold the model version of the record, or it is damaged.
+    ReplayError
+        The record cannot be read or scored, or its PD, to the last bit, or its decision is another.
+    """
+    try:
+        record = msgspec.json.decode(line, type=Record)
+        features = msgspec.json.decode(record.features, type=list[float | None])
+    except msgspec.DecodeError as error:
+        raise ReplayError(f"the record cannot be read: {error}") from None
+    bundle = read_bundle(find_in_store(model_name, record.model_version))
+    if len(features) != len(bundle.features.names):
+        raise ReplayError(f"the record has {len(features)} features; model {record.model_version} reads {len(bundle.features.names)}")
+    pd = float(Scorer(bundle).pd(np.array([features], dtype=np.float64))[0])
+    if pd != record.probability:
+        raise ReplayError(f"the PD is {pd!r} now; the record has {record.probability!r}")
+    decision = "DECLINE" if bundle.decision.declines(pd) else "APPROVE"
+    if (decision, bundle.decision.threshold) != (record.decision, record.threshold):
+        was, now = f"{record.decision} at {record.threshold!r}", f"{decision} at {bundle.decision.threshold!r}"
+        raise ReplayError(f"the decision is {now} now; the record has {was}")
+    return f"the same PD to the last bit, {pd!r}, and the same decision, {decision}, by model {record.model_version}"

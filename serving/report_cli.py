@@ -1,0 +1,139 @@
+"""The commands that judge the decisions on record: drift, performance, whether to train again."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from configs.settings import Settings
+from serving.console import fail, settings
+from serving.record_cli import Time, opened_store, read_time
+
+if TYPE_CHECKING:
+    from monitoring.reports import Window
+    from serving.bundle import Bundle
+
+app = typer.Typer()
+
+Out = Annotated[Path | None, typer.Option(help="Folder to write to; without it one under CREDIT_HOME/reports")]
+
+WINDOW = 5000  # decisions
+SHOWN = 20  # columns on the screen
+RETRAIN = 3  # exit code
+
+
+@app.command()
+def drift(
+    window: Annotated[int | None, typer.Option(min=1, help=f"Newest decisions to compare; {WINDOW} without --since")] = None,
+    since: Time = None,
+    out: Out = None,
+) -> None:
+    """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
+    from monitoring.reports import ReportError, drift_table, write_drift, write_evidently
+
+    options, bundle = settings(), _bundle()
+    folder = out or options.home / "reports" / "drift"
+    try:
+        read = _window(bundle, window or (None if since else WINDOW), read_time("--since", since))
+        table = drift_table(read.drift, bundle.population.names)
+        typer.echo(f"{read.drift.rows} decisions of {bundle.version}, {read.first:%Y-%m-%d %H:%M} to {read.last:%Y-%m-%d %H:%M} UTC")
+        typer.echo(f"{'column':40s} {'PSI':>7s} {'band':8s} {'missing':>8s} {'change':>8s}")
+        for row in table[:SHOWN]:
+            typer.echo("{feature:40s} {psi:7.3f} {band:8s} {missing:8.1%} {missing_shift:+8.1%}".format(**row))
+        write_drift(read, table, bundle.version, folder)
+        typer.echo(f"all {len(table)} columns in {folder / 'drift.html'} and drift.json")
+        categories = {item["name"]: item["categories"] for item in bundle.features.describe() if "categories" in item}
+        write_evidently(read, table, bundle.distributions, gain=_gain(bundle), categories=categories, folder=folder)
+        typer.echo(f"the columns that moved and the most important ones in {folder / 'evidently.html'} and evidently.json")
+    except ReportError as error:
+        fail(str(error))
+    except ImportError:
+        typer.echo("no Evidently report: the dependency group monitor is not installed")
+
+
+@app.command()
+def performance(
+    by: Annotated[Literal["week", "month"], typer.Option(help="Length of the periods")] = "week",
+    since: Time = None,
+    until: Time = None,
+    out: Out = None,
+) -> None:
+    """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
+    from monitoring.reports import performance_lines, write_performance
+
+    options = settings()
+    folder = out or options.home / "reports" / "performance"
+    rows = _performance(options, by, read_time("--since", since), read_time("--until", until))
+    if not rows:
+        fail("the store holds no decision of that time")
+    for line in performance_lines(rows):
+        typer.echo(line)
+    try:
+        write_performance(rows, folder)
+        typer.echo(f"plots and table in {folder / 'performance.html'}, figures in performance.json")
+    except ImportError:
+        typer.echo(f"figures in {folder / 'performance.json'}; no HTML: the dependency group monitor is not installed")
+
+
+@app.command("retraining-signal")
+def retraining_signal() -> None:
+    """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
+    import bentoml
+
+    from monitoring.reports import ReportError
+    from monitoring.retraining import reasons
+
+    options, bundle = settings(), _bundle()
+    created = bentoml.models.get(f"{options.model.name}:{bundle.version}").info.creation_time
+    measured = None
+    try:
+        measured = _window(bundle, WINDOW, None).drift
+    except ReportError as error:
+        typer.echo(f"drift is not judged: {error}")
+    rows = [row for row in _performance(options, "month", None, None) if row["model_version"] == bundle.version]
+    if not rows:
+        typer.echo("performance is not judged: the store holds no decision of this model")
+    elif rows[-1]["realised"] is None:
+        typer.echo("performance is judged by the estimate alone: no outcome is in")
+    trained = bundle.metadata["metrics"]["roc_auc"]["value"]
+    age = (datetime.now(UTC) - created).total_seconds() / 86_400
+    found = reasons(options.retraining, measured, rows[-1] if rows else None, trained, age)
+    for reason in found:
+        typer.echo(reason)
+    typer.echo(f"train {bundle.version} again" if found else f"no reason to train {bundle.version} again")
+    if found:
+        raise typer.Exit(RETRAIN)
+
+
+def _bundle() -> "Bundle":
+    """The bundle that the settings name."""
+    from serving.bundle import BundleError, find_in_store, read_bundle
+
+    chosen = settings().model
+    try:
+        return read_bundle(find_in_store(chosen.name, chosen.version))
+    except BundleError as error:
+        fail(str(error))
+
+
+def _gain(bundle: "Bundle") -> Any:
+    """The importance of each feature."""
+    from serving.scorer import Scorer
+
+    return Scorer(bundle).booster.feature_importance("gain")
+
+
+def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":
+    from monitoring.reports import read_window
+
+    with opened_store() as engine:
+        return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
+
+
+def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
+    from monitoring.performance import Costs, performance, read_counts
+
+    costs = Costs(options.decision.false_negative_cost, options.decision.false_positive_cost)
+    with opened_store() as engine:
+        return performance(read_counts(engine, by, since, until), costs)

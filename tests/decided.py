@@ -1,0 +1,53 @@
+"""Decisions and outcomes, put into a store without a service."""
+
+import json
+import math
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, insert
+
+from monitoring.drift import Matrix
+from monitoring.store import decisions, outcomes, records
+
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+THRESHOLD = 0.1
+
+
+def keep(
+    engine: Engine, matrix: Matrix, start: datetime = MONDAY, version: str = "v1", apart: timedelta = timedelta(minutes=1)
+) -> list[str]:
+    """Put decisions on record, each so long after the one before; features and, last, the PD; returns their ids."""
+    rows: list[dict[str, Any]] = []
+    lines = []
+    for place, values in enumerate(matrix.tolist()):
+        identifier = str(uuid.uuid4())
+        vector = [None if math.isnan(value) else value for value in values[:-1]]
+        line = json.dumps({"format": 1, "prediction_id": identifier, "features": vector, "probability": values[-1], "warnings": []})
+        lines.append({"prediction_id": identifier, "line": line})
+        rows.append(
+            {
+                "prediction_id": identifier,
+                "time": start + place * apart,
+                "model_version": version,
+                "probability": values[-1],
+                "threshold": THRESHOLD,
+                "decision": "DECLINE" if values[-1] >= THRESHOLD else "APPROVE",
+                "risk_level": "LOW",
+                "latency_ms": 1.0,
+            }
+        )
+    with engine.begin() as connection:
+        connection.execute(insert(decisions), rows)
+        connection.execute(insert(records), lines)
+    return [row["prediction_id"] for row in rows]
+
+
+def tell(engine: Engine, ids: list[str], defaulted: Iterable[object]) -> None:
+    """Store outcomes of decisions."""
+    common = {"observed_at": MONDAY, "received_at": MONDAY, "source": "test"}
+    rows = [{"prediction_id": identifier, "defaulted": bool(bad), **common} for identifier, bad in zip(ids, defaulted, strict=True)]
+    with engine.begin() as connection:
+        connection.execute(insert(outcomes), rows)

@@ -1,0 +1,322 @@
+import asyncio
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from records import make_records, write_log
+from running import ROOT
+
+from monitoring import log as log_module
+from monitoring.lines import Record, rotated, verify
+from monitoring.log import DecisionLog, LogError, NoLog, feature_rows
+
+LARGE = 10**9
+
+
+def open_log(folder: Path, durability: str = "flush", max_bytes: int = LARGE, sync: Callable[[int], None] = os.fdatasync) -> DecisionLog:
+    return DecisionLog(folder, durability=durability, max_bytes=max_bytes, sync=sync)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed log is probed at every look."""
+    monkeypatch.setattr(log_module, "PROBE_SECONDS", 0)
+
+
+def lines(folder: Path) -> list[bytes]:
+    return (folder / "predictions.jsonl").read_bytes().splitlines()
+
+
+def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
+    values = np.array([[0.1, np.nan, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3]])
+    (record,) = make_records(1, client_id="é漢\n", features=feature_rows(values)[0], raw={"AMOUNT": 5.0, "KIND": None})
+    write_log(tmp_path, [record])
+    (line,) = lines(tmp_path)
+    document = msgspec.json.decode(line)
+    assert list(document) == [
+        "format", "prediction_id", "time", "client_id", "model_version", "probability", "threshold", "decision", "risk_level",
+        "warnings", "latency_ms", "request_id", "features", "raw", "previous", "chain",
+    ]  # fmt: skip
+    read = msgspec.json.decode(line, type=Record)
+    features = np.array(msgspec.json.decode(read.features, type=list[float | None]), dtype=np.float64)
+    assert features.tobytes() == values.tobytes()
+    assert (read.client_id, read.probability, document["format"], document["raw"]) == ("é漢\n", 0.1, 1, {"AMOUNT": 5.0, "KIND": None})
+
+
+def test_a_record_of_another_format_is_not_read() -> None:
+    with pytest.raises(msgspec.ValidationError, match="Invalid value 2"):
+        msgspec.json.decode(msgspec.json.encode(make_records(1)[0]).replace(b'"format":1', b'"format":2'), type=Record)
+
+
+def test_no_rows_are_no_features() -> None:
+    assert feature_rows(np.empty((0, 3))) == []
+    assert [bytes(row) for row in feature_rows(np.full((1, 2), np.nan))] == [b"[null,null]"]
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_what_is_acknowledged_is_in_the_file_in_order(tmp_path: Path, durability: str) -> None:
+    records = make_records(100)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, durability)
+        assert log.append([]) is None
+        waiting = [log.append(records[start : start + 7]) for start in range(0, 100, 7)]
+        assert all(future is None for future in waiting) == (durability == "flush")
+        await asyncio.gather(*(future for future in waiting if future))
+        assert [msgspec.json.decode(line)["prediction_id"] for line in lines(tmp_path)] == [record.prediction_id for record in records]
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (100, [])
+
+
+def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -> None:
+    syncs: list[int] = []
+    running = 0
+
+    def sync(file: int) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        syncs.append(os.fstat(file).st_size)
+        time.sleep(0.02)
+        running -= 1
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", sync=sync)
+        opened = len(syncs)
+        futures = [log.append(make_records(1)) for _ in range(20)]
+        sizes = [(tmp_path / "predictions.jsonl").stat().st_size]
+        await asyncio.gather(*(future for future in futures if future))
+        assert len(syncs) - opened == 2  # the first batch, then all others together
+        assert syncs[-1] == sizes[0]
+        log.close()
+
+    asyncio.run(scenario())
+
+
+def test_off_records_nothing() -> None:
+    log = NoLog()
+    log.append(make_records(2))
+    log.close()
+    assert log.ready
+
+
+def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    first = open_log(tmp_path)
+    with pytest.raises(LogError, match="is being written by another process; expected one a folder"):
+        open_log(tmp_path)
+    first.close()
+    open_log(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LogError, match="cannot be opened"):
+        open_log(tmp_path / "file" / "logs")
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(30), max_bytes=2000)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durability: str) -> None:
+    async def scenario() -> None:
+        log = open_log(tmp_path, durability, max_bytes=3000)
+        for record in make_records(60):
+            future = log.append([record])
+            if future and random.random() < 0.5:
+                await future
+        log.close()
+
+    asyncio.run(scenario())
+    write_log(tmp_path, make_records(10), max_bytes=3000)
+    result = verify(tmp_path)
+    assert result.files > 5
+    assert (result.lines, result.problems) == (70, [])
+    assert rotated(tmp_path, 1).stat().st_size < 4000
+
+
+@pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0" * 5000, b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
+@pytest.mark.parametrize("whole", [0, 3])
+def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, whole: int) -> None:
+    write_log(tmp_path, make_records(whole))
+    with (tmp_path / "predictions.jsonl").open("ab") as file:
+        file.write(tail)
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (whole + 2, [])
+    (partial,) = tmp_path.glob("predictions-*.partial")
+    assert partial.read_bytes() == tail
+
+
+def limited(size: int) -> Callable[[], None]:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    return limit
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_full_disk_refuses_decisions_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path)
+    log.append(make_records(3))
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+    write, room = os.write, 700
+
+    def write_until_full(file: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(file, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write_until_full)
+    with pytest.raises(LogError, match=r"cannot be put on record now .*No space left"):
+        log.append(make_records(3))
+    assert (tmp_path / "predictions.jsonl").read_bytes() == before
+    assert not log.ready
+    with pytest.raises(LogError):
+        log.append(make_records(1))
+    room = 10
+    assert not log.ready, "a few bytes are not room enough"
+    monkeypatch.setattr(os, "write", write)
+    assert log.ready
+    log.append(make_records(2))
+    log.close()
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5, [])
+    assert not (tmp_path / "predictions.probe").exists()
+
+
+def test_a_real_limit_of_the_file_size_is_met_without_a_half_line(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from monitoring.log import DecisionLog, LogError
+from records import make_records
+log = DecisionLog(Path({str(tmp_path)!r}), durability="flush", max_bytes=10**9)
+try:
+    for _ in range(10_000):
+        log.append(make_records(3))
+except LogError as error:
+    print(error, log.ready)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, preexec_fn=limited(20_000), capture_output=True, text=True, check=True
+    )
+    assert "File too large" in result.stdout
+    assert result.stdout.strip().endswith("False")
+    checked = verify(tmp_path)
+    assert checked.problems == []
+    assert checked.lines % 3 == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path) -> None:
+    broken = False
+
+    def sync(file: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(file)
+
+    async def scenario() -> None:
+        nonlocal broken
+        log = open_log(tmp_path, "fsync", sync=sync)
+        good = log.append(make_records(2))
+        assert good
+        await good
+        broken = True
+        futures = [log.append(make_records(1)) for _ in range(3)]
+        results = await asyncio.gather(*(future for future in futures if future), return_exceptions=True)
+        assert [type(result) for result in results] == [LogError] * 3
+        assert len(lines(tmp_path)) == 2
+        assert not log.ready
+        with pytest.raises(LogError, match="Input/output error"):
+            log.append(make_records(1))
+        broken = False
+        again = log.append(make_records(4))
+        assert again
+        await again
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (6, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_rotation_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path, max_bytes=1000)
+    log.append(make_records(5))
+    opening = os.open
+
+    def fail(path: Path, *arguments: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(LogError):
+        log.append(make_records(1))
+    monkeypatch.setattr(os, "open", opening)
+    log.append(make_records(1))
+    log.close()
+    result = verify(tmp_path)
+    assert (result.files, result.lines, result.problems) == (2, 6, [])
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from monitoring.log import DecisionLog
+from records import make_records
+
+async def main():
+    log = DecisionLog(Path({folder!r}), durability={durability!r}, max_bytes=200_000)
+    while True:
+        records = make_records(5)
+        future = log.append(records)
+        if future:
+            await future
+        print(*(record.prediction_id for record in records), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, durability: str) -> None:
+    code = WRITER.format(folder=str(tmp_path), durability=durability)
+    acknowledged: list[str] = []
+    rng = random.Random(0)
+    for _ in range(4):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        writer = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert writer.stdout
+        acknowledged += writer.stdout.readline().split()
+        time.sleep(rng.uniform(0, 0.2))
+        writer.kill()
+        rest = writer.communicate()[0]
+        acknowledged += rest[: rest.rfind("\n") + 1].split()
+    write_log(tmp_path, make_records(1))
+    assert verify(tmp_path).problems == []
+    written = [msgspec.json.decode(line)["prediction_id"] for path in tmp_path.glob("*.jsonl") for line in path.read_bytes().splitlines()]
+    assert len(written) == len(set(written))
+    assert set(acknowledged) <= set(written)
+    assert len(acknowledged) >= 20

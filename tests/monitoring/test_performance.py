@@ -1,0 +1,133 @@
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from decided import MONDAY, THRESHOLD, keep, tell
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sqlalchemy import Engine
+
+from monitoring.performance import ALL, Costs, Values, merge, performance, read_counts
+from monitoring.store import open_store
+
+COSTS = Costs(10, 1)
+RNG = np.random.default_rng(0)
+PDS = RNG.beta(0.8, 8, 6000)
+DEFAULTED = RNG.random(6000) < PDS
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[Engine]:
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()
+
+
+def decide(engine: Engine, pds: Values, time: datetime = MONDAY, version: str = "v1") -> list[str]:
+    """Store decisions with these PDs, all at this time; returns their ids."""
+    return keep(engine, pds.reshape(-1, 1), time, version, apart=timedelta(0))
+
+
+def rows_of(engine: Engine, by: Any = "week", **limits: datetime) -> list[dict[str, Any]]:
+    rows = performance(read_counts(engine, by, **limits), COSTS)
+    assert json.loads(json.dumps(rows)) == rows
+    return rows
+
+
+def value(row: dict[str, Any], kind: str, figure: str) -> float:
+    result: float = row[kind][figure]["value"]
+    return result
+
+
+def test_an_empty_store_has_no_rows(engine: Engine) -> None:
+    assert rows_of(engine) == []
+
+
+def test_realised_figures_equal_those_of_scikit_learn(engine: Engine) -> None:
+    tell(engine, decide(engine, PDS), DEFAULTED)
+    row = rows_of(engine)[0]
+    declined = PDS >= THRESHOLD
+    assert (row["period"], row["decisions"], row["realised"]["of"]) == ("2026-03-02", 6000, "all with outcomes")
+    assert row["outcomes"] == {"count": 6000, "approved": 1, "declined": 1}
+    exact = {
+        "roc_auc": roc_auc_score(DEFAULTED, PDS),
+        "pr_auc": average_precision_score(DEFAULTED, PDS),
+        "precision": DEFAULTED[declined].mean(),
+        "recall": declined[DEFAULTED].mean(),
+        "default_rate": DEFAULTED.mean(),
+        "default_rate_of_approved": DEFAULTED[~declined].mean(),
+        "observed_to_expected": DEFAULTED.sum() / PDS.sum(),
+        "cost_per_client": np.mean(10 * (DEFAULTED & ~declined) + (~DEFAULTED & declined)),
+        "approval_rate": np.mean(~declined),
+    }
+    for name, expected in exact.items():
+        assert value(row, "realised", name) == pytest.approx(expected, rel=2e-3), name
+        assert row["realised"][name]["low"] < expected < row["realised"][name]["high"], name
+    assert 0 <= value(row, "realised", "ece") < 0.02
+
+
+def test_the_estimate_before_outcomes_is_near_the_figures_they_bring(engine: Engine) -> None:
+    ids = decide(engine, PDS)
+    before = rows_of(engine)[0]
+    assert before["realised"] is before["expected"] is None
+    assert before["outcomes"] == {"count": 0, "approved": 0, "declined": 0}
+    assert "ece" not in before["estimated"]
+    tell(engine, ids, DEFAULTED)
+    after = rows_of(engine)[0]
+    for name in ("roc_auc", "pr_auc", "precision", "recall", "default_rate", "cost_per_client"):
+        assert before["estimated"][name] == after["expected"][name]
+        interval = before["estimated"][name]
+        assert interval["low"] < value(after, "realised", name) < interval["high"], name
+
+
+def test_without_outcomes_of_the_declined_figures_are_of_the_approved(engine: Engine) -> None:
+    ids = np.array(decide(engine, PDS))
+    approved = PDS < THRESHOLD
+    tell(engine, ids[approved].tolist(), DEFAULTED[approved])
+    row = rows_of(engine)[0]
+    assert row["realised"]["of"] == row["expected"]["of"] == "the approved"
+    assert (row["outcomes"]["approved"], row["outcomes"]["declined"]) == (1, 0)
+    assert value(row, "realised", "precision") is value(row, "realised", "recall") is None
+    assert value(row, "realised", "roc_auc") == pytest.approx(roc_auc_score(DEFAULTED[approved], PDS[approved]), abs=1e-3)
+    assert value(row, "expected", "roc_auc") == pytest.approx(value(row, "realised", "roc_auc"), abs=0.05)
+    assert value(row, "estimated", "roc_auc") > value(row, "expected", "roc_auc") + 0.05
+
+
+def test_the_newest_outcome_counts(engine: Engine) -> None:
+    ids = decide(engine, PDS[:100])
+    tell(engine, ids, [True] * 100)
+    tell(engine, ids[:60], [False] * 60)
+    assert value(rows_of(engine)[0], "realised", "default_rate") == 0.4
+
+
+def test_periods_model_versions_and_limits(engine: Engine) -> None:
+    for days, version in ((0, "v1"), (6, "v1"), (6, "v2"), (7, "v2"), (31, "v2")):
+        decide(engine, PDS[:50], MONDAY + timedelta(days=days, hours=23), version)
+    keys = [(row["period"], row["model_version"], row["decisions"]) for row in rows_of(engine)]
+    weeks = [("2026-03-02", "v1", 100), ("2026-03-02", "v2", 50), ("2026-03-09", "v2", 50), ("2026-03-30", "v2", 50)]
+    assert keys == [*weeks, (ALL, "v1", 100), (ALL, "v2", 150)]
+    months = [(row["period"], row["decisions"]) for row in rows_of(engine, "month")]
+    assert months == [("2026-03-01", 100), ("2026-03-01", 100), ("2026-04-01", 50), (ALL, 100), (ALL, 150)]
+    limited = rows_of(engine, since=MONDAY + timedelta(days=6, hours=23), until=MONDAY + timedelta(days=7, hours=23))
+    assert [(row["period"], row["decisions"]) for row in limited] == [("2026-03-02", 50), ("2026-03-02", 50), (ALL, 50), (ALL, 50)]
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+@pytest.mark.parametrize("pds", [[0.05], [0.0, 1.0], [0.2, 0.2, 0.2]])
+def test_few_or_equal_outcomes_leave_undetermined_figures_empty(engine: Engine, pds: list[float], outcome: bool) -> None:
+    tell(engine, decide(engine, np.array(pds)), [outcome] * len(pds))
+    row = rows_of(engine)[0]
+    assert row["realised"]["roc_auc"] == {"value": None, "low": None, "high": None}
+    assert value(row, "realised", "default_rate") == outcome
+
+
+def test_all_periods_together_equal_one_period_of_all(engine: Engine) -> None:
+    for week in range(4):
+        tell(engine, decide(engine, PDS[week::4], MONDAY + timedelta(weeks=week)), DEFAULTED[week::4])
+    parts = list(read_counts(engine, "week"))
+    whole = merge(parts)
+    (month,) = read_counts(engine, "month")
+    assert whole.step.tolist() == month.step.tolist()
+    np.testing.assert_allclose([whole.pd, whole.outcomes_pd, whole.defaulted], [month.pd, month.outcomes_pd, month.defaulted])

@@ -1,0 +1,50 @@
+"""Decisions to put on record."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitoring.lines import Record
+from monitoring.log import DecisionLog, feature_rows
+from serving.contract import new_prediction_id
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_records(count: int, **given: Any) -> list[Record]:
+    """Decisions a second apart, of clients c0, c1, …"""
+    features = feature_rows(np.array([[0.1 + row, np.nan, -0.0, 1e-300] for row in range(count)]).reshape(count, 4))
+    records = []
+    for row in range(count):
+        values: dict[str, Any] = {
+            "prediction_id": new_prediction_id(),
+            "time": (TIME + timedelta(seconds=row)).isoformat(timespec="milliseconds"),
+            "client_id": f"c{row}",
+            "model_version": "v1",
+            "probability": 0.1,
+            "threshold": 0.3,
+            "decision": "APPROVE",
+            "risk_level": "LOW",
+            "warnings": [],
+            "latency_ms": 1.5,
+            "request_id": None,
+            "features": features[row],
+        }
+        records.append(Record(**{**values, **given}))
+    return records
+
+
+def write_log(folder: Path, records: Sequence[Record], max_bytes: int = 10**9, batch: int = 10) -> None:
+    """Append decisions to the log in a folder."""
+
+    async def append() -> None:
+        log = DecisionLog(folder, durability="flush", max_bytes=max_bytes)
+        for start in range(0, len(records), batch):
+            log.append(records[start : start + batch])
+        log.close()
+
+    asyncio.run(append())

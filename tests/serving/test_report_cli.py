@@ -1,0 +1,81 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from decided import keep, tell
+from running import Home, run_cli
+
+from features.transform import Applications
+from monitoring.store import open_store
+from serving.bundle import Bundle
+from serving.scorer import Scorer
+from training.generator import Generator
+
+
+@pytest.fixture(scope="module")
+def decided(home: Home, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a store with 1,500 decisions of the model, half of them with an outcome; one feature always missing."""
+    frame = pd.concat(Generator.from_file().draw(1500, seed=5), ignore_index=True)
+    matrix = bundle.features.transform(Applications.from_columns(frame.assign(EXT_SOURCE_3=np.nan))).matrix
+    pds = Scorer(bundle).pd(matrix)
+    path = tmp_path_factory.mktemp("decided")
+    engine = open_store(f"sqlite:///{path / 'store.db'}")
+    ids = keep(engine, np.column_stack([matrix, pds]), datetime.now(UTC), bundle.version)
+    tell(engine, ids[:750], frame["TARGET"][:750])
+    engine.dispose()
+    return {**home.environment, "CREDIT_HOME": str(path)}
+
+
+def test_drift_names_what_has_moved(decided: dict[str, str]) -> None:
+    result = run_cli(["drift"], decided)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[2].startswith("EXT_SOURCE_3 ")
+    assert "drift" in result.stdout.splitlines()[2]
+    folder = Path(decided["CREDIT_HOME"]) / "reports/drift"
+    assert {path.name for path in folder.iterdir()} == {"drift.html", "drift.json", "evidently.html", "evidently.json"}
+    columns = json.loads((folder / "drift.json").read_text())["columns"]
+    assert (columns[0]["feature"], columns[0]["missing"]) == ("EXT_SOURCE_3", 1)
+    compared = {item["config"].get("column") for item in json.loads((folder / "evidently.json").read_text())["metrics"]}
+    assert len(compared) > 20
+    assert "pd" in compared
+
+
+def test_too_few_decisions_are_an_error(decided: dict[str, str], home: Home, tmp_path: Path) -> None:
+    result = run_cli(["drift", "--window", "100", "--out", str(tmp_path)], decided)
+    assert (result.returncode, "drift is measured from" in result.stderr, list(tmp_path.iterdir())) == (1, True, [])
+    empty = {**home.environment, "CREDIT_HOME": str(tmp_path)}
+    assert run_cli(["drift"], empty).stderr.startswith("error: there are 0 decisions")
+    assert "holds no decision" in run_cli(["performance"], empty).stderr
+
+
+def test_performance_shows_what_was_realised_and_estimated(decided: dict[str, str], tmp_path: Path) -> None:
+    result = run_cli(["performance", "--by", "month", "--out", str(tmp_path)], decided)
+    assert result.returncode == 0, result.stderr
+    assert "outcomes of 750" in result.stdout
+    assert "all with outcomes; expected" in result.stdout
+    assert json.loads((tmp_path / "performance.json").read_text())[-1]["decisions"] == 1500
+    none = run_cli(["performance", "--until", "2020-01-01T00:00:00+00:00"], decided)
+    assert (none.returncode, "holds no decision" in none.stderr) == (1, True)
+    assert run_cli(["performance", "--since", "yesterday"], decided).returncode != 0
+
+
+def test_the_retraining_signal_speaks_by_its_exit_code(decided: dict[str, str], home: Home, tmp_path: Path) -> None:
+    calm = {
+        **decided,
+        "CREDIT_RETRAINING__MAX_ROC_AUC_LOSS": "0.5",
+        "CREDIT_RETRAINING__MAX_OBSERVED_TO_EXPECTED": "100",
+        "CREDIT_RETRAINING__DRIFTED_FEATURES": "1",
+    }
+    no = run_cli(["retraining-signal"], calm)
+    assert (no.returncode, "no reason to train" in no.stdout) == (0, True), no.stdout + no.stderr
+    yes = run_cli(["retraining-signal"], {**calm, "CREDIT_RETRAINING__MAX_AGE_DAYS": "1e-6"})
+    assert (yes.returncode, "age: 0 days" in yes.stdout) == (3, True)
+    drifted = run_cli(["retraining-signal"], {**calm, "CREDIT_RETRAINING__DRIFTED_FEATURES": "0.001"})
+    assert (drifted.returncode, "of the features have a PSI" in drifted.stdout) == (3, True)
+    error = run_cli(["retraining-signal"], {**calm, "CREDIT_MODEL__NAME": "nobody"})
+    assert (error.returncode, "holds no model" in error.stderr) == (1, True)
+    nothing = run_cli(["retraining-signal"], {**home.environment, "CREDIT_HOME": str(tmp_path)})
+    assert (nothing.returncode, "drift is not judged" in nothing.stdout, "performance is not judged" in nothing.stdout) == (0, True, True)
