@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test lint format image bench loadtest profile mlflow lock clean
+.PHONY: run serve train test test-fault lint format image bench loadtest profile mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -26,6 +26,9 @@ train: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-fault: $(READY)
+	$(BIN)/pytest -m fault
 
 lint: $(READY)
 	$(BIN)/ruff check .
