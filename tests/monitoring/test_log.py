@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from records import make_records, write_log
 from running import ROOT
 
 from monitoring import log as log_module
 from monitoring.lines import Record, rotated, verify
 from monitoring.log import DecisionLog, LogError, NoLog, feature_rows
-from records import make_records, write_log
 
 LARGE = 10**9
 
@@ -97,7 +97,7 @@ def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -
         log = open_log(tmp_path, "fsync", sync=sync)
         opened = len(syncs)
         futures = [log.append(make_records(1)) for _ in range(20)]
-        sizes = [os.stat(tmp_path / "predictions.jsonl").st_size]
+        sizes = [(tmp_path / "predictions.jsonl").stat().st_size]
         await asyncio.gather(*(future for future in futures if future))
         assert len(syncs) - opened == 2  # the first batch, then all others together
         assert syncs[-1] == sizes[0]
@@ -187,7 +187,7 @@ def test_a_full_disk_refuses_decisions_and_leaves_no_half_line(tmp_path: Path, m
         return written
 
     monkeypatch.setattr(os, "write", write_until_full)
-    with pytest.raises(LogError, match="cannot be put on record now .*No space left"):
+    with pytest.raises(LogError, match=r"cannot be put on record now .*No space left"):
         log.append(make_records(3))
     assert (tmp_path / "predictions.jsonl").read_bytes() == before
     assert not log.ready
