@@ -4,7 +4,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from records import make_records
+from records import make_records, write_log
 from running import Home, run_cli
 
 from monitoring.lines import Record
@@ -62,10 +62,8 @@ def test_a_model_that_is_not_there_is_named(record: Record) -> None:
         replay(b"{", "credit_scoring")
 
 
-def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record: Record, store_url: str) -> None:
-    from records import write_log
-
-    environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "credit"), "CREDIT_STORE__URL": store_url}
+def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record: Record) -> None:
+    environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "credit")}
 
     def run(*arguments: str, code: int = 0) -> str:
         result = run_cli(list(arguments), environment)
