@@ -29,6 +29,7 @@ SAMPLES = 200  # resamples behind an interval
 INTERVAL = (0.025, 0.975)
 ALL = "all"  # the period that holds all of them
 DECLINED = "DECLINE"
+CALIBRATION = ("ece", "observed_to_expected")  # an estimate takes it for granted and says nothing of it
 OF_ALL, OF_APPROVED, OF_OUTCOMES = "all decisions", "the approved", "all with outcomes"
 
 
@@ -194,22 +195,21 @@ def _row(counts: Counts, costs: Costs) -> dict[str, Any]:
         some = counts.outcomes > 0
         people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
         of = {"of": OF_OUTCOMES if known["declined"] else OF_APPROVED}
-        realised = of | with_intervals(pds / people, declined[some], bad, people - bad, costs)
-        expected = of | _without_calibration(with_intervals(pds / people, declined[some], pds, people - pds, costs))
+        realised = of | _without(with_intervals(pds / people, declined[some], bad, people - bad, costs), "approval_rate")
+        expected = of | _without(with_intervals(pds / people, declined[some], pds, people - pds, costs), "approval_rate", *CALIBRATION)
     return {
         "period": counts.period,
         "model_version": counts.model_version,
         "decisions": int(counts.decisions.sum()),
         "outcomes": {"count": int(counts.outcomes.sum()), **{name: known[name] / total[name] if total[name] else None for name in known}},
-        "estimated": {"of": OF_ALL} | _without_calibration(estimated),
+        "estimated": {"of": OF_ALL} | _without(estimated, *CALIBRATION),
         "realised": realised,
         "expected": expected,
     }
 
 
-def _without_calibration(estimate: dict[str, Any]) -> dict[str, Any]:
-    """An estimate takes the calibration for granted and says nothing of it."""
-    return {name: value for name, value in estimate.items() if name not in ("ece", "observed_to_expected")}
+def _without(figures: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name not in names}
 
 
 def _equal_mass(people: Values) -> NDArray[np.intp]:

@@ -221,18 +221,18 @@ def write_performance(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     (folder / "performance.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 12), layout="constrained")
+    figure = Figure(figsize=(11, 15), layout="constrained")
     shown = [row for row in rows if row["period"] != "all"]
-    for axes, name in zip(figure.subplots(4, 2).flat, ("approval_rate", *FIGURES), strict=False):
+    for axes, name in zip(figure.subplots(5, 2).flat, ("approval_rate", *FIGURES), strict=False):
         axes.set_title(FIGURES.get(name, "approval rate"))
-        for kind, color in (("estimated", "C0"), ("expected", "C1"), ("realised", "C2")):
+        for kind, color, aside in (("estimated", "C0", 0.0), ("expected", "C1", -0.1), ("realised", "C2", 0.1)):
             points = [
                 (at, row[kind][name]) for at, row in enumerate(shown) if row[kind] and row[kind].get(name, {}).get("value") is not None
             ]
             if points:
                 value, low, high = (np.array([item[key] for _, item in points]) for key in ("value", "low", "high"))
                 errors = np.maximum([value - low, high - value], 0)
-                axes.errorbar([at for at, _ in points], value, errors, fmt=".", color=color, label=kind)
+                axes.errorbar([at + aside for at, _ in points], value, errors, fmt=".", color=color, label=kind)
         axes.set_xticks(range(len(shown)), [row["period"] for row in shown], rotation=90, fontsize=6)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7)

@@ -149,7 +149,11 @@ def open_store(url: str, statement_seconds: int | None = None) -> Engine:
         It cannot be reached, or its tables are of a newer release.
     """
     engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
-    upgrade(engine)
+    try:
+        upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 

@@ -8,25 +8,14 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = [
-    "train",
-    "generate",
-    "fit-profile",
-    "fidelity",
-    "drift-power",
-    "document",
-    "drift",
-    "performance",
-    "retraining-signal",
-    "settings",
-    "verify",
-    "keys",
-]
+COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify", "keys"]
+RECORD_COMMANDS = ["decision", "decisions", "export", "ship", "verify-log", "replay", "outcomes", "store"]
+REPORT_COMMANDS = ["drift", "performance", "retraining-signal", "drift-power"]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
     listed = run_cli(["--help"]).stdout
-    for command in COMMANDS:
+    for command in COMMANDS + RECORD_COMMANDS + REPORT_COMMANDS:
         assert command in listed
         result = run_cli([command, "--help"])
         assert result.returncode == 0

@@ -271,6 +271,21 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(server: Ser
     assert client.post("/predict", json={"application": {}}).status_code == 200
 
 
+def test_outcomes_are_answered_one_by_one(client: httpx.Client, server: Server) -> None:
+    unknown = "01a2048f-65ec-7468-814c-b56ecd0b1a45"
+    sent = [{"prediction_id": unknown, "defaulted": True}, {"client_id": "c", "defaulted": "no"}]
+    answer = client.post("/outcomes", json={"outcomes": sent}).json()
+    assert [item["status"] for item in answer["outcomes"]] == ["unknown", "invalid"]
+    assert answer["counts"] == {"stored": 0, "repeated": 0, "corrected": 0, "unknown": 1, "invalid": 1}
+    assert client.post("/outcomes", json={"outcomes": 3}).status_code == 422
+    assert client.post("/outcomes", json={"outcomes": [{}] * 10_001}).status_code == 413
+    with bentoml.SyncHTTPClient(server.url) as own:
+        assert as_dict(own.outcomes(outcomes=sent))["count"] == 2
+    metrics = client.get("/metrics").text
+    assert "credit_log_ready 1.0" in metrics
+    assert "credit_shipper_lag_bytes 0.0" in metrics
+
+
 def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table) -> None:
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {"/predict", "/predict/batch", "/outcomes", "/health", "/livez", "/readyz", "/metrics", "/model"}

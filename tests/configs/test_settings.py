@@ -30,6 +30,16 @@ def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Pa
         ("CREDIT_DECISION__MIN_APPROVAL_RATE", "1.5", "less than or equal to 1"),
         ("CREDIT_DECISION__SPEED", "1", r"decision.speed \(CREDIT_DECISION__SPEED\): no such setting"),
         ("CREDIT_DECISIONS__SPEED", "1", "CREDIT_DECISIONS__SPEED: no such setting; expected one of auth"),
+        ("CREDIT_LOG__DURABILITY", "often", "'off', 'flush', 'fsync' or 'database'"),
+        ("CREDIT_LOG__RETENTION_DAYS", "0", "greater than 0"),
+        ("CREDIT_LOG__RAW_FIELDS", "AMOUNT", "log"),
+        (
+            "CREDIT_STORE__URL",
+            "mysql://u:secret@host/db",
+            "store.url .*got a value that is not shown; .*begins with 'mysql'; expected one of",
+        ),
+        ("DATABASE_URL", "nonsense", "store.url .*not shown"),
+        ("DATABASE_URL", "postgres://", "store.url .*not shown"),
         ("CREDIT_AUTH", "off", "'required' or 'disabled'"),
         ("CREDIT_DECISION", "3", "decision"),
         ("CREDIT_CONFIG", "/no/such.yaml", "CREDIT_CONFIG: /no/such.yaml is not a file"),
@@ -47,6 +57,24 @@ def test_a_broken_file_is_refused(content: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CREDIT_CONFIG", str(tmp_path / "mine.yaml"))
     with pytest.raises(SettingsError):
         load_settings()
+
+
+def test_the_store_is_where_its_setting_says_else_the_platform_else_under_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CREDIT_HOME", str(tmp_path))
+    assert load_settings().store_url == f"sqlite:///{tmp_path}/store.db"
+    monkeypatch.setenv("DATABASE_URL", "postgres://u:secret@host/db")
+    assert load_settings().store_url == "postgresql+psycopg://u:secret@host/db"
+    monkeypatch.setenv("CREDIT_STORE__URL", "sqlite:////tmp/other.db")
+    assert load_settings().store_url == "sqlite:////tmp/other.db"
+
+
+def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDIT_STORE__URL", "postgresql://u:secret@host/db")
+    assert "secret" not in load_settings().model_dump_json()
+    monkeypatch.setenv("CREDIT_STORE__URL", "mysql://u:secret@host/db")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
 
 
 def test_settings_are_frozen() -> None:

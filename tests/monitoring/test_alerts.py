@@ -124,7 +124,8 @@ def test_a_real_prometheus_fires_alerts_on_provoked_faults(
             wait_until(lambda: {("CreditFeatureDrift", DROPPED), ("CreditMissingValues", DROPPED)} <= firing())
             assert {feature for alert, feature in firing() if feature} == {DROPPED}
             assert "CreditServiceDown" not in {alert for alert, _ in firing()}
-            os.killpg(server.process.pid, signal.SIGKILL)
+            os.killpg(server.process.pid, signal.SIGTERM)
+            server.process.wait(20)
             wait_until(lambda: ("CreditServiceDown", None) in firing())
         finally:
             process.terminate()

@@ -79,3 +79,15 @@ def test_the_retraining_signal_speaks_by_its_exit_code(decided: dict[str, str], 
     assert (error.returncode, "holds no model" in error.stderr) == (1, True)
     nothing = run_cli(["retraining-signal"], {**home.environment, "CREDIT_HOME": str(tmp_path)})
     assert (nothing.returncode, "drift is not judged" in nothing.stdout, "performance is not judged" in nothing.stdout) == (0, True, True)
+
+
+def test_without_the_libraries_of_reports_the_figures_are_there(decided: dict[str, str], tmp_path: Path) -> None:
+    for name in ("evidently", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    bare = {**decided, "PYTHONPATH": str(tmp_path)}
+    drift = run_cli(["drift", "--out", str(tmp_path / "drift")], bare)
+    assert (drift.returncode, "no Evidently report" in drift.stdout) == (0, True), drift.stderr
+    assert {path.name for path in (tmp_path / "drift").iterdir()} == {"drift.html", "drift.json"}
+    performance = run_cli(["performance", "--out", str(tmp_path / "performance")], bare)
+    assert (performance.returncode, "no HTML" in performance.stdout) == (0, True), performance.stderr
+    assert {path.name for path in (tmp_path / "performance").iterdir()} == {"performance.json"}

@@ -1,0 +1,179 @@
+import os
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from records import TIME, make_records, write_log
+
+from monitoring.lines import START, Position, find_line, line_time, log_id, read_lines, remove_old, rotated, unread, verify
+
+
+def read_all(folder: Path, max_bytes: int = 1500) -> tuple[list[str], Position]:
+    position, found = START, []
+    while True:
+        lines, position = read_lines(folder, position, max_bytes)
+        if not lines:
+            return found, position
+        found += [msgspec.json.decode(line)["prediction_id"] for line in lines.splitlines()]
+
+
+def test_an_empty_or_missing_log_has_no_lines(tmp_path: Path) -> None:
+    assert read_lines(tmp_path, START, 100) == (b"", START)
+    assert unread(tmp_path, START) == (0, None)
+    assert log_id(tmp_path) is None
+    assert verify(tmp_path).lines == 0
+    write_log(tmp_path, [])
+    assert read_lines(tmp_path, START, 100) == (b"", START)
+    assert log_id(tmp_path)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 1000, 10**9])
+def test_every_line_is_read_once_over_all_files(tmp_path: Path, max_bytes: int) -> None:
+    records = make_records(80)
+    write_log(tmp_path, records, max_bytes=4000, batch=3)
+    assert len(list(tmp_path.glob("*.jsonl"))) > 4
+    assert read_all(tmp_path, max_bytes)[0] == [record.prediction_id for record in records]
+
+
+def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(2))
+    _, position = read_all(tmp_path)
+    with (tmp_path / "predictions.jsonl").open("ab") as file:
+        file.write(b'{"half":')
+    assert read_lines(tmp_path, position, 100) == (b"", position)
+
+
+def test_reading_goes_on_while_the_log_is_written_and_rotated(tmp_path: Path) -> None:
+    records = make_records(600)
+    write_log(tmp_path, records[:10])
+    writer = threading.Thread(target=write_log, args=(tmp_path, records[10:], 3000, 2))
+    writer.start()
+    found: list[str] = []
+    position = START
+    while writer.is_alive() or len(found) < len(records):
+        lines, position = read_lines(tmp_path, position, 2000)
+        found += [msgspec.json.decode(line)["prediction_id"] for line in lines.splitlines()]
+    writer.join()
+    assert found == [record.prediction_id for record in records]
+
+
+def test_after_a_cut_the_file_is_read_again(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(5))
+    _, position = read_all(tmp_path)
+    content = (tmp_path / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "predictions.jsonl").write_bytes(b"".join(content[:3]))
+    write_log(tmp_path, make_records(1, client_id="other"))
+    lines, _ = read_lines(tmp_path, position, 10**6)
+    assert len(lines.splitlines()) == 4
+    assert read_lines(tmp_path, Position(1, 10**9, "a" * 64), 10**6)[0] == lines
+
+
+def test_removed_files_are_passed_over(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(40), max_bytes=3000)
+    rotated(tmp_path, 1).unlink()
+    position = Position(2, 0, "")
+    assert read_lines(tmp_path, START, 100) == read_lines(tmp_path, position, 100)
+    assert read_lines(tmp_path, Position(99, 5, "a" * 64), 100) == read_lines(tmp_path, position, 100)
+
+
+def test_unread_tells_bytes_and_the_time_of_the_first(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(40), max_bytes=3000)
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.jsonl"))
+    assert unread(tmp_path, START) == (size, TIME)
+    lines, position = read_lines(tmp_path, START, 1)
+    assert unread(tmp_path, position) == (size - len(lines), TIME + timedelta(seconds=1))
+    assert unread(tmp_path, read_all(tmp_path)[1]) == (0, None)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"time":5}', b'{"time":"x"}'])
+def test_no_line_has_no_time(line: bytes) -> None:
+    assert line_time(line) is None
+
+
+def test_a_line_is_found_by_its_prediction(tmp_path: Path) -> None:
+    records = make_records(40)
+    write_log(tmp_path, records, max_bytes=3000)
+    for record in (records[0], records[39]):
+        line = find_line(tmp_path, record.prediction_id)
+        assert line
+        assert msgspec.json.decode(line)["client_id"] == record.client_id
+    assert find_line(tmp_path, "nobody") is None
+
+
+def test_retention_removes_what_is_old_and_shipped_but_never_the_newest(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(60), max_bytes=3000, batch=2)
+    files = sorted(tmp_path.glob("predictions-*.jsonl"))
+    past = datetime.now(UTC) - timedelta(days=10)
+    for path in files[:-2]:
+        os.utime(path, (past.timestamp(), past.timestamp()))
+    os.utime(files[-1], (past.timestamp(), past.timestamp()))
+    before = datetime.now(UTC) - timedelta(days=5)
+    assert remove_old(tmp_path, before, START) == []
+    assert remove_old(tmp_path, before, Position(3, 0, "")) == [path.name for path in files[:2]]
+    assert remove_old(tmp_path, before, Position(99, 0, "")) == [path.name for path in files[2:-2]]
+    assert verify(tmp_path).problems == []
+
+
+def edit(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:4], lines[4].replace(b'"probability":0.1', b'"probability":0.2'), *lines[5:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edit, "line 5 does not match its chain"),
+        (lambda lines: lines[:4] + lines[5:], "line 5 does not match its chain"),
+        (lambda lines: lines[:4] + lines[3:], "line 5 does not match its chain"),
+        (lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]], "line 5 does not match its chain"),
+        (lambda lines: lines[1:], "line 1 does not name the chain before it"),
+        (lambda lines: [*lines[:4], b"x\n", *lines[4:]], "line 5 is no line of the log"),
+        (lambda lines: [*lines[:4], b'{"format":1}\n', *lines[4:]], "line 5 is no line of the log"),
+        (lambda lines: [*lines[:-1], lines[-1][:-10]], "line 8 is no line of the log"),
+    ],
+)
+def test_a_change_of_any_line_is_found_and_named(tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], said: str) -> None:
+    write_log(tmp_path, make_records(32), max_bytes=3000, batch=8)
+    path = rotated(tmp_path, 2)
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    problems = verify(tmp_path).problems
+    assert any(f"{path.name} {said}" in problem for problem in problems), problems
+
+
+def test_any_changed_byte_is_found(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(6))
+    path = tmp_path / "predictions.jsonl"
+    content = path.read_bytes()
+    rng = random.Random(1)
+    for _ in range(300):
+        place = rng.randrange(len(content))
+        changed = bytes([content[place] ^ (1 << rng.randrange(8))])
+        path.write_bytes(content[:place] + changed + content[place + 1 :])
+        assert verify(tmp_path, Position(1, len(content), content[-67:-3].decode())).problems, (place, changed)
+
+
+def test_missing_files_are_named_and_those_of_retention_are_not(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(60), max_bytes=3000)
+    rotated(tmp_path, 1).unlink()
+    assert verify(tmp_path).problems == []
+    rotated(tmp_path, 3).unlink()
+    problems = verify(tmp_path).problems
+    assert problems[0] == "file 3 of the log is missing before predictions-000004.jsonl"
+    assert "predictions-000004.jsonl line 1 does not continue the file before it" in problems[1]
+
+
+def test_a_cut_end_is_found_by_what_the_store_has(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(10))
+    _, shipped = read_all(tmp_path)
+    path = tmp_path / "predictions.jsonl"
+    assert verify(tmp_path, shipped).problems == []
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    assert verify(tmp_path).problems == []
+    (problem,) = verify(tmp_path, shipped).problems
+    assert "does not hold the line that the store has as its last" in problem
+    write_log(tmp_path, make_records(2))
+    assert verify(tmp_path, shipped).problems
+    assert verify(tmp_path, START).problems == []

@@ -1,0 +1,295 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from records import make_records, write_log
+from running import Postgres
+from sqlalchemy import select
+
+from monitoring import shipper as module
+from monitoring.log import DecisionLog, LogError
+from monitoring.metrics import Metrics
+from monitoring.shipper import Shipper
+from monitoring.store import Store, StoreError, decisions, reading
+from monitoring.store_log import StoreLog
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    store = Store(store_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    return tmp_path / "logs"
+
+
+def make(logs: Path, store: Store, metrics: Metrics | None = None, retention_days: float = 1) -> Shipper:
+    return Shipper(logs, store, retention_days, metrics or Metrics())
+
+
+def stored(store: Store) -> list[str]:
+    with reading(store.engine) as connection:
+        return list(connection.execute(select(decisions.c.prediction_id).order_by(decisions.c.prediction_id)).scalars())
+
+
+def ids(logs: Path) -> list[str]:
+    lines = [line for path in logs.glob("predictions*.jsonl") for line in path.read_bytes().splitlines()]
+    return sorted(msgspec.json.decode(line)["prediction_id"] for line in lines)
+
+
+def value(metrics: Metrics, name: str) -> float:
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return next(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_there_may_be_no_log_yet(logs: Path, store: Store) -> None:
+    shipper = make(logs, store)
+    assert shipper.ship() == 0
+    assert shipper.lag() == (0.0, 0)
+    write_log(logs, make_records(3))
+    assert shipper.ship() == 3
+
+
+def test_every_line_is_shipped_once_and_the_lag_is_told(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(120), max_bytes=5000)
+    metrics = Metrics()
+    shipper = make(logs, store, metrics)
+    counts = [shipper.ship()]
+    assert value(metrics, "credit_shipper_lag_bytes") > 0
+    assert value(metrics, "credit_shipper_lag_seconds") > 1000
+    while counts[-1]:
+        counts.append(shipper.ship())
+    assert sum(counts) == 120
+    assert stored(store) == ids(logs)
+    assert (value(metrics, "credit_shipper_lag_bytes"), value(metrics, "credit_shipper_lag_seconds")) == (0, 0)
+    assert value(metrics, "credit_shipper_lines_total") == 120
+
+
+def test_another_shipper_goes_on_where_the_first_stopped(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(50), max_bytes=5000)
+    assert make(logs, store).ship()
+    rest = make(logs, store)
+    first = 50 - sum(iter(rest.ship, 0))
+    assert 0 < first < 50
+    assert stored(store) == ids(logs)
+
+
+def test_two_shippers_of_one_log_double_nothing(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1500)
+    write_log(logs, make_records(300), max_bytes=20_000)
+    shippers = [make(logs, store) for _ in range(3)]
+    threads = [threading.Thread(target=lambda one=one: sum(iter(one.ship, 0))) for one in shippers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stored(store) == ids(logs)
+
+
+def test_lines_that_are_refused_are_set_aside(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(5))
+    with (logs / "predictions.jsonl").open("ab") as file:
+        file.write(b"garbage\n")
+    metrics = Metrics()
+    shipper = make(logs, store, metrics)
+    assert shipper.ship() == 6
+    assert shipper.ship() == 0
+    assert (logs / "refused.jsonl").read_bytes() == b"garbage\n"
+    assert (value(metrics, "credit_shipper_lines_total"), value(metrics, "credit_shipper_refused_total")) == (5, 1)
+    assert len(stored(store)) == 5
+
+
+def test_after_a_cut_of_the_log_what_follows_is_shipped(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(5))
+    shipper = make(logs, store)
+    shipper.ship()
+    path = logs / "predictions.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    write_log(logs, make_records(4))
+    while shipper.ship():
+        pass
+    assert set(ids(logs)) < set(stored(store))
+    assert len(stored(store)) == 9
+
+
+def test_old_files_are_removed_once_they_are_shipped(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(60), max_bytes=5000, batch=3)
+    assert len(list(logs.glob("predictions-*.jsonl"))) > 2
+    shipper = make(logs, store, retention_days=1e-9)
+    while shipper.ship():
+        pass
+    assert len(list(logs.glob("predictions-*.jsonl"))) == 1
+    assert len(stored(store)) == 60
+
+
+def test_the_thread_ships_catches_up_and_ends_with_nothing_left(logs: Path, store: Store) -> None:
+    shipper = make(logs, store)
+    shipper.start()
+    assert shipper.catch_up(20)
+
+    async def write() -> None:
+        log = DecisionLog(logs, durability="flush", max_bytes=10_000)
+        for _ in range(5):
+            log.append(make_records(10))
+            assert await asyncio.to_thread(shipper.catch_up, 20)
+            assert stored(store) == ids(logs)
+        log.append(make_records(10))
+        log.close()
+
+    asyncio.run(write())
+    shipper.stop(20)
+    assert stored(store) == ids(logs)
+    assert len(stored(store)) == 60
+
+
+def test_a_store_that_is_away_is_tried_again_and_nothing_is_lost(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
+    away = True
+    insert = module.insert_lines
+
+    def fail_while_away(*arguments: object) -> list[bytes]:
+        if away:
+            raise StoreError("away")
+        return insert(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "insert_lines", fail_while_away)
+    write_log(logs, make_records(10))
+    metrics = Metrics()
+    shipper = make(logs, store, metrics)
+    shipper.start()
+    wait_for(lambda: value(metrics, "credit_shipper_errors_total") > 2)
+    assert not shipper.catch_up(20), "it does not wait for what fails"
+    assert value(metrics, "credit_shipper_lag_bytes") > 0
+    away = False
+    wait_for(lambda: value(metrics, "credit_shipper_lines_total") == 10)
+    shipper.stop(20)
+    assert stored(store) == ids(logs)
+
+
+def test_a_store_that_is_away_at_the_end_does_not_hold_it_up(logs: Path) -> None:
+    write_log(logs, make_records(1))
+    shipper = make(logs, Store("postgresql+psycopg://a@127.0.0.1:1/x"))
+    shipper.start()
+    wait_for(lambda: not shipper.catch_up(20))
+    start = time.monotonic()
+    shipper.stop(30)
+    assert time.monotonic() - start < 25
+
+
+def test_postgresql_stopped_and_back_gets_every_decision_once(logs: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.2)
+    store = Store(postgres.new_database())
+    write_log(logs, make_records(20))
+    metrics = Metrics()
+    shipper = make(logs, store, metrics)
+    shipper.start()
+    assert shipper.catch_up(20)
+    postgres.stop()
+    write_log(logs, make_records(20))
+    wait_for(lambda: value(metrics, "credit_shipper_errors_total") > 0)
+    postgres.start()
+    wait_for(lambda: value(metrics, "credit_shipper_lines_total") == 40)
+    shipper.stop(20)
+    assert stored(store) == ids(logs)
+    store.close()
+
+
+def ready(log: StoreLog) -> StoreLog:
+    wait_for(lambda: log.ready)
+    return log
+
+
+def test_committed_decisions_are_in_the_store_when_their_future_is_done(store: Store) -> None:
+    batches = [make_records(7) for _ in range(30)]
+
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        await log.append(batches[0])
+        assert len(stored(store)) == 7
+        await asyncio.gather(*(log.append(batch) for batch in batches[1:]))
+        await log.append([])
+        log.close()
+
+    asyncio.run(scenario())
+    assert stored(store) == sorted(record.prediction_id for batch in batches for record in batch)
+
+
+def test_close_commits_what_waits(store: Store) -> None:
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        futures = [log.append(make_records(2)) for _ in range(10)]
+        log.close()
+        await asyncio.gather(*futures)
+
+    asyncio.run(scenario())
+    assert len(stored(store)) == 20
+
+
+def test_a_refused_decision_fails_alone(store: Store) -> None:
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        bad = make_records(2, time=None)
+        results = await asyncio.gather(*(log.append(batch) for batch in (make_records(2), bad, make_records(2))), return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), LogError, type(None)]
+        assert log.ready
+        log.close()
+
+    asyncio.run(scenario())
+    assert len(stored(store)) == 4
+
+
+def test_without_the_database_it_is_not_ready_and_refuses(postgres: Postgres) -> None:
+    store = Store(postgres.new_database())
+    given = make_records(3)
+
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        await log.append(given[:1])
+        postgres.stop()
+        try:
+            with pytest.raises(LogError, match="cannot be put on record now"):
+                await log.append(given[1:2])
+            assert not log.ready
+            with pytest.raises(LogError, match="cannot be put on record now"):
+                log.append(given[1:2])
+        finally:
+            postgres.start()
+        ready(log)
+        await log.append(given[2:])
+        log.close()
+
+    asyncio.run(scenario())
+    assert stored(store) == sorted([given[0].prediction_id, given[2].prediction_id])
+    store.close()
+
+
+def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from monitoring import store_log
+
+    monkeypatch.setattr(store_log, "MAX_WAITING_BYTES", 1000)
+
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        future = log.append(make_records(10))
+        with pytest.raises(LogError, match="too many decisions wait"):
+            log.append(make_records(1))
+        await future
+        await log.append(make_records(1))
+        log.close()
+
+    asyncio.run(scenario())

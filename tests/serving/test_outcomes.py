@@ -1,0 +1,142 @@
+import asyncio
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import make_records, write_log
+
+from monitoring.metrics import Metrics
+from monitoring.shipper import Shipper
+from monitoring.store import Outcome, Store
+from serving.errors import ServiceError
+from serving.outcomes import OutcomeDesk, parse_outcomes, read_csv
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ID = "01a2048f-65ec-7468-814c-b56ecd0b1a45"
+
+
+def parse(*items: Any) -> list[Any]:
+    return list(parse_outcomes(json.dumps({"outcomes": items}).encode(), NOW))
+
+
+def test_outcomes_are_read() -> None:
+    early = "2026-02-01T12:00:00+02:00"
+    assert parse() == []
+    assert parse(
+        {"prediction_id": ID.upper(), "defaulted": True},
+        {"client_id": "c", "defaulted": False, "observed_at": early},
+        {"client_id": "c", "prediction_id": None, "defaulted": False, "observed_at": "2026-03-01T00:04:59Z"},
+    ) == [
+        Outcome(ID, None, True, NOW),
+        Outcome(None, "c", False, datetime.fromisoformat(early)),
+        Outcome(None, "c", False, NOW + timedelta(minutes=4, seconds=59)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "pointer", "said"),
+    [
+        (3, "", "expected an object, got a number"),
+        ({"defaulted": True}, "", "expected exactly one of prediction_id, client_id"),
+        ({"defaulted": True, "client_id": "c", "prediction_id": ID}, "", "expected exactly one of prediction_id, client_id"),
+        ({"client_id": "c"}, "/defaulted", "expected true or false, got null"),
+        ({"client_id": "c", "defaulted": 1}, "/defaulted", "expected true or false, got a number"),
+        ({"client_id": "c", "defaulted": "true"}, "/defaulted", "expected true or false, got text"),
+        ({"client_id": "", "defaulted": True}, "/client_id", "expected text of 1 to 200 characters"),
+        ({"client_id": "a\0", "defaulted": True}, "/client_id", "expected text of 1 to 200 characters"),
+        ({"prediction_id": "x", "defaulted": True}, "/prediction_id", "expected the prediction_id of an answer"),
+        ({"prediction_id": ID.replace("-", ""), "defaulted": True}, "/prediction_id", "expected the prediction_id"),
+        ({"prediction_id": 5, "defaulted": True}, "/prediction_id", "expected the prediction_id"),
+        ({"client_id": "c", "defaulted": True, "observed_at": "2026-01-01T00:00:00"}, "/observed_at", "expected a time with its zone"),
+        ({"client_id": "c", "defaulted": True, "observed_at": "2026-01-01"}, "/observed_at", "expected a time with its zone"),
+        ({"client_id": "c", "defaulted": True, "observed_at": "soon"}, "/observed_at", "expected a time in ISO 8601, got text"),
+        ({"client_id": "c", "defaulted": True, "observed_at": 5}, "/observed_at", "expected a time in ISO 8601, got a number"),
+        ({"client_id": "c", "defaulted": True, "observed_at": "0001-01-01T00:00:00+14:00"}, "/observed_at", "ISO 8601"),
+        ({"client_id": "c", "defaulted": True, "observed_at": "2026-03-01T00:06:00Z"}, "/observed_at", "not in the future"),
+        ({"client_id": "c", "defaulted": True, "when": 1}, "/when", "no such member"),
+    ],
+)
+def test_a_bad_outcome_spoils_only_itself_and_is_named(item: Any, pointer: str, said: str) -> None:
+    good, (error, *_), other = parse({"client_id": "c", "defaulted": True}, item, {"client_id": "d", "defaulted": True})
+    assert isinstance(good, Outcome)
+    assert isinstance(other, Outcome)
+    assert error.pointer == f"/outcomes/1{pointer}"
+    assert said in error.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"outcomes": [NaN]}', 400),
+        (b"[" * 100_000, 400),
+        (b"\xff", 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"{}", 422),
+        (b'{"outcomes": {}}', 422),
+        (b'{"outcomes": [], "more": 1}', 422),
+        (b'{"outcomes": [' + b"1," * 10_000 + b"1]}", 413),
+    ],
+)
+def test_a_bad_frame_is_refused(body: bytes, status: int) -> None:
+    with pytest.raises(ServiceError) as caught:
+        parse_outcomes(body, NOW)
+    assert caught.value.status == status
+
+
+def test_csv_lines_are_read_with_their_numbers() -> None:
+    text = f"prediction_id,client_id,defaulted,observed_at\n{ID},,1,2026-01-01T00:00:00Z\n,c,FALSE,\n,,1,\n,c,2,\n,c\n,c,1,,5\n\n,c,true,\n"
+    rows = list(read_csv(io.StringIO(text), NOW))
+    assert rows[:2] == [(2, Outcome(ID, None, True, datetime(2026, 1, 1, tzinfo=UTC))), (3, Outcome(None, "c", False, NOW))]
+    assert [number for number, one in rows if isinstance(one, list)] == [4, 5, 6, 7]
+    assert rows[-1] == (9, Outcome(None, "c", True, NOW))
+
+
+@pytest.mark.parametrize("text", ["", "defaulted\n1\n", "client_id\nc\n", "client_id,defaulted,more\nc,1,2\n"])
+def test_a_csv_file_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected prediction_id or client_id, defaulted, and perhaps observed_at"):
+        list(read_csv(io.StringIO(text), NOW))
+
+
+def test_an_outcome_of_a_decision_that_is_in_the_log_only_is_stored(tmp_path: Path, store_url: str) -> None:
+    store = Store(store_url)
+    shipper = Shipper(tmp_path / "logs", store, 1, Metrics())
+    shipper.start()
+    given = make_records(2)
+    write_log(tmp_path / "logs", given)
+    metrics = Metrics()
+    desk = OutcomeDesk(store, shipper, metrics)
+    body = {
+        "outcomes": [
+            {"prediction_id": given[0].prediction_id, "defaulted": False},
+            {"client_id": "c1", "defaulted": True},
+            {"client_id": "nobody", "defaulted": True},
+            {"client_id": "c0", "defaulted": True},
+            {},
+        ]
+    }
+    answer = asyncio.run(desk.take(json.dumps(body).encode()))
+    shipper.stop(20)
+    store.close()
+    assert answer["outcomes"][:4] == [
+        {"index": 0, "status": "stored", "prediction_id": given[0].prediction_id},
+        {"index": 1, "status": "stored", "prediction_id": given[1].prediction_id},
+        {"index": 2, "status": "unknown", "client_id": "nobody"},
+        {"index": 3, "status": "corrected", "prediction_id": given[0].prediction_id},
+    ]
+    assert answer["outcomes"][4]["error"]["errors"][0]["pointer"] == "/outcomes/4"
+    assert answer["counts"] == {"stored": 2, "repeated": 0, "corrected": 1, "unknown": 1, "invalid": 1}
+    assert 'credit_outcomes_total{status="stored"} 2.0' in metrics.exposition().decode()
+
+
+def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
+    desk = OutcomeDesk(Store("postgresql+psycopg://a@127.0.0.1:1/x"), None, Metrics())
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(desk.take(b'{"outcomes": [{"client_id": "c", "defaulted": true}]}'))
+    assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
+    assert asyncio.run(desk.take(b'{"outcomes": [{}]}'))["counts"]["invalid"] == 1

@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from records import make_records, write_log
+from running import Home, run_cli
+
+from monitoring.lines import Record
+from monitoring.log import feature_rows
+from serving.bundle import Bundle, BundleError
+from serving.contract import Contract, now, prediction
+from serving.replay import ReplayError, replay
+from serving.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def record(bundle: Bundle) -> Record:
+    contract = Contract(bundle.features, 10, ["AMT_CREDIT", "CODE_GENDER"])
+    row = contract.parse_example()
+    matrix = contract.matrix([row])
+    answer = prediction(row, float(Scorer(bundle).pd(matrix)[0]), bundle.decision, bundle.version, now())
+    return contract.record(row, answer, feature_rows(matrix)[0], 1.5, "r1")
+
+
+def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bundle, record: Record) -> None:
+    example = bundle.features.table.example
+    assert record.raw == {name: example.get(name) for name in ("AMT_CREDIT", "CODE_GENDER")}
+    contract = Contract(bundle.features, 10, ["AMT_CREDIT"])
+    vector = contract.parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
+    answer = prediction(vector, 0.5, bundle.decision, "v", now())
+    assert contract.record(vector, answer, msgspec.Raw(b"[]"), 1.0, None).raw == {}
+    assert Contract(bundle.features, 10).record(vector, answer, msgspec.Raw(b"[]"), 1.0, None).raw is msgspec.UNSET
+    with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
+        Contract(bundle.features, 10, ["AMT_CREDI"])
+
+
+def test_a_replay_gives_the_same_bits(record: Record) -> None:
+    assert replay(msgspec.json.encode(record), "credit_scoring").startswith("the same PD to the last bit")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda record: {"probability": float(np.nextafter(record.probability, 1))}, "the PD is .* now; the record has"),
+        (lambda record: {"decision": "DECLINE" if record.decision == "APPROVE" else "APPROVE"}, "the decision is .* now; the record has"),
+        (lambda record: {"threshold": 0.5}, "the decision is .* now; the record has"),
+        (lambda record: {"features": msgspec.Raw(b"[1.0]")}, "the record has 1 features; model"),
+        (lambda record: {"features": msgspec.Raw(b'["x"]')}, "the record cannot be read"),
+    ],
+)
+def test_a_replay_says_where_it_differs(record: Record, change: Callable[[Record], dict[str, object]], said: str) -> None:
+    with pytest.raises(ReplayError, match=said):
+        replay(msgspec.json.encode(msgspec.structs.replace(record, **change(record))), "credit_scoring")
+
+
+def test_a_model_that_is_not_there_is_named(record: Record) -> None:
+    with pytest.raises(BundleError, match="holds no model credit_scoring:gone"):
+        replay(msgspec.json.encode(msgspec.structs.replace(record, model_version="gone")), "credit_scoring")
+    with pytest.raises(ReplayError, match="cannot be read"):
+        replay(b"{", "credit_scoring")
+
+
+def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record: Record) -> None:
+    environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "credit")}
+
+    def run(*arguments: str, code: int = 0) -> str:
+        result = run_cli(list(arguments), environment)
+        assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stderr
+        return result.stdout + result.stderr
+
+    assert "holds no decision log" in run("verify-log", code=1)
+    assert "0 lines shipped" in run("ship", "--once")
+    others = make_records(40, client_id="c")
+    write_log(tmp_path / "credit" / "logs", [record, *others], max_bytes=5000)
+    assert "the same PD to the last bit" in run("replay", record.prediction_id), "from the log"
+    assert "41 lines shipped" in run("ship", "--once")
+    assert "the decision log is sound: 41 lines" in run("verify-log")
+    assert "the same PD to the last bit" in run("replay", record.prediction_id.upper()), "from the store"
+    assert "holds no model credit_scoring:v1" in run("replay", others[0].prediction_id, code=1)
+    assert "neither the store nor the log has a decision" in run("replay", "0" * 8 + record.prediction_id[8:], code=1)
+    assert "is no prediction id" in run("replay", "x", code=1)
+    outcomes = tmp_path / "outcomes.csv"
+    outcomes.write_text(f"prediction_id,defaulted\n{record.prediction_id},1\n")
+    assert "1 stored, 0 repeated" in run("outcomes", "import", str(outcomes))
+    outcomes.write_text(f"prediction_id,defaulted\n{record.prediction_id},0\nx,1\n{'0' * 8 + record.prediction_id[8:]},1\n")
+    told = run("outcomes", "import", str(outcomes), code=1)
+    assert "0 stored, 0 repeated, 1 corrected, 1 unknown, 1 invalid" in told
+    assert "line 3: prediction_id expected the prediction_id of an answer" in told
+    assert "line 4: there is no such decision" in told
+    assert "expected prediction_id or client_id" in run(
+        "outcomes", "import", str(tmp_path / "credit" / "logs" / "predictions.lock"), code=1
+    )
+    assert "No such file" in run("outcomes", "import", str(tmp_path / "none.csv"), code=1)
+    shown = msgspec.json.decode(run("decision", record.prediction_id))
+    assert ([item["defaulted"] for item in shown["outcomes"]], shown["record"]["request_id"]) == ([False, True], "r1")
+    assert "the store has no decision" in run("decision", "0" * 8 + record.prediction_id[8:], code=1)
+    assert len(run("decisions", "--client", "c", "--limit", "30").splitlines()) == 30
+    assert "41 decisions" in run("export", "--out", str(tmp_path / "all.jsonl"))
+    lines = [msgspec.json.decode(line) for line in (tmp_path / "all.jsonl").read_bytes().splitlines()]
+    assert [line["outcome"] and line["outcome"]["defaulted"] for line in lines] == [None] * 40 + [False]
+    assert "40 decisions" in run("export", "--out", str(tmp_path / "some.csv"), "--until", "2026-02-01T00:00:00Z")
+    assert len((tmp_path / "some.csv").read_text().splitlines()) == 41
+    assert "expected a time with its zone" in run("export", "--out", str(tmp_path / "x.csv"), "--since", "2026-02-01", code=1)
+    assert "expected a name that ends in" in run("export", "--out", str(tmp_path / "x.txt"), code=1)
+    active = tmp_path / "credit" / "logs" / "predictions.jsonl"
+    active.write_bytes(active.read_bytes().replace(b'"LOW"', b'"HIGH"', 1))
+    assert "predictions.jsonl line 1 does not match its chain" in run("verify-log", code=1)
+    environment["CREDIT_STORE__URL"] = "postgresql://a:secret@127.0.0.1:1/x"
+    for command in (["ship", "--once"], ["decision", record.prediction_id], ["verify-log"], ["store", "upgrade"]):
+        assert "secret" not in run(*command, code=1)
