@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitoring.lines import Position, end_of_log, log_id, read_lines, remove_old, unread
+from monitoring.lines import START, Position, end_of_log, log_id, read_lines, remove_old, unread
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.store import Store, StoreError, insert_lines, read_position, reading, write_position, writing
@@ -123,10 +123,8 @@ class Shipper:
             return self._is_at(goal)
 
     def lag(self) -> tuple[float, int]:
-        """Seconds since the oldest decision that is not shipped, and the bytes that are not."""
-        if self._position is None:
-            return 0.0, 0
-        size, since = unread(self._folder, self._position)
+        """Seconds since the oldest decision that is not shipped, and the bytes that are not; all, while the store is not reached."""
+        size, since = unread(self._folder, self._position or START)
         return (max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0), size
 
     def _is_at(self, goal: tuple[int, int]) -> bool:

@@ -186,6 +186,7 @@ def test_a_store_that_is_away_at_the_end_does_not_hold_it_up(logs: Path) -> None
     shipper = make(logs, Store("postgresql+psycopg://a@127.0.0.1:1/x"))
     shipper.start()
     wait_for(lambda: not shipper.catch_up(20))
+    assert shipper.lag()[1] == (logs / "predictions.jsonl").stat().st_size
     start = time.monotonic()
     shipper.stop(30)
     assert time.monotonic() - start < 25
@@ -200,9 +201,11 @@ def test_postgresql_stopped_and_back_gets_every_decision_once(logs: Path, postgr
     shipper.start()
     assert shipper.catch_up(20)
     postgres.stop()
-    write_log(logs, make_records(20))
-    wait_for(lambda: value(metrics, "credit_shipper_errors_total") > 0)
-    postgres.start()
+    try:
+        write_log(logs, make_records(20))
+        wait_for(lambda: value(metrics, "credit_shipper_errors_total") > 0)
+    finally:
+        postgres.start()
     wait_for(lambda: value(metrics, "credit_shipper_lines_total") == 40)
     shipper.stop(20)
     assert stored(store) == ids(logs)
