@@ -11,7 +11,7 @@ depend on an order. Everything else is elementwise; -0.0 is read as 0.0, which k
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,16 +88,10 @@ class Rows:
     values: Matrix
 
     @classmethod
-    def from_columns(cls, table: Table, client: Positions, numeric: Matrix, categorical: Sequence[Sequence[str | None]]) -> "Rows":
-        """Take raw values: numeric columns as shape (columns, rows), category columns as text or None."""
-        values = np.empty((len(table.columns), len(client)))
-        numbers, categories = iter(numeric), iter(categorical)
+    def from_coded(cls, table: Table, client: Positions, values: Matrix) -> Self:
+        """Take values as the source has them, with categories coded by `codes_of`; `values` is changed in place."""
         for place, column in enumerate(table.columns):
-            if column.type == "category":
-                codes = codes_of(column)
-                values[place] = [codes.get(value, UNSEEN) for value in next(categories)]
-            else:
-                values[place] = next(numbers)
+            if column.type != "category":
                 for unknown in column.unknown:
                     values[place][values[place] == unknown] = np.nan
         values += 0.0  # turns -0.0 into 0.0
@@ -210,6 +204,8 @@ class _Plan:
         clients = result.shape[1]
         order = canonical_order(self.table, values, client)
         client, values = client[order], values[:, order]
+        first = np.ones(len(client), dtype=bool)
+        np.not_equal(client[1:], client[:-1], out=first[1:])
 
         def get(name: str) -> Matrix:
             column: Matrix = values[self._columns[name]]
@@ -230,13 +226,15 @@ class _Plan:
                 elif reduce == "share":
                     result[places] = np.where(counts[0] == 0, np.nan, counts[at] / counts[0])
                 elif reduce == "loans":
-                    result[places] = _sum_in_order(self._first_of_loan(get, client), client, clients)
+                    result[places] = _sum_in_order(_new(get(str(self.table.loan)), first)[None], client, clients)
                 elif reduce == "sum":
                     result[places] = np.where((known_counts[at] == 0) & (counts[under[at]] > 0), np.nan, sums[at])
                 elif reduce == "mean":
                     result[places] = np.where(known_counts[at] == 0, np.nan, sums[at] / known_counts[at])
                 else:
-                    result[places] = _extreme(reduce, taken[at], known[at], client, clients)
+                    best, worst = (np.minimum, np.inf) if reduce == "min" else (np.maximum, -np.inf)
+                    block = np.where(known[at], taken[at], worst)
+                    result[places] = _extreme(best, block, client[first], np.flatnonzero(first), clients)
 
     def _select(self, get: Getter, where: tuple[str, ...], months: int | None) -> Mask:
         since = get(self._window.column)
@@ -244,12 +242,6 @@ class _Plan:
         for value in where[1:]:
             selected |= get(where[0]) == self._codes[where[0]][value]
         return selected if months is None else selected & (since >= -months * self._window.month)
-
-    def _first_of_loan(self, get: Getter, client: Positions) -> Mask:
-        """Whether a row is the first of its loan; a row without the id of a loan is one of its own."""
-        loan = get(str(self.table.loan))
-        first: Mask = (np.diff(client, prepend=-1) != 0) | (np.diff(loan, prepend=np.nan) != 0)
-        return first[None]
 
 
 def canonical_order(table: Table, values: Matrix, client: Positions) -> Positions:
@@ -282,14 +274,19 @@ def _sum_in_order(block: NDArray[Any], client: Positions, clients: int) -> Matri
     return total.reshape(len(block), clients)
 
 
-def _extreme(reduce: str, taken: Matrix, known: Mask, client: Positions, clients: int) -> Matrix:
-    """The smallest or greatest known value of each row of a block by client, NaN where none is known."""
+def _new(loan: Matrix, first: Mask) -> Mask:
+    """Whether a row is the first of its loan; a row without the id of a loan is one of its own."""
+    new = first.copy()
+    new[1:] |= loan[1:] != loan[:-1]
+    return new
+
+
+def _extreme(best: np.ufunc, taken: Matrix, client: Positions, starts: Positions, clients: int) -> Matrix:
+    """The smallest or greatest of each row of a block by client, NaN where it is infinite, which stands for not known."""
     result = np.full((len(taken), clients), np.nan)
-    if len(client):
-        best, worst = (np.minimum, np.inf) if reduce == "min" else (np.maximum, -np.inf)
-        starts = np.flatnonzero(np.diff(client, prepend=-1))
-        found = best.reduceat(np.where(known, taken, worst), starts, axis=1)
-        result[:, client[starts]] = np.where(found == worst, np.nan, found)
+    if len(starts):
+        found = best.reduceat(taken, starts, axis=1)
+        result[:, client] = np.where(np.isinf(found), np.nan, found)
     return result
 
 

@@ -101,11 +101,16 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
     SchemaError
         The file is of another version or a column breaks the rules.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
+    content = read_yaml(path)
     if content.get("version") != SCHEMA_VERSION:
         raise SchemaError(f"{path} is of version {content.get('version')!r}; expected {SCHEMA_VERSION}")
     return {name: _table(name, fields) for name, fields in content["tables"].items()}
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
 
 
 def history_tables() -> tuple[Table, ...]:

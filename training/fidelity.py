@@ -9,9 +9,9 @@ import pandas as pd
 from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
-from training.data import find_source, read_table
+from training.data import Say, find_source, read_table
 from training.generator import generate
-from training.train import Say, prepare, train
+from training.train import prepare, train
 
 COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",

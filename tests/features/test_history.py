@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import features.history as module
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
-from features.history import UNSEEN, Aggregate, Aggregator, History, Rows, repeats
+from features.history import UNSEEN, Aggregate, Aggregator, History, Rows, codes_of, repeats
 from features.schema import Table, history_tables
 
 TABLES = {table.name: table for table in history_tables()}
@@ -18,10 +18,13 @@ POOL = Aggregator(AGGREGATES, TABLES.values(), EXPRESSIONS, WINDOWS)
 def rows_of(table: Table, clients: list[list[dict[str, Any]]]) -> Rows:
     """Rows of clients 0, 1, …, each a mapping; what is left out is not known."""
     flat = [(number, row) for number, rows in enumerate(clients) for row in rows]
-    numeric = np.array([[row.get(column.name, np.nan) for _, row in flat] for column in table.numeric], dtype=float)
-    categorical = [[row.get(column.name) for _, row in flat] for column in table.categorical]
-    client = np.array([number for number, _ in flat], dtype=np.intp)
-    return Rows.from_columns(table, client, numeric.reshape(len(table.numeric), len(flat)), categorical)
+    values = np.empty((len(table.columns), len(flat)))
+    for place, column in enumerate(table.columns):
+        if column.type == "category":
+            values[place] = [codes_of(column).get(row.get(column.name), UNSEEN) for _, row in flat]
+        else:
+            values[place] = [row.get(column.name, np.nan) for _, row in flat]
+    return Rows.from_coded(table, np.array([number for number, _ in flat], dtype=np.intp), values)
 
 
 def history_of(clients: list[dict[str, list[dict[str, Any]]]]) -> History:
