@@ -64,53 +64,64 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder to write to")],
     seed: Seed = 0,
     file_format: Annotated[str, typer.Option("--format", help="csv or parquet")] = "parquet",
+    history: Annotated[bool, typer.Option(help="Write the six history tables too, some 160 rows an application")] = True,
 ) -> None:
-    """Generate applications that resemble the real data, from aggregates of these."""
+    """Generate applications and their history that resemble the real data, from aggregates of these."""
     from training.generator import generate as run
+    from training.generator import unlabelled
 
     if file_format not in ("csv", "parquet"):
         fail(f"--format is {file_format!r}; expected csv or parquet")
-    with typer.progressbar(length=applications + round(applications * 0.16), label="generating") as bar:
-        run(out, applications, seed, file_format, bar.update)
+    with typer.progressbar(length=applications + unlabelled(applications), label="generating") as bar:
+        run(out, applications, seed, file_format, history=history, progress=bar.update)
 
 
 @app.command()
 def fit_profile(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
-    out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/generator_profile.json"),
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train; with --history also the others")],
+    out: Annotated[Path | None, typer.Option(help="File to write; without it the generator's own")] = None,
+    history: Annotated[bool, typer.Option("--history", help="Fit the profile of the history tables instead")] = False,
 ) -> None:
-    """Fit the generator's profile on real applications; it holds aggregates of 50 people or more."""
+    """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
     from features.schema import load_schema
+    from training import generator
+    from training import history as history_generator
     from training.data import DataError, find_source, read_table
+    from training.history_profile import read_and_fit
     from training.profile import fit_profile as fit
 
     table = load_schema()["application"]
     try:
-        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
+        if history:
+            profile = read_and_fit(data)
+        else:
+            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
     except (DataError, ValueError) as error:
         fail(str(error))
+    out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
     _say(f"wrote {out}")
 
 
 @app.command()
 def fidelity(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
+    data: Annotated[Path, typer.Option(help="Folder with the real tables")],
     out: Annotated[Path, typer.Option(help="Folder for the plot")] = Path(".credit/reports/fidelity"),
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
     seed: Seed = 0,
+    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
 ) -> None:
-    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals."""
+    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError
-    from training.fidelity import compare
+    from training.fidelity import compare, compare_history
 
     try:
-        table = compare(data, out, settings(), seed, _say)
+        table = compare_history(data, history, seed, _say) if history else compare(data, out, settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)
     if write:
-        replace_between(write, "fidelity", table)
+        replace_between(write, "history" if history else "fidelity", table)
 
 
 @app.command()
@@ -151,13 +162,13 @@ def document(
 
 
 def _built_in(settings: Settings) -> Path:
-    from training.generator import BLOCK
     from training.generator import generate as run
+    from training.generator import unlabelled
 
     rows, seed = settings.training.generated_applications, settings.training.seed
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
     if not (folder / "generated.json").is_file():
-        with typer.progressbar(length=rows + BLOCK, label="generating the built-in data") as bar:
+        with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
             run(folder, rows, seed, progress=bar.update)
     return folder
 
@@ -165,9 +176,10 @@ def _built_in(settings: Settings) -> Path:
 def _generator_digest() -> str:
     import hashlib
 
-    from training import generator
+    from training import generator, history
 
-    return hashlib.sha256(Path(generator.__file__).read_bytes() + generator.PROFILE.read_bytes()).hexdigest()[:8]
+    files = (Path(generator.__file__), generator.PROFILE, Path(history.__file__), history.PROFILE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def replace_between(path: Path, mark: str, content: str) -> None:
