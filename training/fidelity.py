@@ -10,11 +10,11 @@ from scipy.stats import ks_2samp
 from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
-from training.data import Say, find_source, read_table
+from training.data import find_source, read_table
 from training.generator import generate
 from training.history import TABLES
 from training.history_profile import read_frame
-from training.train import prepare, train
+from training.train import Say, prepare, train
 
 COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",

@@ -17,9 +17,8 @@ from features.aggregates import AGGREGATES
 from features.application import CHANGES, DOMAIN, RATIOS
 from features.history import Matrix
 from features.transform import chosen_features, feature_pool
-from training.data import Say
 from training.evaluation import Values
-from training.train import Prepared, prepare
+from training.train import Prepared, Say, prepare
 
 SEATS = 189
 APPLICATION_SEATS = 100  # more of them gave nothing on the real applications: 0.7643 with 100, 0.7645 with 150, 0.7637 with 120

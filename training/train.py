@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
-from training.data import HistoryFolder, Say, find_source, fingerprint, history_sources, is_generated, read_table, target_of, validate
+from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
+from training.folder import HistoryFolder, history_sources
 
+Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
 SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
 
@@ -144,7 +146,13 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) ->
 
 def _code_digest(names: Sequence[str] | None) -> str:
     """Names the code, the schema and the features that a prepared matrix depends on."""
-    files = sorted([*CONFIGS.parent.glob("features/*.py"), CONFIGS / "schema.yaml", Path(__file__).with_name("data.py")])
+    files = sorted(
+        [
+            *CONFIGS.parent.glob("features/*.py"),
+            CONFIGS / "schema.yaml",
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+        ]
+    )
     content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 

@@ -10,8 +10,9 @@ import pytest
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
 from features.history import Aggregator, History, Rows
 from features.schema import Table, history_tables
-from training import data
-from training.data import DataError, HistoryFolder
+from training import folder
+from training.data import DataError
+from training.folder import HistoryFolder
 
 TABLES = {table.name: table for table in history_tables()}
 KEYS = np.array([30.0, 10.0, 20.0])  # clients 0, 1, 2
@@ -62,7 +63,7 @@ def column(rows: Rows, name: str) -> list[float]:
 def test_every_form_of_the_file_gives_the_rows_of_the_clients(
     write: Callable[..., None], chunk: int, bureau: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "CHUNK", chunk)
+    monkeypatch.setattr(folder, "CHUNK", chunk)
     write(bureau, tmp_path)
     history = HistoryFolder(tmp_path, KEYS, ignore).history()
     rows = history.rows["bureau"]
