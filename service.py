@@ -143,5 +143,4 @@ class CreditScoring:
             "trained_on": bundle.trained_on,
         }
         app.state.model = {"name": name, **bundle.describe()}
-        features = bundle.features
-        app.state.openapi = openapi(features.table, len(features.names), SETTINGS.service.max_rows, self.version)
+        app.state.openapi = openapi(bundle.features, SETTINGS.service.max_rows, self.version)

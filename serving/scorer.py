@@ -5,7 +5,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from features.transform import Applications, Matrix
+from features.history import History, Matrix
+from features.transform import Applications
 from serving.bundle import Bundle
 
 Values = NDArray[np.float64]
@@ -42,6 +43,6 @@ class Scorer:
         margins = self.booster.predict(matrix, raw_score=True, num_threads=threads)
         return self.bundle.calibration.apply(np.asarray(margins, dtype=np.float64))
 
-    def score(self, applications: Applications) -> Values:
-        """Calibrated PDs, shape (rows,), of raw applications."""
-        return self.pd(self.bundle.features.transform(applications).matrix)
+    def score(self, applications: Applications, history: History | None = None) -> Values:
+        """Calibrated PDs, shape (rows,), of raw applications with their history."""
+        return self.pd(self.bundle.features.transform(applications, history).matrix)

@@ -159,6 +159,27 @@ def fidelity(
 
 
 @app.command()
+def select_features(
+    data: Annotated[Path, typer.Option(help="Folder with the tables; the wider its history, the better the judgement")],
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/features.yaml"),
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
+) -> None:
+    """Choose the 189 features of new models from the pool by what each gives out of fold."""
+    from training import selection
+    from training.data import DataError
+
+    try:
+        chosen = selection.select(data, settings(), _say)
+    except (DataError, ValueError) as error:
+        fail(str(error))
+    selection.write(chosen, out)
+    _say(chosen.table)
+    _say(f"wrote {out}")
+    if write:
+        replace_between(write, "selection", chosen.table)
+
+
+@app.command()
 def document(
     tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION, a column each")],
     write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),

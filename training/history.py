@@ -310,6 +310,7 @@ class HistoryGenerator:
             "DAYS_LAST_DUE": np.where((card | (last >= 0)) & dates, NEVER, last),
             "DAYS_TERMINATION": np.where((over >= 0) & dates, NEVER, np.where(dates, over, np.nan)),
             **rest,
+            "SELLERPLACE_AREA": np.round(c["SELLERPLACE_AREA"]),
             **follows,
         }
         return pd.DataFrame({name: columns[name] for name in self.profile["previous_application"]["columns"]})

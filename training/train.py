@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from configs.settings import CONFIGS, Settings
+from features.history import Matrix
 from features.schema import load_schema
-from features.transform import Applications, FeatureTransform, Matrix
+from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
-from training.data import Source, find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
+from training.folder import HistoryFolder, history_sources
 
 Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
@@ -55,8 +57,12 @@ class Training:
     gain: dict[str, float]
 
 
-def prepare(folder: Path, settings: Settings, say: Say) -> Prepared:
-    """Load, validate and transform the applications of a folder; kept in the cache by the data's fingerprint.
+def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | None = None) -> Prepared:
+    """Load, validate and transform the applications of a folder and their history; kept in the cache by the data's fingerprint.
+
+    Parameters
+    ----------
+    names : the features to compute; those of configs/features.yaml if None.
 
     Raises
     ------
@@ -64,12 +70,12 @@ def prepare(folder: Path, settings: Settings, say: Say) -> Prepared:
         The tables cannot be used.
     """
     table = load_schema()["application"]
-    sources = [find_source(folder, table.files["train"])]
+    sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
-    kept = settings.home / "cache" / f"{mark}-{_code_digest()}"
+    kept = settings.home / "cache" / f"{mark}-{_code_digest(names)}"
     if not (kept / "features.json").is_file():
-        say(f"reading {sources[0]}")
-        _prepare(sources[0], kept, say)
+        say(f"reading {', '.join(str(source) for source in sources)}")
+        _prepare(folder, kept, names, say)
     else:
         say(f"prepared matrix found in the cache ({kept.name})")
     features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
@@ -149,14 +155,16 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     return Training(bundle, y, pd, curve, gain)
 
 
-def _prepare(source: Source, kept: Path, say: Say) -> None:
+def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
     table = load_schema()["application"]
+    source = find_source(folder, table.files["train"])
     frame = read_table(source, table, with_target=True)
     for warning in validate(frame, table, str(source), with_target=True):
         say(f"warning: {warning}")
     applications = Applications.from_columns(frame, table)
-    features = FeatureTransform(table).fit(applications)
-    matrix = features.transform(applications).matrix
+    features = FeatureTransform(names).fit(applications)
+    history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
+    matrix = features.transform(applications, history.history()).matrix
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
     partial = kept.with_name(f"{kept.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -168,10 +176,17 @@ def _prepare(source: Source, kept: Path, say: Say) -> None:
     partial.rename(kept)
 
 
-def _code_digest() -> str:
-    """Names the code and the schema that a prepared matrix depends on."""
-    files = sorted([*CONFIGS.parent.glob("features/*.py"), CONFIGS / "schema.yaml", Path(__file__).with_name("data.py")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+def _code_digest(names: Sequence[str] | None) -> str:
+    """Names the code, the schema and the features that a prepared matrix depends on."""
+    files = sorted(
+        [
+            *CONFIGS.parent.glob("features/*.py"),
+            CONFIGS / "schema.yaml",
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+        ]
+    )
+    content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
+    return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 
 
 def _cross_fitted(margins: Values, y: Labels, folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> Values:
