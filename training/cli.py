@@ -12,12 +12,14 @@ from serving.cli import app, fail, settings
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786: its workers do the work")]
 
 
 @app.command()
 def train(
     data: Data = None,
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
+    scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
     from serving.bundle import BundleError, MissingBundleError, find_in_store, save_to_store
@@ -33,14 +35,15 @@ def train(
         else:
             return
     from training import plots, tracking
+    from training.cluster import fit_over
     from training.data import DataError
-    from training.train import prepare
+    from training.train import fit_here, prepare
     from training.train import train as run
 
     start = time.perf_counter()
     try:
         prepared = prepare(data or _built_in(options), options, _say)
-        training = run(prepared, options, _say)
+        training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
     except (DataError, ValueError) as error:
         fail(str(error))
     bundle, name = training.bundle, options.model.name
@@ -56,6 +59,37 @@ def train(
     if prepared.generated:
         _say("warning: trained on generated data; its decisions are for trying out only")
     _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report[0].parent}")
+
+
+@app.command()
+def score(  # noqa: PLR0917 - Typer names them all
+    data: Annotated[Path, typer.Option(help="Folder with the table")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; it appears when it is complete")],
+    table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
+    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
+    scheduler: Scheduler = None,
+) -> None:
+    """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
+    from serving.bundle import BundleError, find_in_store, read_bundle
+    from training.data import DataError
+    from training.portfolio import score as run
+    from training.portfolio import score_on_cluster
+
+    if table not in ("application_test", "application_train"):
+        fail(f"--table is {table!r}; expected application_test or application_train")
+    chosen = settings().model
+    name, _, version = (model or f"{chosen.name}:{chosen.version}").partition(":")
+    tag = (name, version or "latest")
+    try:
+        if scheduler:
+            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler)
+        else:
+            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads)
+    except (BundleError, DataError, OSError) as error:
+        fail(str(error))
+    rate = done.applications / max(done.seconds, 1e-9)
+    _say(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
 
 
 @app.command()

@@ -43,6 +43,9 @@ class Prepared:
     generated: bool
 
 
+Fit = Callable[[Prepared, Settings, NDArray[np.intp]], lightgbm.Booster]
+
+
 @dataclass(frozen=True)
 class Training:
     """What a run leaves: the bundle, and what the plots are drawn from (out-of-fold PDs, cost curve, gain by feature)."""
@@ -79,15 +82,44 @@ def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | N
     return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
 
 
-def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
-    """Cross-validate, calibrate, choose the threshold, and train the final model on all rows."""
+def parameters(settings: Settings) -> dict[str, Any]:
+    """LightGBM's parameters, the number of trees aside."""
+    return {
+        **settings.training.lightgbm.model_dump(exclude={"num_trees"}),
+        "objective": "binary",
+        "seed": settings.training.seed,
+        "deterministic": True,
+        "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
+        "verbosity": -1,
+    }
+
+
+def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
+    """Fit the gradient boosting on these rows, on this machine."""
+    data = lightgbm.Dataset(
+        prepared.matrix[rows],
+        prepared.defaulted[rows],
+        feature_name=list(prepared.features.names),
+        categorical_feature=list(prepared.features.categorical_positions),
+        params=parameters(settings),
+    )
+    return lightgbm.train(parameters(settings), data, num_boost_round=settings.training.lightgbm.num_trees)
+
+
+def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here) -> Training:
+    """Cross-validate, calibrate, choose the threshold, and train the final model on all rows.
+
+    Parameters
+    ----------
+    fit : fits the gradient boosting on some of the rows; another than `fit_here` fits elsewhere.
+    """
     y, options = prepared.defaulted, settings.training
     costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
     folds = list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, y))
     margins, fold_auc = np.empty(len(y)), []
     for number, (inside, outside) in enumerate(folds, 1):
         start = time.perf_counter()
-        booster = _fit(prepared, settings, inside)
+        booster = fit(prepared, settings, inside)
         margins[outside] = booster.predict(prepared.matrix[outside], raw_score=True)
         fold_auc.append(float(roc_auc_score(y[outside], margins[outside])))
         say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
@@ -99,7 +131,7 @@ def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
     intervals = with_intervals(lambda rows: metrics(y[rows], pd[rows], threshold, costs), y, options.bootstrap_samples, options.seed)
     intervals["roc_auc"] |= {"fold_mean": float(np.mean(fold_auc)), "fold_std": float(np.std(fold_auc))}
     say("final model on all rows")
-    booster = _fit(prepared, settings, np.arange(len(y)))
+    booster = fit(prepared, settings, np.arange(len(y)))
     gain = dict(zip(prepared.features.names, booster.feature_importance("gain").tolist(), strict=True))
     bundle = Bundle(
         model=booster.model_to_string(),
@@ -155,26 +187,6 @@ def _code_digest(names: Sequence[str] | None) -> str:
     )
     content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
-
-
-def _fit(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
-    options = settings.training
-    parameters: dict[str, Any] = {
-        **options.lightgbm.model_dump(exclude={"num_trees"}),
-        "objective": "binary",
-        "seed": options.seed,
-        "deterministic": True,
-        "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
-        "verbosity": -1,
-    }
-    data = lightgbm.Dataset(
-        prepared.matrix[rows],
-        prepared.defaulted[rows],
-        feature_name=list(prepared.features.names),
-        categorical_feature=list(prepared.features.categorical_positions),
-        params=parameters,
-    )
-    return lightgbm.train(parameters, data, num_boost_round=options.lightgbm.num_trees)
 
 
 def _cross_fitted(margins: Values, y: Labels, folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> Values:
