@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from features.history import Matrix
 from features.schema import Table
-from features.transform import Applications, Matrix
+from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.scorer import Scorer
 from training.data import DataError, Source, find_source, read_chunks
