@@ -112,7 +112,8 @@ CONSUMER, CREDIT_CARD, MICROLOAN, MORTGAGE, CAR_LOAN = (
 APPROVED, REFUSED, CANCELED, UNUSED = (("NAME_CONTRACT_STATUS", state) for state in ("Approved", "Refused", "Canceled", "Unused offer"))
 CASH, GOODS, REVOLVING = (("NAME_CONTRACT_TYPE", kind) for kind in ("Cash loans", "Consumer loans", "Revolving loans"))
 
-# fmt: off - an aggregate is a line
+# an aggregate is a line
+# fmt: off
 AGGREGATES = (
     # counts and recency of loans at other lenders
     Aggregate("BUREAU_LOANS", BUREAU, "count", "", "count", "number of loans at other lenders"),
@@ -129,39 +130,17 @@ AGGREGATES = (
     Aggregate("BUREAU_CONSUMER_SHARE", BUREAU, "share", "", "share", "share of consumer loans among loans at other lenders", CONSUMER),
     Aggregate("BUREAU_MORTGAGES", BUREAU, "count", "", "count", "number of mortgages at other lenders", MORTGAGE),
     Aggregate("BUREAU_CAR_LOANS", BUREAU, "count", "", "count", "number of car loans at other lenders", CAR_LOAN),
-    Aggregate(
-        "BUREAU_SOLD",
-        BUREAU,
-        "count",
-        "",
-        "count",
-        "loans at other lenders that were sold or are bad debt",
-        ("CREDIT_ACTIVE", "Sold", "Bad debt"),
-    ),
+    Aggregate("BUREAU_SOLD", BUREAU, "count", "", "count", "loans at other lenders that were sold or are bad debt", ("CREDIT_ACTIVE", "Sold", "Bad debt")),
     Aggregate("BUREAU_DAYS_LATEST", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest loan at another lender"),
     Aggregate("BUREAU_DAYS_FIRST", BUREAU, "min", "DAYS_CREDIT", "days", "length of the credit history at other lenders"),
     Aggregate("BUREAU_DAYS_MEAN", BUREAU, "mean", "DAYS_CREDIT", "days", "mean age of loans at other lenders"),
-    Aggregate(
-        "BUREAU_DAYS_LATEST_ACTIVE", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest active loan at another lender", ACTIVE
-    ),
+    Aggregate("BUREAU_DAYS_LATEST_ACTIVE", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest active loan at another lender", ACTIVE),
     Aggregate("BUREAU_DAYS_MEAN_ACTIVE", BUREAU, "mean", "DAYS_CREDIT", "days", "mean age of active loans at other lenders", ACTIVE),
-    Aggregate(
-        "BUREAU_DAYS_LATEST_CONSUMER",
-        BUREAU,
-        "max",
-        "DAYS_CREDIT",
-        "days",
-        "time since the latest consumer loan at another lender",
-        CONSUMER,
-    ),
-    Aggregate(
-        "BUREAU_DAYS_LATEST_CARD", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest credit card at another lender", CREDIT_CARD
-    ),
+    Aggregate("BUREAU_DAYS_LATEST_CONSUMER", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest consumer loan at another lender", CONSUMER),
+    Aggregate("BUREAU_DAYS_LATEST_CARD", BUREAU, "max", "DAYS_CREDIT", "days", "time since the latest credit card at another lender", CREDIT_CARD),
     Aggregate("BUREAU_END_LATEST", BUREAU, "max", "DAYS_CREDIT_ENDDATE", "days", "planned end of the longest loan at another lender"),
     Aggregate("BUREAU_END_MEAN", BUREAU, "mean", "DAYS_CREDIT_ENDDATE", "days", "mean planned end of loans at other lenders"),
-    Aggregate(
-        "BUREAU_END_MEAN_ACTIVE", BUREAU, "mean", "DAYS_CREDIT_ENDDATE", "days", "mean planned end of active loans at other lenders", ACTIVE
-    ),
+    Aggregate("BUREAU_END_MEAN_ACTIVE", BUREAU, "mean", "DAYS_CREDIT_ENDDATE", "days", "mean planned end of active loans at other lenders", ACTIVE),
     Aggregate("BUREAU_ENDED_LATEST", BUREAU, "max", "DAYS_ENDDATE_FACT", "days", "time since a loan at another lender was last closed"),
     Aggregate("BUREAU_ENDED_MEAN", BUREAU, "mean", "DAYS_ENDDATE_FACT", "days", "mean time since loans at other lenders were closed"),
     Aggregate("BUREAU_OVERRUN_MEAN", BUREAU, "mean", "OVERRUN", "days", "how much later than planned loans at other lenders were closed"),
@@ -172,51 +151,24 @@ AGGREGATES = (
     Aggregate("BUREAU_UPDATE_MEAN", BUREAU, "mean", "DAYS_CREDIT_UPDATE", "days", "mean age of what the bureau knows"),
     # amounts, debt, late payment at other lenders
     Aggregate("BUREAU_CREDIT_SUM", BUREAU, "sum", "AMT_CREDIT_SUM", "currency", "total amount of loans at other lenders"),
-    Aggregate(
-        "BUREAU_CREDIT_SUM_ACTIVE", BUREAU, "sum", "AMT_CREDIT_SUM", "currency", "total amount of active loans at other lenders", ACTIVE
-    ),
+    Aggregate("BUREAU_CREDIT_SUM_ACTIVE", BUREAU, "sum", "AMT_CREDIT_SUM", "currency", "total amount of active loans at other lenders", ACTIVE),
     Aggregate("BUREAU_CREDIT_MEAN", BUREAU, "mean", "AMT_CREDIT_SUM", "currency", "mean amount of loans at other lenders"),
     Aggregate("BUREAU_CREDIT_MAX", BUREAU, "max", "AMT_CREDIT_SUM", "currency", "largest loan at another lender"),
-    Aggregate(
-        "BUREAU_CREDIT_MEAN_12M",
-        BUREAU,
-        "mean",
-        "AMT_CREDIT_SUM",
-        "currency",
-        "mean amount of loans at other lenders of the last 12 months",
-        (),
-        12,
-    ),
+    Aggregate("BUREAU_CREDIT_MEAN_12M", BUREAU, "mean", "AMT_CREDIT_SUM", "currency", "mean amount of loans at other lenders of the last 12 months", (), 12),
     Aggregate("BUREAU_DEBT_SUM", BUREAU, "sum", "AMT_CREDIT_SUM_DEBT", "currency", "total debt at other lenders"),
-    Aggregate(
-        "BUREAU_DEBT_SUM_ACTIVE", BUREAU, "sum", "AMT_CREDIT_SUM_DEBT", "currency", "total debt on active loans at other lenders", ACTIVE
-    ),
+    Aggregate("BUREAU_DEBT_SUM_ACTIVE", BUREAU, "sum", "AMT_CREDIT_SUM_DEBT", "currency", "total debt on active loans at other lenders", ACTIVE),
     Aggregate("BUREAU_DEBT_MEAN", BUREAU, "mean", "AMT_CREDIT_SUM_DEBT", "currency", "mean debt on loans at other lenders"),
     Aggregate("BUREAU_DEBT_MAX", BUREAU, "max", "AMT_CREDIT_SUM_DEBT", "currency", "largest debt at another lender"),
     Aggregate("BUREAU_DEBT_SHARE_MEAN", BUREAU, "mean", "DEBT_SHARE", "share", "mean share of loans at other lenders that is still owed"),
-    Aggregate(
-        "BUREAU_DEBT_SHARE_MEAN_ACTIVE",
-        BUREAU,
-        "mean",
-        "DEBT_SHARE",
-        "share",
-        "mean share of active loans at other lenders that is still owed",
-        ACTIVE,
-    ),
-    Aggregate(
-        "BUREAU_DEBT_SHARE_MEAN_CARD", BUREAU, "mean", "DEBT_SHARE", "share", "mean use of credit cards at other lenders", CREDIT_CARD
-    ),
-    Aggregate(
-        "BUREAU_DEBT_SUM_CARD", BUREAU, "sum", "AMT_CREDIT_SUM_DEBT", "currency", "debt on credit cards at other lenders", CREDIT_CARD
-    ),
+    Aggregate("BUREAU_DEBT_SHARE_MEAN_ACTIVE", BUREAU, "mean", "DEBT_SHARE", "share", "mean share of active loans at other lenders that is still owed", ACTIVE),
+    Aggregate("BUREAU_DEBT_SHARE_MEAN_CARD", BUREAU, "mean", "DEBT_SHARE", "share", "mean use of credit cards at other lenders", CREDIT_CARD),
+    Aggregate("BUREAU_DEBT_SUM_CARD", BUREAU, "sum", "AMT_CREDIT_SUM_DEBT", "currency", "debt on credit cards at other lenders", CREDIT_CARD),
     Aggregate("BUREAU_LIMIT_SUM", BUREAU, "sum", "AMT_CREDIT_SUM_LIMIT", "currency", "total limit of credit cards at other lenders"),
     Aggregate("BUREAU_ANNUITY_SUM", BUREAU, "sum", "AMT_ANNUITY", "currency", "total annuity of loans at other lenders"),
     Aggregate("BUREAU_ANNUITY_MEAN", BUREAU, "mean", "AMT_ANNUITY", "currency", "mean annuity of loans at other lenders"),
     Aggregate("BUREAU_OVERDUE_SUM", BUREAU, "sum", "AMT_CREDIT_SUM_OVERDUE", "currency", "total amount overdue at other lenders"),
     Aggregate("BUREAU_OVERDUE_MAX", BUREAU, "max", "AMT_CREDIT_MAX_OVERDUE", "currency", "largest amount ever overdue at another lender"),
-    Aggregate(
-        "BUREAU_OVERDUE_MEAN", BUREAU, "mean", "AMT_CREDIT_MAX_OVERDUE", "currency", "mean of the largest amounts overdue at other lenders"
-    ),
+    Aggregate("BUREAU_OVERDUE_MEAN", BUREAU, "mean", "AMT_CREDIT_MAX_OVERDUE", "currency", "mean of the largest amounts overdue at other lenders"),
     Aggregate("BUREAU_OVERDUE_SHARE", BUREAU, "mean", "WAS_OVERDUE", "share", "share of loans at other lenders that were ever overdue"),
     Aggregate("BUREAU_OVERDUE_LOANS", BUREAU, "sum", "IS_OVERDUE", "count", "number of loans at other lenders that are overdue"),
     Aggregate("BUREAU_PROLONGED", BUREAU, "sum", "CNT_CREDIT_PROLONG", "count", "how often loans at other lenders were prolonged"),
@@ -226,32 +178,14 @@ AGGREGATES = (
     Aggregate("BALANCE_FIRST", BALANCE, "min", "MONTHS_BALANCE", "months", "how far back the months of loans at other lenders go"),
     Aggregate("BALANCE_LATE_SHARE", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders"),
     Aggregate("BALANCE_LATE_SHARE_6M", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders, last 6 months", (), 6),
-    Aggregate(
-        "BALANCE_LATE_SHARE_12M", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders, last 12 months", (), 12
-    ),
-    Aggregate(
-        "BALANCE_LATE_SHARE_24M", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders, last 24 months", (), 24
-    ),
+    Aggregate("BALANCE_LATE_SHARE_12M", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders, last 12 months", (), 12),
+    Aggregate("BALANCE_LATE_SHARE_24M", BALANCE, "mean", "LATE", "share", "share of months past due at other lenders, last 24 months", (), 24),
     Aggregate("BALANCE_LEVEL_MAX", BALANCE, "max", "LEVEL", "level", "worst state of a loan at another lender"),
-    Aggregate(
-        "BALANCE_LEVEL_MAX_12M", BALANCE, "max", "LEVEL", "level", "worst state of a loan at another lender in the last 12 months", (), 12
-    ),
+    Aggregate("BALANCE_LEVEL_MAX_12M", BALANCE, "max", "LEVEL", "level", "worst state of a loan at another lender in the last 12 months", (), 12),
     Aggregate("BALANCE_LEVEL_MEAN", BALANCE, "mean", "LEVEL", "level", "mean state of loans at other lenders"),
-    Aggregate(
-        "BALANCE_CLOSED_SHARE", BALANCE, "share", "", "share", "share of months after the end of loans at other lenders", ("STATUS", "C")
-    ),
-    Aggregate(
-        "BALANCE_UNKNOWN_SHARE", BALANCE, "share", "", "share", "share of months with an unknown state at other lenders", ("STATUS", "X")
-    ),
-    Aggregate(
-        "BALANCE_ON_TIME_SHARE",
-        BALANCE,
-        "share",
-        "",
-        "share",
-        "share of months of running loans without delay at other lenders",
-        ("STATUS", "0"),
-    ),
+    Aggregate("BALANCE_CLOSED_SHARE", BALANCE, "share", "", "share", "share of months after the end of loans at other lenders", ("STATUS", "C")),
+    Aggregate("BALANCE_UNKNOWN_SHARE", BALANCE, "share", "", "share", "share of months with an unknown state at other lenders", ("STATUS", "X")),
+    Aggregate("BALANCE_ON_TIME_SHARE", BALANCE, "share", "", "share", "share of months of running loans without delay at other lenders", ("STATUS", "0")),
     # former applications: counts, recency, what became of them
     Aggregate("PREVIOUS_APPLICATIONS", PREVIOUS, "count", "", "count", "number of former applications"),
     Aggregate("PREVIOUS_APPROVED", PREVIOUS, "count", "", "count", "number of former loans", APPROVED),
@@ -269,96 +203,18 @@ AGGREGATES = (
     Aggregate("PREVIOUS_REVOLVING", PREVIOUS, "count", "", "count", "number of applications for revolving loans", REVOLVING),
     Aggregate("PREVIOUS_REVOLVING_SHARE", PREVIOUS, "share", "", "share", "share of revolving loans among former applications", REVOLVING),
     Aggregate("PREVIOUS_CASH_SHARE", PREVIOUS, "share", "", "share", "share of cash loans among former applications", CASH),
-    Aggregate(
-        "PREVIOUS_SCORE_REFUSED",
-        PREVIOUS,
-        "count",
-        "",
-        "count",
-        "applications refused for the score",
-        ("CODE_REJECT_REASON", "SCO", "SCOFR"),
-    ),
-    Aggregate(
-        "PREVIOUS_LIMIT_REFUSED", PREVIOUS, "count", "", "count", "applications refused for the limit", ("CODE_REJECT_REASON", "LIMIT")
-    ),
-    Aggregate(
-        "PREVIOUS_HC_REFUSED", PREVIOUS, "count", "", "count", "applications refused by the lender's rules", ("CODE_REJECT_REASON", "HC")
-    ),
-    Aggregate(
-        "PREVIOUS_HIGH_YIELD_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of former applications at high interest",
-        ("NAME_YIELD_GROUP", "high"),
-    ),
-    Aggregate(
-        "PREVIOUS_LOW_YIELD_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of former applications at low interest",
-        ("NAME_YIELD_GROUP", "low_normal", "low_action"),
-    ),
-    Aggregate(
-        "PREVIOUS_NEW_SHARE", PREVIOUS, "share", "", "share", "share of former applications as a new client", ("NAME_CLIENT_TYPE", "New")
-    ),
-    Aggregate(
-        "PREVIOUS_WALK_IN_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of walk-in cash loans among former applications",
-        ("NAME_PRODUCT_TYPE", "walk-in"),
-    ),
-    Aggregate(
-        "PREVIOUS_XSELL_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of cross-sold loans among former applications",
-        ("NAME_PRODUCT_TYPE", "x-sell"),
-    ),
-    Aggregate(
-        "PREVIOUS_AGENT_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of former applications through agents",
-        ("CHANNEL_TYPE", "AP+ (Cash loan)"),
-    ),
-    Aggregate(
-        "PREVIOUS_STREET_CASH_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of cash loans without an offer among former applications",
-        ("PRODUCT_COMBINATION", "Cash Street: high", "Cash Street: middle", "Cash Street: low"),
-    ),
-    Aggregate(
-        "PREVIOUS_INDUSTRY_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of loans for goods of industry among former applications",
-        ("PRODUCT_COMBINATION", "POS industry with interest", "POS industry without interest"),
-    ),
-    Aggregate(
-        "PREVIOUS_MOBILE_SHARE",
-        PREVIOUS,
-        "share",
-        "",
-        "share",
-        "share of loans for mobile phones among former applications",
-        ("PRODUCT_COMBINATION", "POS mobile with interest", "POS mobile without interest"),
-    ),
+    Aggregate("PREVIOUS_SCORE_REFUSED", PREVIOUS, "count", "", "count", "applications refused for the score", ("CODE_REJECT_REASON", "SCO", "SCOFR")),
+    Aggregate("PREVIOUS_LIMIT_REFUSED", PREVIOUS, "count", "", "count", "applications refused for the limit", ("CODE_REJECT_REASON", "LIMIT")),
+    Aggregate("PREVIOUS_HC_REFUSED", PREVIOUS, "count", "", "count", "applications refused by the lender's rules", ("CODE_REJECT_REASON", "HC")),
+    Aggregate("PREVIOUS_HIGH_YIELD_SHARE", PREVIOUS, "share", "", "share", "share of former applications at high interest", ("NAME_YIELD_GROUP", "high")),
+    Aggregate("PREVIOUS_LOW_YIELD_SHARE", PREVIOUS, "share", "", "share", "share of former applications at low interest", ("NAME_YIELD_GROUP", "low_normal", "low_action")),
+    Aggregate("PREVIOUS_NEW_SHARE", PREVIOUS, "share", "", "share", "share of former applications as a new client", ("NAME_CLIENT_TYPE", "New")),
+    Aggregate("PREVIOUS_WALK_IN_SHARE", PREVIOUS, "share", "", "share", "share of walk-in cash loans among former applications", ("NAME_PRODUCT_TYPE", "walk-in")),
+    Aggregate("PREVIOUS_XSELL_SHARE", PREVIOUS, "share", "", "share", "share of cross-sold loans among former applications", ("NAME_PRODUCT_TYPE", "x-sell")),
+    Aggregate("PREVIOUS_AGENT_SHARE", PREVIOUS, "share", "", "share", "share of former applications through agents", ("CHANNEL_TYPE", "AP+ (Cash loan)")),
+    Aggregate("PREVIOUS_STREET_CASH_SHARE", PREVIOUS, "share", "", "share", "share of cash loans without an offer among former applications", ("PRODUCT_COMBINATION", "Cash Street: high", "Cash Street: middle", "Cash Street: low")),
+    Aggregate("PREVIOUS_INDUSTRY_SHARE", PREVIOUS, "share", "", "share", "share of loans for goods of industry among former applications", ("PRODUCT_COMBINATION", "POS industry with interest", "POS industry without interest")),
+    Aggregate("PREVIOUS_MOBILE_SHARE", PREVIOUS, "share", "", "share", "share of loans for mobile phones among former applications", ("PRODUCT_COMBINATION", "POS mobile with interest", "POS mobile without interest")),
     Aggregate("PREVIOUS_DAYS_LATEST", PREVIOUS, "max", "DAYS_DECISION", "days", "time since the latest former application"),
     Aggregate("PREVIOUS_DAYS_FIRST", PREVIOUS, "min", "DAYS_DECISION", "days", "time since the first application at this lender"),
     Aggregate("PREVIOUS_DAYS_MEAN", PREVIOUS, "mean", "DAYS_DECISION", "days", "mean age of former applications"),
@@ -379,16 +235,7 @@ AGGREGATES = (
     Aggregate("PREVIOUS_ANNUITY_SHARE_MEAN", PREVIOUS, "mean", "ANNUITY_SHARE", "ratio", "annuity to amount of former loans", APPROVED),
     Aggregate("PREVIOUS_INTEREST_MEAN", PREVIOUS, "mean", "INTEREST", "ratio", "mean interest of former loans", APPROVED),
     Aggregate("PREVIOUS_INTEREST_MAX", PREVIOUS, "max", "INTEREST", "ratio", "highest interest of a former loan", APPROVED),
-    Aggregate(
-        "PREVIOUS_INTEREST_MEAN_24M",
-        PREVIOUS,
-        "mean",
-        "INTEREST",
-        "ratio",
-        "mean interest of former loans of the last 24 months",
-        APPROVED,
-        24,
-    ),
+    Aggregate("PREVIOUS_INTEREST_MEAN_24M", PREVIOUS, "mean", "INTEREST", "ratio", "mean interest of former loans of the last 24 months", APPROVED, 24),
     Aggregate("PREVIOUS_DOWN_PAYMENT_MEAN", PREVIOUS, "mean", "RATE_DOWN_PAYMENT", "share", "mean rate of down payment"),
     Aggregate("PREVIOUS_DOWN_PAYMENT_MAX", PREVIOUS, "max", "RATE_DOWN_PAYMENT", "share", "highest rate of down payment"),
     Aggregate("PREVIOUS_DOWN_PAYMENT_AMOUNT_MAX", PREVIOUS, "max", "AMT_DOWN_PAYMENT", "currency", "largest down payment"),
@@ -415,43 +262,18 @@ AGGREGATES = (
     Aggregate("POS_TERM_MEAN", POS, "mean", "CNT_INSTALMENT", "months", "mean term of instalment loans"),
     Aggregate("POS_TERM_MIN", POS, "min", "CNT_INSTALMENT", "months", "shortest term of an instalment loan"),
     Aggregate("POS_FUTURE_MEAN", POS, "mean", "CNT_INSTALMENT_FUTURE", "count", "mean number of instalments left to pay"),
-    Aggregate(
-        "POS_FUTURE_MEAN_6M", POS, "mean", "CNT_INSTALMENT_FUTURE", "count", "mean number of instalments left to pay, last 6 months", (), 6
-    ),
+    Aggregate("POS_FUTURE_MEAN_6M", POS, "mean", "CNT_INSTALMENT_FUTURE", "count", "mean number of instalments left to pay, last 6 months", (), 6),
     Aggregate("POS_FUTURE_MIN", POS, "min", "CNT_INSTALMENT_FUTURE", "count", "least number of instalments left to pay"),
     Aggregate("POS_FUTURE_MAX_6M", POS, "max", "CNT_INSTALMENT_FUTURE", "count", "most instalments left to pay, last 6 months", (), 6),
     Aggregate("POS_LEFT_MEAN", POS, "mean", "LEFT", "share", "mean share of instalments left to pay"),
-    Aggregate(
-        "POS_COMPLETED_SHARE",
-        POS,
-        "share",
-        "",
-        "share",
-        "share of months in which an instalment loan was completed",
-        ("NAME_CONTRACT_STATUS", "Completed"),
-    ),
+    Aggregate("POS_COMPLETED_SHARE", POS, "share", "", "share", "share of months in which an instalment loan was completed", ("NAME_CONTRACT_STATUS", "Completed")),
     Aggregate("POS_COMPLETED", POS, "count", "", "count", "number of completed instalment loans", ("NAME_CONTRACT_STATUS", "Completed")),
     Aggregate("POS_RETURNED", POS, "count", "", "count", "goods returned to the store", ("NAME_CONTRACT_STATUS", "Returned to the store")),
     Aggregate("POS_LATE_SHARE", POS, "mean", "PAST_DUE", "share", "share of months past due on instalment loans"),
-    Aggregate(
-        "POS_LATE_SHARE_12M", POS, "mean", "PAST_DUE", "share", "share of months past due on instalment loans, last 12 months", (), 12
-    ),
-    Aggregate(
-        "POS_LATE_SHARE_24M", POS, "mean", "PAST_DUE", "share", "share of months past due on instalment loans, last 24 months", (), 24
-    ),
-    Aggregate(
-        "POS_LATE_DEF_SHARE", POS, "mean", "PAST_DUE_DEF", "share", "share of months past due on instalment loans, small debts left out"
-    ),
-    Aggregate(
-        "POS_LATE_DEF_SHARE_12M",
-        POS,
-        "mean",
-        "PAST_DUE_DEF",
-        "share",
-        "share of months past due, small debts left out, last 12 months",
-        (),
-        12,
-    ),
+    Aggregate("POS_LATE_SHARE_12M", POS, "mean", "PAST_DUE", "share", "share of months past due on instalment loans, last 12 months", (), 12),
+    Aggregate("POS_LATE_SHARE_24M", POS, "mean", "PAST_DUE", "share", "share of months past due on instalment loans, last 24 months", (), 24),
+    Aggregate("POS_LATE_DEF_SHARE", POS, "mean", "PAST_DUE_DEF", "share", "share of months past due on instalment loans, small debts left out"),
+    Aggregate("POS_LATE_DEF_SHARE_12M", POS, "mean", "PAST_DUE_DEF", "share", "share of months past due, small debts left out, last 12 months", (), 12),
     Aggregate("POS_DPD_MAX", POS, "max", "SK_DPD", "days", "most days past due on an instalment loan"),
     Aggregate("POS_DPD_DEF_MAX", POS, "max", "SK_DPD_DEF", "days", "most days past due on an instalment loan, small debts left out"),
     # payments of instalments
@@ -463,58 +285,18 @@ AGGREGATES = (
     Aggregate("INSTALMENT_DELAY_MEAN", INSTALMENTS, "mean", "DELAY", "days", "mean delay of payments, early ones below zero"),
     Aggregate("INSTALMENT_DAYS_LATE_MEAN", INSTALMENTS, "mean", "DAYS_LATE", "days", "mean days by which payments were late"),
     Aggregate("INSTALMENT_DAYS_LATE_MAX", INSTALMENTS, "max", "DAYS_LATE", "days", "most days by which a payment was late"),
-    Aggregate(
-        "INSTALMENT_DAYS_LATE_MEAN_6M",
-        INSTALMENTS,
-        "mean",
-        "DAYS_LATE",
-        "days",
-        "mean days by which payments were late, last 6 months",
-        (),
-        6,
-    ),
-    Aggregate(
-        "INSTALMENT_DAYS_LATE_MAX_12M",
-        INSTALMENTS,
-        "max",
-        "DAYS_LATE",
-        "days",
-        "most days by which a payment was late, last 12 months",
-        (),
-        12,
-    ),
+    Aggregate("INSTALMENT_DAYS_LATE_MEAN_6M", INSTALMENTS, "mean", "DAYS_LATE", "days", "mean days by which payments were late, last 6 months", (), 6),
+    Aggregate("INSTALMENT_DAYS_LATE_MAX_12M", INSTALMENTS, "max", "DAYS_LATE", "days", "most days by which a payment was late, last 12 months", (), 12),
     Aggregate("INSTALMENT_DAYS_EARLY_MEAN", INSTALMENTS, "mean", "DAYS_EARLY", "days", "mean days by which payments were early"),
-    Aggregate(
-        "INSTALMENT_DAYS_EARLY_MEAN_12M",
-        INSTALMENTS,
-        "mean",
-        "DAYS_EARLY",
-        "days",
-        "mean days by which payments were early, last 12 months",
-        (),
-        12,
-    ),
+    Aggregate("INSTALMENT_DAYS_EARLY_MEAN_12M", INSTALMENTS, "mean", "DAYS_EARLY", "days", "mean days by which payments were early, last 12 months", (), 12),
     Aggregate("INSTALMENT_LATE_SHARE", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late"),
     Aggregate("INSTALMENT_LATE_SHARE_6M", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late, last 6 months", (), 6),
-    Aggregate(
-        "INSTALMENT_LATE_SHARE_12M", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late, last 12 months", (), 12
-    ),
-    Aggregate(
-        "INSTALMENT_LATE_SHARE_24M", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late, last 24 months", (), 24
-    ),
+    Aggregate("INSTALMENT_LATE_SHARE_12M", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late, last 12 months", (), 12),
+    Aggregate("INSTALMENT_LATE_SHARE_24M", INSTALMENTS, "mean", "LATE", "share", "share of payments that were late, last 24 months", (), 24),
     Aggregate("INSTALMENT_LATE_5_SHARE", INSTALMENTS, "mean", "LATE_5", "share", "share of payments more than 5 days late"),
     Aggregate("INSTALMENT_LATE_COUNT", INSTALMENTS, "sum", "LATE", "count", "number of late payments"),
     Aggregate("INSTALMENT_UNDERPAID_SHARE", INSTALMENTS, "mean", "UNDERPAID", "share", "share of payments below the instalment due"),
-    Aggregate(
-        "INSTALMENT_UNDERPAID_SHARE_12M",
-        INSTALMENTS,
-        "mean",
-        "UNDERPAID",
-        "share",
-        "share of payments below the instalment due, last 12 months",
-        (),
-        12,
-    ),
+    Aggregate("INSTALMENT_UNDERPAID_SHARE_12M", INSTALMENTS, "mean", "UNDERPAID", "share", "share of payments below the instalment due, last 12 months", (), 12),
     Aggregate("INSTALMENT_UNPAID_MEAN", INSTALMENTS, "mean", "UNPAID", "currency", "mean amount by which payments fell short"),
     Aggregate("INSTALMENT_UNPAID_MAX", INSTALMENTS, "max", "UNPAID", "currency", "largest amount by which a payment fell short"),
     Aggregate("INSTALMENT_PAID_SHARE_MEAN", INSTALMENTS, "mean", "PAID_SHARE", "ratio", "payments to the instalments due"),
@@ -534,26 +316,11 @@ AGGREGATES = (
     Aggregate("CARD_BALANCE_MEAN_6M", CARD, "mean", "AMT_BALANCE", "currency", "mean balance of credit cards, last 6 months", (), 6),
     Aggregate("CARD_BALANCE_MAX", CARD, "max", "AMT_BALANCE", "currency", "greatest balance of credit cards"),
     Aggregate("CARD_LIMIT_MAX", CARD, "max", "AMT_CREDIT_LIMIT_ACTUAL", "currency", "highest limit of a credit card"),
-    Aggregate(
-        "CARD_LIMIT_MEAN_6M", CARD, "mean", "AMT_CREDIT_LIMIT_ACTUAL", "currency", "mean limit of credit cards, last 6 months", (), 6
-    ),
+    Aggregate("CARD_LIMIT_MEAN_6M", CARD, "mean", "AMT_CREDIT_LIMIT_ACTUAL", "currency", "mean limit of credit cards, last 6 months", (), 6),
     Aggregate("CARD_DRAWINGS_MEAN", CARD, "mean", "CNT_DRAWINGS_CURRENT", "count", "mean number of drawings a month"),
-    Aggregate(
-        "CARD_DRAWINGS_MEAN_12M", CARD, "mean", "CNT_DRAWINGS_CURRENT", "count", "mean number of drawings a month, last 12 months", (), 12
-    ),
-    Aggregate(
-        "CARD_ATM_DRAWINGS_MEAN", CARD, "mean", "CNT_DRAWINGS_ATM_CURRENT", "count", "mean number of drawings at cash machines a month"
-    ),
-    Aggregate(
-        "CARD_ATM_DRAWINGS_MEAN_6M",
-        CARD,
-        "mean",
-        "CNT_DRAWINGS_ATM_CURRENT",
-        "count",
-        "mean number of drawings at cash machines a month, last 6 months",
-        (),
-        6,
-    ),
+    Aggregate("CARD_DRAWINGS_MEAN_12M", CARD, "mean", "CNT_DRAWINGS_CURRENT", "count", "mean number of drawings a month, last 12 months", (), 12),
+    Aggregate("CARD_ATM_DRAWINGS_MEAN", CARD, "mean", "CNT_DRAWINGS_ATM_CURRENT", "count", "mean number of drawings at cash machines a month"),
+    Aggregate("CARD_ATM_DRAWINGS_MEAN_6M", CARD, "mean", "CNT_DRAWINGS_ATM_CURRENT", "count", "mean number of drawings at cash machines a month, last 6 months", (), 6),
     Aggregate("CARD_ATM_AMOUNT_MEAN", CARD, "mean", "AMT_DRAWINGS_ATM_CURRENT", "currency", "mean amount drawn at cash machines a month"),
     Aggregate("CARD_AMOUNT_MEAN", CARD, "mean", "AMT_DRAWINGS_CURRENT", "currency", "mean amount drawn a month"),
     Aggregate("CARD_POS_DRAWINGS_MEAN", CARD, "mean", "CNT_DRAWINGS_POS_CURRENT", "count", "mean number of purchases a month"),
