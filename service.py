@@ -10,7 +10,7 @@ import click
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
-from features.transform import Matrix
+from features.history import Matrix
 from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
@@ -146,4 +146,4 @@ class CreditScoring:
         app.state.ready = lambda: self.recording.sink.ready
         app.state.health = {"model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
-        app.state.openapi = openapi(bundle.features.table, len(bundle.features.names), SETTINGS.service.max_rows, self.version)
+        app.state.openapi = openapi(bundle.features, SETTINGS.service.max_rows, self.version)

@@ -1,8 +1,8 @@
-"""What is computed from one Home Credit application beyond its raw columns.
+"""What is computed from one Home Credit application beyond its raw columns, and from it and its aggregated history.
 
 Every operation is elementwise or a sum of small whole numbers, so a row gives the same bits alone and in any batch.
-Feature order: raw columns, then SIMPLE, then RATIOS. NaN is not known, and any result that needs a value which is
-not known, or that divides by zero, is not known; sums and extremes over several columns use the values that are.
+NaN is not known, and any result that needs a value which is not known, or that divides by zero, is not known; sums and
+extremes over several columns use the values that are.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ SIMPLE = (
     Derived("ADDRESS_MISMATCHES", "count", ADDRESSES, "sum of the known *_NOT_LIVE_* and *_NOT_WORK_*", _known_sum),
 )
 
-# name: numerator, denominator (raw columns or names of SIMPLE)
+# name: numerator, denominator (raw columns, names of SIMPLE or aggregates)
 RATIOS: dict[str, tuple[str, str]] = {
     "DEBT_TO_INCOME_RATIO": ("AMT_ANNUITY", "AMT_INCOME_TOTAL"),
     "CREDIT_UTILIZATION": ("AMT_CREDIT", "AMT_GOODS_PRICE"),
@@ -98,4 +98,41 @@ RATIOS: dict[str, tuple[str, str]] = {
     "INCOME_TO_EMPLOYED": ("AMT_INCOME_TOTAL", "EMPLOYMENT_YEARS"),
     "INCOME_TO_AGE": ("AMT_INCOME_TOTAL", "AGE_YEARS"),
     "DEFAULTS_AROUND": ("DEF_30_CNT_SOCIAL_CIRCLE", "OBS_30_CNT_SOCIAL_CIRCLE"),
+    # this loan and this client beside the history
+    "BUREAU_DEBT_TO_INCOME": ("BUREAU_DEBT_SUM_ACTIVE", "AMT_INCOME_TOTAL"),
+    "BUREAU_CREDIT_TO_INCOME": ("BUREAU_CREDIT_SUM_ACTIVE", "AMT_INCOME_TOTAL"),
+    "BUREAU_ANNUITY_TO_INCOME": ("BUREAU_ANNUITY_SUM", "AMT_INCOME_TOTAL"),
+    "BUREAU_DEBT_TO_CREDIT": ("BUREAU_DEBT_SUM", "BUREAU_CREDIT_SUM"),
+    "BUREAU_ACTIVE_DEBT_TO_CREDIT": ("BUREAU_DEBT_SUM_ACTIVE", "BUREAU_CREDIT_SUM_ACTIVE"),
+    "BUREAU_OVERDUE_TO_DEBT": ("BUREAU_OVERDUE_SUM", "BUREAU_DEBT_SUM"),
+    "BUREAU_DEBT_TO_THIS_CREDIT": ("BUREAU_DEBT_SUM", "AMT_CREDIT"),
+    "THIS_CREDIT_TO_BUREAU_MEAN": ("AMT_CREDIT", "BUREAU_CREDIT_MEAN"),
+    "BUREAU_LOANS_TO_AGE": ("BUREAU_LOANS", "AGE_YEARS"),
+    "THIS_CREDIT_TO_PREVIOUS_MAX": ("AMT_CREDIT", "PREVIOUS_CREDIT_MAX_APPROVED"),
+    "THIS_CREDIT_TO_PREVIOUS_MEAN": ("AMT_CREDIT", "PREVIOUS_CREDIT_MEAN"),
+    "THIS_ANNUITY_TO_PREVIOUS_MEAN": ("AMT_ANNUITY", "PREVIOUS_ANNUITY_MEAN_APPROVED"),
+    "THIS_ANNUITY_TO_PREVIOUS_MAX": ("AMT_ANNUITY", "PREVIOUS_ANNUITY_MAX_APPROVED"),
+    "PREVIOUS_ANNUITY_TO_INCOME": ("PREVIOUS_ANNUITY_MEAN_APPROVED", "AMT_INCOME_TOTAL"),
+    "PAYMENTS_TO_INCOME": ("INSTALMENT_PAYMENT_SUM_12M", "AMT_INCOME_TOTAL"),
+    "THIS_ANNUITY_TO_PAYMENT_MEAN": ("AMT_ANNUITY", "INSTALMENT_PAYMENT_MEAN"),
+    "CARD_BALANCE_TO_INCOME": ("CARD_BALANCE_MEAN_6M", "AMT_INCOME_TOTAL"),
+    "CARD_LIMIT_TO_INCOME": ("CARD_LIMIT_MAX", "AMT_INCOME_TOTAL"),
+    "CARD_PAYMENT_TO_BALANCE": ("CARD_PAYMENT_MEAN", "CARD_BALANCE_MEAN"),
+    "CARD_ATM_SHARE": ("CARD_ATM_AMOUNT_MEAN", "CARD_AMOUNT_MEAN"),
+}
+
+# name: value of the last months, value of all; their difference is a trend
+CHANGES: dict[str, tuple[str, str]] = {
+    "BUREAU_CREDIT_CHANGE_12M": ("BUREAU_CREDIT_MEAN_12M", "BUREAU_CREDIT_MEAN"),
+    "BALANCE_LATE_CHANGE_12M": ("BALANCE_LATE_SHARE_12M", "BALANCE_LATE_SHARE"),
+    "PREVIOUS_INTEREST_CHANGE_24M": ("PREVIOUS_INTEREST_MEAN_24M", "PREVIOUS_INTEREST_MEAN"),
+    "POS_LATE_CHANGE_12M": ("POS_LATE_SHARE_12M", "POS_LATE_SHARE"),
+    "POS_FUTURE_CHANGE_6M": ("POS_FUTURE_MEAN_6M", "POS_FUTURE_MEAN"),
+    "INSTALMENT_LATE_CHANGE_6M": ("INSTALMENT_LATE_SHARE_6M", "INSTALMENT_LATE_SHARE"),
+    "INSTALMENT_LATE_CHANGE_12M": ("INSTALMENT_LATE_SHARE_12M", "INSTALMENT_LATE_SHARE"),
+    "INSTALMENT_EARLY_CHANGE_12M": ("INSTALMENT_DAYS_EARLY_MEAN_12M", "INSTALMENT_DAYS_EARLY_MEAN"),
+    "CARD_USED_CHANGE_6M": ("CARD_USED_MEAN_6M", "CARD_USED_MEAN"),
+    "CARD_BALANCE_CHANGE_6M": ("CARD_BALANCE_MEAN_6M", "CARD_BALANCE_MEAN"),
+    "CARD_DRAWINGS_CHANGE_12M": ("CARD_DRAWINGS_MEAN_12M", "CARD_DRAWINGS_MEAN"),
+    "CARD_ATM_CHANGE_6M": ("CARD_ATM_DRAWINGS_MEAN_6M", "CARD_ATM_DRAWINGS_MEAN"),
 }

@@ -1,6 +1,6 @@
 """The schema of the raw data, read from configs/schema.yaml: the one source for everything derived from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -59,14 +59,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One raw table: its key, its target if it has one, its file names without ending, an example row, its columns."""
+    """One raw table.
+
+    Attributes
+    ----------
+    key : the column by which a row finds its client.
+    files : the names of its files without ending, by role; a history table is named as its file.
+    target : the column of the outcome, if it has one.
+    loan : of a history table, the column of the id of the loan that a row is about.
+    parent : the history table in which the loan of a row is found, and so its client; None where `key` is the client's.
+    example, examples : an invented applicant; invented rows of a history table.
+    """
 
     name: str
     key: str
     columns: tuple[Column, ...]
-    files: dict[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
+    loan: str | None = None
+    parent: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
+    examples: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def numeric(self) -> tuple[Column, ...]:
@@ -88,21 +101,29 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
     SchemaError
         The file is of another version or a column breaks the rules.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
+    content = read_yaml(path)
     if content.get("version") != SCHEMA_VERSION:
         raise SchemaError(f"{path} is of version {content.get('version')!r}; expected {SCHEMA_VERSION}")
-    return {
-        name: Table(
-            name=name,
-            key=table["key"],
-            target=table.get("target"),
-            files=table["files"],
-            example=table.get("example", {}),
-            columns=tuple(_column(column, fields) for column, fields in table["columns"].items()),
-        )
-        for name, table in content["tables"].items()
-    }
+    return {name: _table(name, fields) for name, fields in content["tables"].items()}
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
+
+
+def history_tables() -> tuple[Table, ...]:
+    """The history tables of the schema; one whose rows find their client through another stands after that one."""
+    return tuple(table for table in load_schema().values() if table.loan)
+
+
+def _table(name: str, fields: dict[str, Any]) -> Table:
+    columns = tuple(_column(column, values) for column, values in fields["columns"].items())
+    try:
+        return Table(**{**fields, "name": name, "columns": columns})
+    except TypeError as error:
+        raise SchemaError(f"table {name}: {error}") from None
 
 
 def _column(name: str, fields: dict[str, Any]) -> Column:

@@ -1,23 +1,23 @@
-"""From raw applications to the float matrix that the model reads; the one path for training and serving."""
+"""From raw applications and their history to the float matrix that the model reads; the one path for training and serving."""
 
 import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import RATIOS, SIMPLE, Derived
-from features.schema import Column, Table, load_schema
+from configs.settings import CONFIGS
+from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
+from features.application import CHANGES, RATIOS, SIMPLE, Derived
+from features.history import UNSEEN, Aggregate, Aggregator, History, Matrix, Positions
+from features.schema import Column, Table, history_tables, load_schema, read_yaml
 
-STATE_FORMAT = 1
-UNSEEN = -1.0
-
-Matrix = NDArray[np.float64]
-Positions = NDArray[np.intp]
+STATE_FORMAT = 2
+CHOSEN = CONFIGS / "features.yaml"
 
 
 class FeatureError(ValueError):
@@ -25,11 +25,35 @@ class FeatureError(ValueError):
 
 
 class Feature(NamedTuple):
-    """One column of the matrix: its name, its unit, the raw column or formula it comes from."""
+    """One column of the matrix: its name, its unit, the raw column, formula or aggregate it comes from."""
 
     name: str
     unit: str
     source: str
+
+
+@cache
+def feature_pool() -> dict[str, Feature]:
+    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes."""
+    raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in load_schema()["application"].columns]
+    simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
+    aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
+    ratios = [(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
+    changes = [(name, "difference", f"{late} - {all_}") for name, (late, all_) in CHANGES.items()]
+    return {fields[0]: Feature(*fields) for fields in (*raw, *simple, *aggregates, *ratios, *changes)}
+
+
+@cache
+def history_features() -> frozenset[str]:
+    """The features of the pool that need the history."""
+    aggregates = {aggregate.name for aggregate in AGGREGATES}
+    return frozenset(aggregates | {name for name, pair in {**RATIOS, **CHANGES}.items() if aggregates & set(pair)})
+
+
+@cache
+def chosen_features() -> tuple[str, ...]:
+    """The names of the features of new models, in order, from configs/features.yaml."""
+    return tuple(entry["name"] for entry in read_yaml(CHOSEN)["features"])
 
 
 class Unseen(NamedTuple):
@@ -98,20 +122,35 @@ class Applications:
 
 
 class FeatureTransform:
-    """Learns the categories of the training data; maps raw applications to the feature matrix.
+    """Learns the categories of the training data; maps raw applications and their history to the feature matrix.
 
-    Each row is computed by itself with elementwise operations, so it has the same bits alone and in any batch.
-    A category is its index in `categories_`, an unseen one is UNSEEN (-1), a missing one NaN.
+    Each row is computed by itself, the application with elementwise operations, the history by the rule of
+    features/history.py, so it has the same bits alone and in any batch. A category is its index in `categories_`, an
+    unseen one is UNSEEN (-1), a missing one NaN.
+
+    Parameters
+    ----------
+    names : the features to compute, of `feature_pool`; those of configs/features.yaml if None.
 
     Attributes
     ----------
+    table : schema of the application.
+    history : schemas of the history tables.
     categories_ : the known values of each category column, sorted.
     """
 
     categories_: dict[str, tuple[str, ...]]
 
-    def __init__(self, table: Table | None = None) -> None:
-        self.table = table or load_schema()["application"]
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self.table = load_schema()["application"]
+        self.history = history_tables()
+        self.names = tuple(names if names is not None else chosen_features())
+        unknown = [name for name in self.names if name not in feature_pool()]
+        if unknown:
+            raise FeatureError(f"no such features: {', '.join(unknown)}; expected names of columns, or of what is computed from them")
+        computed = {*self.names, *(name for pair in self._chosen(RATIOS) + self._chosen(CHANGES) for name in pair)}
+        aggregates: list[Aggregate] = [aggregate for aggregate in AGGREGATES if aggregate.name in computed]
+        self._aggregator = Aggregator(aggregates, self.history, EXPRESSIONS, WINDOWS)
 
     def fit(self, applications: Applications) -> Self:
         """Learn the categories that occur.
@@ -132,15 +171,7 @@ class FeatureTransform:
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """The columns of the matrix, in order."""
-        raw = [Feature(column.name, "code" if column.type == "category" else column.unit, column.name) for column in self.table.columns]
-        simple = [Feature(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
-        ratios = [Feature(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
-        return (*raw, *simple, *ratios)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of the features, in order."""
-        return tuple(feature.name for feature in self.features)
+        return tuple(feature_pool()[name] for name in self.names)
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, unit and source of each feature in order; of a category also its values, the first of which has code 0."""
@@ -152,12 +183,26 @@ class FeatureTransform:
     @cached_property
     def categorical_positions(self) -> tuple[int, ...]:
         """The positions of the category columns in the matrix."""
-        return tuple(self._position[column.name] for column in self.table.categorical)
+        return tuple(position for position, feature in enumerate(self.features) if feature.unit == "code")
 
-    def transform(self, applications: Applications) -> Transformed:
-        """Compute the feature matrix."""
+    @cached_property
+    def history_positions(self) -> tuple[int, ...]:
+        """The positions of what needs the history in the matrix."""
+        return tuple(position for position, name in enumerate(self.names) if name in history_features())
+
+    def transform(self, applications: Applications, history: History | None = None) -> Transformed:
+        """Compute the feature matrix; without a history that of no applicant is known.
+
+        Raises
+        ------
+        FeatureError
+            The history is that of another number of clients.
+        """
         rows = len(applications)
-        matrix = np.empty((rows, len(self.features)))
+        history = History(rows, {}, {}) if history is None else history
+        if history.clients != rows:
+            raise FeatureError(f"the history of {history.clients} clients does not go with {rows} applications")
+        matrix = np.empty((rows, len(self._place)))
         matrix[:, self._numeric_positions] = applications.numeric
         for position, value in self._unknown_numbers:
             column = matrix[:, position]
@@ -168,46 +213,54 @@ class FeatureTransform:
         with np.errstate(all="ignore"):
             for offset, (derived, positions) in enumerate(self._simple):
                 matrix[:, start + offset] = derived.compute(matrix.take(positions, axis=1))
-            above, below = self._ratio_positions
+            start += len(SIMPLE)
+            end = start + len(self._aggregator.aggregates)
+            matrix[:, start:end] = self._aggregator.compute(history)
+            above, below = self._ratios
             denominators = matrix.take(below, axis=1)
             denominators[denominators == 0] = np.nan
-            matrix[:, start + len(SIMPLE) :] = matrix.take(above, axis=1) / denominators
-        return Transformed(matrix, unseen)
+            start, end = end, end + len(above)
+            matrix[:, start:end] = matrix.take(above, axis=1) / denominators
+            late, whole = self._changes
+            matrix[:, end:] = matrix.take(late, axis=1) - matrix.take(whole, axis=1)
+        return Transformed(matrix.take(self._chosen_positions, axis=1), unseen)
 
     def to_json(self) -> str:
         """The learned state, versioned."""
-        state = {"format": STATE_FORMAT, "features": self.names, "categories": self.categories_}
-        return json.dumps(state, indent=1, ensure_ascii=False)
+        features = [[feature.name, feature.source] for feature in self.features]
+        return json.dumps({"format": STATE_FORMAT, "features": features, "categories": self.categories_}, indent=1, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, table: Table | None = None) -> Self:
-        """Restore a fitted transform.
+    def from_json(cls, text: str) -> Self:
+        """Restore a fitted transform; one of format 1 has no history features and names no sources.
 
         Raises
         ------
         FeatureError
-            The state is of another format, or was learned with other features than this code computes.
+            The state is of another format, or was learned with features that this code computes otherwise or not at all.
         """
-        transform = cls(table)
         try:
             state = json.loads(text)
-            version, names, categories = state["format"], state["features"], state["categories"]
+            version, features, categories = state["format"], state["features"], state["categories"]
         except (ValueError, KeyError, TypeError) as error:
             raise FeatureError(f"the feature state is not readable: {error!r}") from None
-        if version != STATE_FORMAT:
-            raise FeatureError(f"the feature state has format {version!r}; expected {STATE_FORMAT}")
-        if tuple(names) != transform.names:
-            differing = sorted(set(names) ^ set(transform.names)) or "their order"
+        if version not in (1, STATE_FORMAT):
+            raise FeatureError(f"the feature state has format {version!r}; expected {STATE_FORMAT} or 1")
+        pool = feature_pool()
+        sources = dict.fromkeys(features) if version == 1 else dict(features)
+        differing = [name for name, source in sources.items() if name not in pool or source not in (None, pool[name].source)]
+        if differing:
             raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
+        transform = cls(tuple(sources))
         transform.categories_ = {name: tuple(values) for name, values in categories.items()}
         return transform
 
     def _encode(self, applications: Applications, matrix: Matrix) -> list[Unseen]:
         unseen = []
-        for column, position, values in zip(self.table.categorical, self.categorical_positions, applications.categorical, strict=True):
+        for column, values in zip(self.table.categorical, applications.categorical, strict=True):
             codes = self._codes[column.name]
             encoded = [codes.get(value, UNSEEN) for value in values]
-            matrix[:, position] = encoded
+            matrix[:, self._place[column.name]] = encoded
             if UNSEEN in encoded:
                 unseen += [Unseen(row, column.name, str(values[row])) for row, code in enumerate(encoded) if code == UNSEEN]
         return unseen
@@ -221,8 +274,16 @@ class FeatureTransform:
         return codes
 
     @cached_property
-    def _position(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.names)}
+    def _place(self) -> dict[str, int]:
+        """Where everything that is computed stands before the features are taken from it."""
+        raw, simple = (column.name for column in self.table.columns), (derived.name for derived in SIMPLE)
+        aggregates = (aggregate.name for aggregate in self._aggregator.aggregates)
+        relations = (name for name in (*RATIOS, *CHANGES) if name in self.names)
+        return {name: place for place, name in enumerate((*raw, *simple, *aggregates, *relations))}
+
+    @cached_property
+    def _chosen_positions(self) -> Positions:
+        return self._positions(self.names)
 
     @cached_property
     def _numeric_positions(self) -> Positions:
@@ -230,19 +291,29 @@ class FeatureTransform:
 
     @cached_property
     def _unknown_numbers(self) -> list[tuple[int, Any]]:
-        return [(self._position[column.name], value) for column in self.table.numeric for value in column.unknown]
+        return [(self._place[column.name], value) for column in self.table.numeric for value in column.unknown]
 
     @cached_property
     def _simple(self) -> list[tuple[Derived, Positions]]:
         return [(derived, self._positions(derived.columns)) for derived in SIMPLE]
 
+    def _chosen(self, pairs: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+        return [pair for name, pair in pairs.items() if name in self.names]
+
     @cached_property
-    def _ratio_positions(self) -> tuple[Positions, Positions]:
-        above, below = zip(*RATIOS.values(), strict=True)
-        return self._positions(above), self._positions(below)
+    def _ratios(self) -> tuple[Positions, Positions]:
+        return self._operands(RATIOS)
+
+    @cached_property
+    def _changes(self) -> tuple[Positions, Positions]:
+        return self._operands(CHANGES)
+
+    def _operands(self, pairs: dict[str, tuple[str, str]]) -> tuple[Positions, Positions]:
+        chosen = self._chosen(pairs)
+        return self._positions(pair[0] for pair in chosen), self._positions(pair[1] for pair in chosen)
 
     def _positions(self, names: Iterable[str]) -> Positions:
-        return np.array([self._position[name] for name in names], dtype=np.intp)
+        return np.array([self._place[name] for name in names], dtype=np.intp)
 
 
 def _as_float(column: Column, values: NDArray[Any]) -> Matrix:

@@ -14,30 +14,34 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.history import UNSEEN, Matrix
 from features.schema import Column, Table
-from features.transform import UNSEEN, Applications, FeatureTransform, Matrix
+from features.transform import Applications, FeatureTransform
 from monitoring.lines import Record
 from monitoring.log import feature_rows
 from monitoring.logs import REQUEST_ID
 from serving.decision import Decision
 from serving.errors import Invalid, ServiceError, invalid
+from serving.fields import Fields, encodable, escape, kind, read_number, shown
+from serving.history import HistoryReader, Tables
 
 MAX_CLIENT_ID = 200
 MAX_OUTCOMES = 10_000  # of one call
-HISTORY_UNUSED = {"code": "history_unused", "detail": "this model uses no history; it was left aside"}
 
 
 @dataclass(slots=True)
 class Row:
     """One applicant of a request: named values or a feature vector, or the errors in what was sent.
 
-    `pointer` is the JSON pointer of the place where the values stand in the request, `notes` are the warnings known
-    from parsing, `warnings` all that go with the score, `since` when it was parsed.
+    `pointer` is the JSON pointer of the place where the values stand in the request, `history` are the tables given
+    beside named values, `notes` the warnings known from parsing, `warnings` all that go with the score, `since` is when it
+    was parsed.
     """
 
     pointer: str
     client_id: str | None = None
     named: tuple[list[float], list[str | None]] | None = None
+    history: Tables | None = None
     vector: Sequence[float] | NDArray[np.float64] | None = None
     notes: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
@@ -67,22 +71,23 @@ class Contract:
     def __init__(self, features: FeatureTransform, max_rows: int, raw_fields: Sequence[str] = ()) -> None:
         self.features = features
         self.max_rows = max_rows
-        table = features.table
-        self._fields: dict[str, tuple[int, Callable[[Any], Any]]] = {
-            **{column.name: (position, _READERS[column.type]) for position, column in enumerate(table.numeric)},
-            **{column.name: (-1 - position, _read_category) for position, column in enumerate(table.categorical)},
-        }
-        unknown = set(raw_fields) - set(self._fields)
-        if unknown:
+        table = self._table = features.table
+        refused = {str(table.target): "is the outcome; it cannot be part of an application"}
+        self._fields = Fields(table, table.key, refused)
+        self._history = HistoryReader(features.history)
+        places = {**{column.name: place for place, column in enumerate(table.numeric)}}
+        places.update({column.name: -1 - place for place, column in enumerate(table.categorical)})
+        if unknown := set(raw_fields) - set(places):
             raise ValueError(f"log.raw_fields names {', '.join(sorted(unknown))}; expected fields of GET /docs.json")
-        self._raw = {name: self._fields[name][0] for name in raw_fields}
-        self._table = table
+        self._raw = {name: places[name] for name in raw_fields}
         self._low, self._high = (np.array([getattr(column, side) for column in table.numeric], dtype=np.float64) for side in ("min", "max"))
-        names = features.names
-        self._numeric_positions = np.array([names.index(column.name) for column in table.numeric])
-        self._code_positions = np.array(features.categorical_positions)
+        self._numeric = {column.name: column for column in table.numeric}
+        ranges = [self._numeric.get(name) for name in features.names]
+        self._vector_low = np.array([column.min if column else -np.inf for column in ranges], dtype=np.float64)
+        self._vector_high = np.array([column.max if column else np.inf for column in ranges], dtype=np.float64)
         self._code_list = list(features.categorical_positions)
-        self._code_counts = np.array([len(features.categories_[column.name]) for column in table.categorical])
+        self._code_positions = np.array(self._code_list, dtype=np.intp)
+        self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in self._code_list])
 
     def parse_one(self, body: bytes) -> Row:
         """The row of a `POST /predict`.
@@ -98,8 +103,8 @@ class Contract:
         return row
 
     def parse_example(self) -> Row:
-        """The row of the schema's example applicant."""
-        return self.parse_one(msgspec.json.encode({"application": self._table.example}))
+        """The row of the schema's example applicant, with its history."""
+        return self.parse_one(msgspec.json.encode(example_request(self.features)))
 
     def parse_batch(self, body: bytes) -> list[Row]:
         """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
@@ -119,22 +124,24 @@ class Contract:
         named = [index for index, row in enumerate(rows) if row.named is not None]
         if named:
             applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
-            transformed = self.features.transform(applications)
+            transformed = self.features.transform(applications, self._history.join([rows[index].history for index in named]))
             matrix[named] = transformed.matrix
             for unseen in transformed.unseen:
                 row = rows[named[unseen.row]]
-                detail = f"{unseen.column} {_shown(unseen.value)} is not a value the model knows; scored as unseen"
+                detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
                 row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
+            raw = applications.numeric
+            for index, place in np.argwhere((raw < self._low) | (raw > self._high)).tolist():
+                column = self._table.numeric[place]
+                if raw[index, place] not in column.unknown:
+                    self._warn_of_range(rows[named[index]], column, raw[index, place], column.name)
         if len(named) < len(rows):
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
             matrix[vectors] = [rows[index].vector for index in vectors]
             self._check_codes(rows, vectors, matrix)
-        raw = matrix[:, self._numeric_positions]
-        for index, position in np.argwhere((raw < self._low) | (raw > self._high)).tolist():
-            row, column = rows[index], self._table.numeric[position]
-            place = column.name if row.named is not None else self._numeric_positions[position]
-            detail = f"{column.name} is {raw[index, position]:.12g}; plausible is {column.min} to {column.max}"
-            row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
+            block = matrix[vectors]
+            for index, place in np.argwhere((block < self._vector_low) | (block > self._vector_high)).tolist():
+                self._warn_of_range(rows[vectors[index]], self._numeric[self.features.names[place]], block[index, place], place)
         return matrix
 
     def records(self, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], matrix: Matrix) -> list[Record]:
@@ -164,6 +171,10 @@ class Contract:
             return {}
         numeric, categorical = row.named
         return {name: numeric[place] if place >= 0 else categorical[-1 - place] for name, place in self._raw.items()}
+
+    def _warn_of_range(self, row: Row, column: Column, value: float, place: str | int) -> None:
+        detail = f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}"
+        row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
 
     def _check_codes(self, rows: list[Row], vectors: list[int], matrix: Matrix) -> None:
         codes = matrix[np.ix_(np.array(vectors), self._code_positions)]
@@ -236,43 +247,16 @@ class Contract:
             row.errors.append(Invalid(pointer, f"expected {'exactly one of ' if len(forms) > 1 else ''}{', '.join(forms)}"))
             return row
         row.pointer = f"{pointer}/{given[0]}"
+        if given[0] == "features":
+            self._read_vector(document["features"], row)
+        else:
+            row.named = self._fields.read(document["application"], row.pointer, row.errors)
         if history is not None:
-            if given[0] == "features" or not isinstance(history, dict):
-                row.errors.append(Invalid(f"{pointer}/history", "expected an object beside an application"))
+            if given[0] == "features":
+                row.errors.append(Invalid(f"{pointer}/history", "expected an application beside it; a vector holds its history already"))
             else:
-                row.notes.append({**HISTORY_UNUSED, "pointer": f"{pointer}/history"})
-        (self._read_named if given[0] == "application" else self._read_vector)(document[given[0]], row)
+                row.history = self._history.read(history, f"{pointer}/history", row.errors, row.notes)
         return row
-
-    def _read_named(self, application: Any, row: Row) -> None:
-        if not isinstance(application, dict):
-            row.errors.append(Invalid(row.pointer, f"expected an object of named fields, got {kind(application)}"))
-            return
-        numeric = [math.nan] * len(self._table.numeric)
-        categorical: list[str | None] = [None] * len(self._table.categorical)
-        fields = self._fields
-        for name, value in application.items():
-            entry = fields.get(name)
-            if entry is None:
-                if name != self._table.key:
-                    row.errors.append(Invalid(f"{row.pointer}/{_escape(name)}", self._unknown_field(name)))
-                continue
-            if value is None:
-                continue
-            position, reader = entry
-            try:
-                if position >= 0:
-                    numeric[position] = reader(value)
-                else:
-                    categorical[-1 - position] = reader(value)
-            except ValueError as error:
-                row.errors.append(Invalid(f"{row.pointer}/{name}", str(error)))
-        row.named = (numeric, categorical)
-
-    def _unknown_field(self, name: str) -> str:
-        if name == self._table.target:
-            return "is the outcome; it cannot be part of an application"
-        return "no such field; the fields are those of GET /docs.json"
 
     def _read_vector(self, values: Any, row: Row) -> None:
         expected = len(self.features.names)
@@ -293,7 +277,7 @@ class Contract:
 
     def _number(self, value: Any, pointer: str, row: Row) -> float:
         try:
-            return math.nan if value is None else _read_number(value)
+            return math.nan if value is None else read_number(value)
         except ValueError as error:
             row.errors.append(Invalid(pointer, str(error)))
             return math.nan
@@ -333,10 +317,15 @@ def new_prediction_id() -> str:
     return str(UUID(int=(stamp << 80) | (7 << 76) | ((noise >> 4) & (0xFFF << 64)) | (2 << 62) | (noise & ((1 << 62) - 1))))
 
 
-def application_json_schema(table: Table) -> dict[str, Any]:
-    """The JSON Schema of the named fields of one application."""
+def example_request(features: FeatureTransform) -> dict[str, Any]:
+    """An invented applicant with a history, as a client would send them."""
+    return {"application": dict(features.table.example), "history": {table.name: list(table.examples) for table in features.history}}
+
+
+def row_json_schema(table: Table) -> dict[str, Any]:
+    """The JSON Schema of the named fields of one application, or of one row of a history table."""
     properties = {column.name: _column_json_schema(column) for column in table.columns}
-    properties[table.key] = {"description": "the source's own key; accepted and not used"}
+    properties.setdefault(table.key, {"description": "the source's own key; accepted and not used"})
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -353,28 +342,15 @@ def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
     expected = f"no such member; expected {', '.join(allowed)}"
-    return [Invalid(f"{pointer}/{_escape(name)}", expected) for name in document if name not in allowed]
+    return [Invalid(f"{pointer}/{escape(name)}", expected) for name in document if name not in allowed]
 
 
 def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
     """A client's id or None; U+0000 is refused, since PostgreSQL keeps no such text."""
-    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and _encodable(value) and "\0" not in value):
+    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and encodable(value) and "\0" not in value):
         return value
     errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters without U+0000, or null, got {kind(value)}"))
     return None
-
-
-def _read_number(value: Any) -> float:
-    if type(value) is float:
-        if math.isfinite(value):
-            return value
-        raise ValueError("expected a finite number")
-    if type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError("expected a number within the range of a 64-bit float") from None
-    raise ValueError(f"expected a number or null, got {kind(value)}")
 
 
 def _plain_vector(values: list[Any]) -> NDArray[np.float64] | None:
@@ -389,50 +365,8 @@ def _plain_vector(values: list[Any]) -> NDArray[np.float64] | None:
     return vector if finite + values.count(None) == len(values) else None
 
 
-def _read_integer(value: Any) -> float:
-    number = _read_number(value)
-    if number % 1:
-        raise ValueError(f"expected a whole number or null, got {number!r}")
-    return number
-
-
-def _read_category(value: Any) -> str:
-    if type(value) is str:
-        if _encodable(value):
-            return value
-        raise ValueError("expected valid Unicode text")
-    raise ValueError(f"expected text or null, got {kind(value)}")
-
-
 _PLAIN = frozenset((float, int, type(None)))
-_READERS: dict[str, Callable[[Any], Any]] = {"number": _read_number, "integer": _read_integer}
 
 
 def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:
     return {"code": code, "pointer": pointer, "detail": detail}
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 60 else f"{value[:60]}…")
-
-
-def kind(value: Any) -> str:
-    """What JSON calls a value."""
-    if isinstance(value, bool):
-        return "a boolean"
-    kinds = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object", type(None): "null"}
-    return kinds[type(value)]
-
-
-def _escape(name: str) -> str:
-    """A member name as a part of a JSON pointer, shortened, and safe to encode whatever was sent."""
-    safe = name[:100].encode("utf-8", "replace").decode()
-    return safe.replace("~", "~0").replace("/", "~1")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from features.schema import Table
-from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, application_json_schema
+from features.transform import FeatureTransform
+from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, example_request, row_json_schema
 from serving.errors import PROBLEM_TYPE
 
 # BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
@@ -20,11 +20,16 @@ TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
 
 
-def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[str, Any]:
-    """The document for a model of `features` features."""
-    example = {"client_id": "100001", "application": dict(table.example)}
-    vector = {"type": "array", "minItems": features, "maxItems": features, "items": {"type": "number", "nullable": True}}
-    history = {"type": "object", "nullable": True, "description": "accepted, and not used by this model"}
+def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str, Any]:
+    """The document for a model of these features."""
+    example = {"client_id": "100001", **example_request(features)}
+    size = len(features.names)
+    vector = {"type": "array", "minItems": size, "maxItems": size, "items": {"type": "number", "nullable": True}}
+    history = {
+        **_object({table.name: {"type": "array", "nullable": True, "items": _ref(table.name)} for table in features.history}),
+        "nullable": True,
+        "description": "what was looked up about the client; a table that is absent or null was not, an empty one was",
+    }
     application = {"$ref": "#/components/schemas/Application"}
     named = {"client_id": CLIENT_ID, "application": application, "history": history}
     by_vector = {"client_id": CLIENT_ID, "features": vector}
@@ -71,7 +76,8 @@ def openapi(table: Table, features: int, max_rows: int, version: str) -> dict[st
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
             "schemas": {
-                "Application": application_json_schema(table),
+                "Application": row_json_schema(features.table),
+                **{table.name: row_json_schema(table) for table in features.history},
                 "Prediction": _prediction(),
                 "Problem": _problem(),
                 "Batch": _object(

@@ -13,8 +13,9 @@ import msgspec
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, Store, StoreError, add_outcomes, writing
-from serving.contract import MAX_OUTCOMES, frame_errors, kind, read_client_id
+from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.errors import Invalid, ServiceError, invalid
+from serving.fields import kind
 
 CLOCK_SKEW = timedelta(minutes=5)
 CATCH_UP_SECONDS = 5.0

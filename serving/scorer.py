@@ -5,7 +5,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from features.transform import Applications, Matrix
+from features.history import History, Matrix
+from features.transform import Applications
 from serving.bundle import Bundle
 
 Values = NDArray[np.float64]
@@ -27,8 +28,8 @@ class Scorer:
         if tuple(self.booster.feature_name()) != bundle.features.names:
             raise ValueError("the model was trained on other features than the bundle lists")
 
-    def pd(self, matrix: Matrix) -> Values:
-        """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features).
+    def pd(self, matrix: Matrix, threads: int = 1) -> Values:
+        """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features); the same bits with any number of threads.
 
         Raises
         ------
@@ -39,9 +40,9 @@ class Scorer:
             raise ValueError(f"got a matrix of shape {matrix.shape}; expected (rows, {len(self.bundle.features.names)})")
         if not len(matrix):
             return np.empty(0)
-        margins = self.booster.predict(matrix, raw_score=True, num_threads=1)
+        margins = self.booster.predict(matrix, raw_score=True, num_threads=threads)
         return self.bundle.calibration.apply(np.asarray(margins, dtype=np.float64))
 
-    def score(self, applications: Applications) -> Values:
-        """Calibrated PDs, shape (rows,), of raw applications."""
-        return self.pd(self.bundle.features.transform(applications).matrix)
+    def score(self, applications: Applications, history: History | None = None) -> Values:
+        """Calibrated PDs, shape (rows,), of raw applications with their history."""
+        return self.pd(self.bundle.features.transform(applications, history).matrix)

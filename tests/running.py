@@ -116,6 +116,7 @@ def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **enviro
         yield Server(url, process, log)
     finally:
         for step in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, step)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)

@@ -79,6 +79,12 @@ def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
     assert (tmp_path / "profile.json").stat().st_size > 10_000
 
 
+def test_features_are_not_chosen_without_tables(tmp_path: Path) -> None:
+    result = run_cli(["select-features", "--data", str(tmp_path), "--out", str(tmp_path / "features.yaml")])
+    assert (result.returncode, "has no application_train.parquet" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert not (tmp_path / "features.yaml").exists()
+
+
 def test_document_writes_between_its_marks(home: Home, bundle: Bundle, tmp_path: Path) -> None:
     guide = tmp_path / "guide.md"
     guide.write_text("before\n<!-- training: begin -->\nold\n<!-- training: end -->\nafter\n")

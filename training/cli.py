@@ -13,12 +13,14 @@ from serving.console import fail, settings
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786: its workers do the work")]
 
 
 @app.command()
 def train(
     data: Data = None,
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
+    scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
     from serving.bundle import BundleError, MissingBundleError, find_in_store, save_to_store
@@ -34,14 +36,15 @@ def train(
         else:
             return
     from training import plots, tracking
+    from training.cluster import fit_over
     from training.data import DataError
-    from training.train import prepare
+    from training.train import fit_here, prepare
     from training.train import train as run
 
     start = time.perf_counter()
     try:
         prepared = prepare(data or _built_in(options), options, _say)
-        training = run(prepared, options, _say)
+        training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
     except (DataError, ValueError) as error:
         fail(str(error))
     bundle, name = training.bundle, options.model.name
@@ -60,58 +63,121 @@ def train(
 
 
 @app.command()
+def score(  # noqa: PLR0917 - Typer names them all
+    data: Annotated[Path, typer.Option(help="Folder with the table")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; it appears when it is complete")],
+    table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
+    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
+    scheduler: Scheduler = None,
+) -> None:
+    """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
+    from serving.bundle import BundleError, find_in_store, read_bundle
+    from training.data import DataError
+    from training.portfolio import score as run
+    from training.portfolio import score_on_cluster
+
+    if table not in ("application_test", "application_train"):
+        fail(f"--table is {table!r}; expected application_test or application_train")
+    chosen = settings().model
+    name, _, version = (model or f"{chosen.name}:{chosen.version}").partition(":")
+    tag = (name, version or "latest")
+    try:
+        if scheduler:
+            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler)
+        else:
+            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads)
+    except (BundleError, DataError, OSError) as error:
+        fail(str(error))
+    rate = done.applications / max(done.seconds, 1e-9)
+    _say(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
+
+
+@app.command()
 def generate(
     applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones come on top")],
     out: Annotated[Path, typer.Option(help="Folder to write to")],
     seed: Seed = 0,
     file_format: Annotated[str, typer.Option("--format", help="csv or parquet")] = "parquet",
+    history: Annotated[bool, typer.Option(help="Write the six history tables too, some 160 rows an application")] = True,
 ) -> None:
-    """Generate applications that resemble the real data, from aggregates of these."""
+    """Generate applications and their history that resemble the real data, from aggregates of these."""
     from training.generator import generate as run
+    from training.generator import unlabelled
 
     if file_format not in ("csv", "parquet"):
         fail(f"--format is {file_format!r}; expected csv or parquet")
-    with typer.progressbar(length=applications + round(applications * 0.16), label="generating") as bar:
-        run(out, applications, seed, file_format, bar.update)
+    with typer.progressbar(length=applications + unlabelled(applications), label="generating") as bar:
+        run(out, applications, seed, file_format, history=history, progress=bar.update)
 
 
 @app.command()
 def fit_profile(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
-    out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/generator_profile.json"),
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train; with --history also the others")],
+    out: Annotated[Path | None, typer.Option(help="File to write; without it the generator's own")] = None,
+    history: Annotated[bool, typer.Option("--history", help="Fit the profile of the history tables instead")] = False,
 ) -> None:
-    """Fit the generator's profile on real applications; it holds aggregates of 50 people or more."""
+    """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
     from features.schema import load_schema
+    from training import generator
+    from training import history as history_generator
     from training.data import DataError, find_source, read_table
+    from training.history_profile import read_and_fit
     from training.profile import fit_profile as fit
 
     table = load_schema()["application"]
     try:
-        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
+        if history:
+            profile = read_and_fit(data)
+        else:
+            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
     except (DataError, ValueError) as error:
         fail(str(error))
+    out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
     _say(f"wrote {out}")
 
 
 @app.command()
 def fidelity(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train")],
+    data: Annotated[Path, typer.Option(help="Folder with the real tables")],
     out: Annotated[Path, typer.Option(help="Folder for the plot")] = Path(".credit/reports/fidelity"),
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
     seed: Seed = 0,
+    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
 ) -> None:
-    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals."""
+    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError
-    from training.fidelity import compare
+    from training.fidelity import compare, compare_history
 
     try:
-        table = compare(data, out, settings(), seed, _say)
+        table = compare_history(data, history, seed, _say) if history else compare(data, out, settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)
     if write:
-        replace_between(write, "fidelity", table)
+        replace_between(write, "history" if history else "fidelity", table)
+
+
+@app.command()
+def select_features(
+    data: Annotated[Path, typer.Option(help="Folder with the tables; the wider its history, the better the judgement")],
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/features.yaml"),
+    write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
+) -> None:
+    """Choose the 189 features of new models from the pool by what each gives out of fold."""
+    from training import selection
+    from training.data import DataError
+
+    try:
+        chosen = selection.select(data, settings(), _say)
+    except (DataError, ValueError) as error:
+        fail(str(error))
+    selection.write(chosen, out)
+    _say(chosen.table)
+    _say(f"wrote {out}")
+    if write:
+        replace_between(write, "selection", chosen.table)
 
 
 @app.command()
@@ -150,13 +216,13 @@ def document(
 
 
 def _built_in(settings: Settings) -> Path:
-    from training.generator import BLOCK
     from training.generator import generate as run
+    from training.generator import unlabelled
 
     rows, seed = settings.training.generated_applications, settings.training.seed
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
     if not (folder / "generated.json").is_file():
-        with typer.progressbar(length=rows + BLOCK, label="generating the built-in data") as bar:
+        with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
             run(folder, rows, seed, progress=bar.update)
     return folder
 
@@ -164,9 +230,10 @@ def _built_in(settings: Settings) -> Path:
 def _generator_digest() -> str:
     import hashlib
 
-    from training import generator
+    from training import generator, history
 
-    return hashlib.sha256(Path(generator.__file__).read_bytes() + generator.PROFILE.read_bytes()).hexdigest()[:8]
+    files = (Path(generator.__file__), generator.PROFILE, Path(history.__file__), history.PROFILE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def replace_between(path: Path, mark: str, content: str) -> None:

@@ -21,6 +21,7 @@ from features.schema import Column, Table
 
 GENERATED_MARKER = "generated.json"
 SHOWN = 5
+BYTES_OF_ROW = 600  # of an application as CSV, to read about as many rows at once as asked for
 
 
 class DataError(ValueError):
@@ -88,15 +89,49 @@ def read_table(source: Source, table: Table, *, with_target: bool) -> pd.DataFra
     DataError
         A column is missing or holds another type.
     """
-    required = [table.key, *([table.target] if with_target and table.target else []), *(column.name for column in table.columns)]
-    kinds = {column.name: pa.string() if column.type == "category" else pa.float64() for column in table.columns}
-    types: dict[str, Any] = {name: kinds.get(name, pa.float64()) for name in required}
+    types = _types(table, with_target=with_target)
+    required = list(types)
     try:
         data = _read_parquet(source, required, types) if source.path.suffix == ".parquet" else _read_csv(source, required, types)
     except pa.ArrowInvalid as error:
         raise DataError(f"{source} cannot be read: {error}") from None
     frame: pd.DataFrame = data.to_pandas()
     return frame
+
+
+def read_chunks(source: Source, table: Table, rows: int, row_groups: list[int] | None = None) -> Iterator[pa.Table]:
+    """Read the key and the columns of a table with the types of the schema, about `rows` at once.
+
+    Parameters
+    ----------
+    row_groups : of a Parquet file, those to read; None for all.
+
+    Raises
+    ------
+    DataError
+        A column is missing or holds another type.
+    """
+    types = _types(table, with_target=False)
+    try:
+        with source.open() as file:
+            if source.path.suffix == ".parquet":
+                parquet = pa.parquet.ParquetFile(file)
+                _check_columns(source, parquet.schema_arrow.names, list(types))
+                for batch in parquet.iter_batches(rows, columns=list(types), row_groups=row_groups):
+                    yield _typed(source, pa.table(batch), types)
+                return
+            _check_columns(source, _header(source), list(types))
+            convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""])
+            read = pa.csv.ReadOptions(block_size=rows * BYTES_OF_ROW)
+            yield from (pa.table(batch) for batch in pa.csv.open_csv(file, read_options=read, convert_options=convert))
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{source} cannot be read: {error}") from None
+
+
+def _types(table: Table, *, with_target: bool) -> dict[str, Any]:
+    keys = [table.key, *([table.target] if with_target and table.target else [])]
+    columns = {column.name: pa.string() if column.type == "category" else pa.float64() for column in table.columns}
+    return {**dict.fromkeys(keys, pa.float64()), **columns}
 
 
 def validate(frame: pd.DataFrame, table: Table, name: str, *, with_target: bool) -> list[str]:
@@ -155,27 +190,29 @@ def _read_parquet(source: Source, required: list[str], types: dict[str, Any]) ->
         _check_columns(source, pa.parquet.read_schema(file).names, required)
         file.seek(0)
         data = pa.parquet.read_table(file, columns=required)
+    return _typed(source, data, types)
+
+
+def _typed(source: Source, data: pa.Table, types: dict[str, Any]) -> pa.Table:
     columns: dict[str, Any] = {}
     problems = []
-    for name in required:
+    for name, kind in types.items():
         column = data[name]
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         textual = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        if pa.types.is_null(column.type) or (numeric if types[name] == pa.float64() else textual):
-            columns[name] = column.cast(types[name])
+        if pa.types.is_null(column.type) or (numeric if kind == pa.float64() else textual):
+            columns[name] = column.cast(kind)
         else:
-            problems.append(f"  {name}: expected {_named(types[name])}, got {column.type}")
+            problems.append(f"  {name}: expected {_named(kind)}, got {column.type}")
     if problems:
         raise DataError(f"{source} has columns of the wrong type:\n" + "\n".join(problems))
     return pa.table(columns)
 
 
 def _read_csv(source: Source, required: list[str], types: dict[str, Any]) -> pa.Table:
-    with source.open() as file:
-        header = next(csv.reader([file.readline().decode("utf-8-sig", "replace")]), [])
-    _check_columns(source, header, required)
+    _check_columns(source, _header(source), required)
 
     def read(column_types: dict[str, Any]) -> pa.Table:
         convert = pa.csv.ConvertOptions(column_types=column_types, include_columns=required, strings_can_be_null=True, null_values=[""])
@@ -196,6 +233,11 @@ def _read_csv(source: Source, required: list[str], types: dict[str, Any]) -> pa.
             if len(wrong):
                 problems.append(f"  {name}: expected numbers; {len(wrong)} rows differ, such as {wrong.iloc[0]!r}")
     raise DataError(f"{source} has columns of the wrong type:\n" + "\n".join(problems))
+
+
+def _header(source: Source) -> list[str]:
+    with source.open() as file:
+        return next(csv.reader([file.readline().decode("utf-8-sig", "replace")]), [])
 
 
 def _check_columns(source: Source, given: list[str], required: list[str]) -> None:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 
 from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
 from training.data import find_source, read_table
 from training.generator import generate
+from training.history import TABLES
+from training.history_profile import read_frame
 from training.train import Say, prepare, train
 
 COLUMNS = [
@@ -24,7 +27,7 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
     table = load_schema()["application"]
     real = read_table(find_source(data, table.files["train"]), table, with_target=True)
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), len(real), seed)
+        generate(Path(folder), len(real), seed, history=False)
         generated = read_table(find_source(Path(folder), table.files["train"]), table, with_target=True)
         metrics = []
         for name, source in (("real", data), ("generated", Path(folder))):
@@ -44,6 +47,52 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
     apart = np.abs(ranks[0] - ranks[1])[np.triu_indices(len(numeric), 1)]
     rows.append(["difference of a rank correlation, mean and 95th percentile", "", f"{apart.mean():.3f}, {np.quantile(apart, 0.95):.3f}"])
     rows += [[_marginal_name(name, real), *(_marginal(frame, name) for frame in frames)] for name in COLUMNS]
+    return _markdown(rows)
+
+
+def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
+    """Generate so many applications with history and compare their history tables with the real ones; returns a Markdown table.
+
+    Where the folder has complete_history_ids.csv, the rows a client are those of the clients in it; instalments are then compared by
+    their values only. The distance of two columns of numbers is the largest between their cumulative distributions, of two columns of
+    categories half the sum of the differences of the shares; the table names the column whose distance is largest.
+    """
+    head = ["", "rows a client, real", "generated", "missing rate, largest difference", "distance of a column, median", "largest"]
+    rows = [head, ["---"] * len(head)]
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"generating {applications:,} applications with their history")
+        generate(Path(folder), applications, seed)
+        complete = data / "complete_history_ids.csv"
+        for name in TABLES:
+            say(f"comparing {name}")
+            real, generated = (read_frame(place, name) for place in (data, Path(folder)))
+            clients = [len(pd.read_csv(complete)) if complete.is_file() else _clients(data), _clients(Path(folder))]
+            counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
+            if complete.is_file() and name == "installments_payments":
+                counts[0] = "not known"
+            columns = [column for column in real.columns.tolist() if not column.startswith("SK_ID_")]
+            missing = (real[columns].isna().mean() - generated[columns].isna().mean()).abs()
+            distance = pd.Series({column: _distance(real[column].dropna(), generated[column].dropna()) for column in columns})
+            largest = f"{distance.max():.3f}, {distance.idxmax()}"
+            rows.append([name, *counts, f"{missing.max():.1%}, {missing.idxmax()}", f"{distance.median():.3f}", largest])
+    return _markdown(rows)
+
+
+def _clients(folder: Path) -> int:
+    return sum(len(read_frame(folder, f"application_{role}")) for role in ("train", "test"))
+
+
+def _distance(real: pd.Series, generated: pd.Series) -> float:
+    if real.empty or generated.empty:
+        return float("nan")
+    if real.dtype.kind in "if":
+        one, other = (values.sample(min(len(values), 50_000), random_state=0).to_numpy(dtype=float) for values in (real, generated))
+        return float(ks_2samp(one, other).statistic)
+    shares = [values.value_counts(normalize=True) for values in (real, generated)]
+    return float(shares[0].sub(shares[1], fill_value=0).abs().sum() / 2)
+
+
+def _markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

@@ -8,6 +8,7 @@ the logistic function. configs/generator_profile.json holds nothing but these ag
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +24,11 @@ from scipy.special import expit, ndtr
 from configs.settings import CONFIGS
 from features.schema import Table, load_schema
 from training.data import write_marker
+from training.history import CLIENTS, TABLES, HistoryGenerator, factor
 
 PROFILE = CONFIGS / "generator_profile.json"
 BLOCK = 10_000  # rows drawn from one random stream, whatever the size of a chunk
+ROW_GROUP = 200_000  # rows written at once
 TEST_SHARE = 48_744 / 307_511  # rows of application_test for each of application_train, as in the competition
 FIRST_KEY = 100_001
 
@@ -88,7 +91,7 @@ class Generator:
         correlation = np.eye(size)
         correlation[np.tril_indices(size, -1)] = profile["correlation"]
         correlation = correlation + np.tril(correlation, -1).T
-        self._factor = _factor(correlation)
+        self._factor = factor(correlation)
 
     @classmethod
     def from_file(cls, path: Path = PROFILE) -> Self:
@@ -108,10 +111,15 @@ class Generator:
 
     def draw(self, applications: int, seed: int, start: int = 0) -> Iterator[pd.DataFrame]:
         """Applications with key and target, a block at a time, from block `start` on."""
+        for rows, frame in self.blocks(applications, seed, start):
+            yield frame[:rows]
+
+    def blocks(self, applications: int, seed: int, start: int) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Whole blocks with key and target, and how many rows of each are wanted."""
         for index in range(-(-applications // BLOCK)):
-            frame = self.block(seed, start + index)[: applications - index * BLOCK]
-            frame.insert(0, self.table.key, FIRST_KEY + (start + index) * BLOCK + np.arange(len(frame)))
-            yield frame
+            frame = self.block(seed, start + index)
+            frame.insert(0, self.table.key, FIRST_KEY + (start + index) * BLOCK + np.arange(BLOCK))
+            yield min(BLOCK, applications - index * BLOCK), frame
 
     def _block(self, seed: int, index: int) -> tuple[dict[str, NDArray[Any]], Values, NDArray[np.bool_], np.random.Generator]:
         """Columns as drawn, log-odds, who has no employer, and the random stream for what follows."""
@@ -161,13 +169,27 @@ class Generator:
         return c
 
 
-def generate(folder: Path, applications: int, seed: int, file_format: str = "parquet", progress: Callable[[int], object] = int) -> None:
-    """Write application_train, application_test and the mark of generated data into a folder, block by block.
+def unlabelled(applications: int) -> int:
+    """How many applications go to application_test beside so many labelled ones."""
+    return max(1, round(applications * TEST_SHARE))
+
+
+def generate(
+    folder: Path,
+    applications: int,
+    seed: int,
+    file_format: str = "parquet",
+    *,
+    history: bool = True,
+    progress: Callable[[int], object] = int,
+) -> None:
+    """Write application_train, application_test, their history and the mark of generated data into a folder, block by block.
 
     Parameters
     ----------
     applications : labelled rows; application_test gets 16 for each 100 of them, as in the competition.
-    progress : called with the number of rows after each block.
+    history : whether to write the six history tables too.
+    progress : called with a number of applications as they are done.
 
     Raises
     ------
@@ -180,21 +202,31 @@ def generate(folder: Path, applications: int, seed: int, file_format: str = "par
     table = generator.table
     folder.mkdir(parents=True, exist_ok=True)
     after = -(-applications // BLOCK)
-    parts = {"train": (applications, 0), "test": (max(1, round(applications * TEST_SHARE)), after)}
-    for role, (rows, start) in parts.items():
-        with _Writer(folder / f"{table.files[role]}.{file_format}") as writer:
-            for frame in generator.draw(rows, seed, start):
-                writer.write(frame.drop(columns=[table.target]) if role == "test" else frame)
-                progress(len(frame))
+    parts = {"train": (applications, 0), "test": (unlabelled(applications), after)}
+    loans = HistoryGenerator.from_file() if history else None
+    with ExitStack() as stack:
+        names = [*table.files.values(), *(TABLES if history else ())]
+        writers = {name: stack.enter_context(_Writer(folder / f"{name}.{file_format}")) for name in names}
+        for role, (total, start) in parts.items():
+            for index, (rows, frame) in enumerate(generator.blocks(total, seed, start), start):
+                writers[table.files[role]].write(frame[:rows].drop(columns=[table.target] if role == "test" else []))
+                for first in range(0, rows, CLIENTS):
+                    wanted = min(CLIENTS, rows - first)
+                    if loans:
+                        stream = (index * BLOCK + first) // CLIENTS
+                        for name, part in loans.draw(frame[first : first + CLIENTS], wanted, seed, stream, role=role).items():
+                            writers[name].write(part)
+                    progress(wanted)
     write_marker(folder, {"applications": applications, "seed": seed})
 
 
 class _Writer:
-    """A CSV or Parquet file written frame by frame."""
+    """A CSV or Parquet file written frame by frame; frames are gathered to row groups of a size that reads well."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
+        self._gathered: list[pa.Table] = []
 
     def __enter__(self) -> Self:
         return self
@@ -206,18 +238,19 @@ class _Writer:
             fields = [pa.field(item.name, pa.string() if pa.types.is_null(item.type) else item.type) for item in data.schema]
             self._schema = pa.schema(fields)
             self._writer = kind(self._path, self._schema)
-        self._writer.write_table(data.cast(self._schema))
+        self._gathered.append(data.cast(self._schema))
+        if sum(len(part) for part in self._gathered) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._writer.write_table(pa.concat_tables(self._gathered))
+            self._gathered = []
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
+            self._flush()
             self._writer.close()
-
-
-def _factor(correlation: Values) -> Values:
-    """A matrix whose product with its transpose is the nearest correlation matrix with no negative eigenvalue."""
-    values, vectors = np.linalg.eigh(correlation)
-    factor: Values = vectors * np.sqrt(np.maximum(values, 0))
-    return np.asarray(factor / np.linalg.norm(factor, axis=1, keepdims=True))
 
 
 def _round(values: NDArray[Any], step: float) -> Values:

@@ -41,9 +41,9 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     frame = frame.assign(**{INCOME_TYPE: frame[INCOME_TYPE].mask(no_employer)})  # the generator writes it for them
     ordinals, entries = {}, []
     for column in table.columns:
-        ordinals[column.name], entry = _marginal(_values(frame, column.name, column.unknown), target, column.type == "category")
+        ordinals[column.name], entry = marginal(_values(frame, column.name, column.unknown), target, column.type == "category")
         entries.append({"name": column.name, **entry})
-    groups = _missing_groups(ordinals)
+    groups = missing_groups(ordinals)
     retired = np.isnan(ordinals[RETIRED])
     patterns, shares = {}, {}
     for name, members in groups.items():
@@ -74,7 +74,7 @@ def _values(frame: pd.DataFrame, name: str, unknown: tuple[Any, ...]) -> pd.Seri
     return frame[name].where(~frame[name].isin(unknown))
 
 
-def _marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[Values, dict[str, Any]]:
+def marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[Values, dict[str, Any]]:
     """The ordinal of each row (NaN where missing) and the entry of the profile."""
     known = values.notna().to_numpy()
     counts = values[known].value_counts()
@@ -90,15 +90,15 @@ def _marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[
             commonest = places.get(counts.index[0], np.nan)  # stands in for the values too rare to be told
             ordinal[known] = [places.get(value, commonest) for value in values[known]]
         shares = np.bincount(ordinal[~np.isnan(ordinal)].astype(int), minlength=len(order)).astype(float)
-        return ordinal, {"values": [_plain(value) for value in order], "shares": _rounded(shares / shares.sum())}
+        return ordinal, {"values": [_plain(value) for value in order], "shares": rounded(shares / shares.sum())}
     ordinal[known] = values[known].to_numpy(dtype=float)
     # the outermost quantiles leave FEWEST people beyond them, so that no person's extreme value is told
-    outer = min(FEWEST / int(known.sum()), 1 / QUANTILES)
+    outer = min(FEWEST / int(known.sum()), 0.5)
     levels = np.clip(np.linspace(0, 1, QUANTILES), outer, 1 - outer)
-    return ordinal, {"quantiles": _rounded(np.quantile(ordinal[known], levels))}
+    return ordinal, {"quantiles": rounded(np.quantile(ordinal[known], levels))}
 
 
-def _missing_groups(ordinals: dict[str, Values]) -> dict[str, list[str]]:
+def missing_groups(ordinals: dict[str, Values]) -> dict[str, list[str]]:
     """Columns that are missing together, by the name of their first."""
     groups: dict[str, list[str]] = {}
     for name in sorted(ordinals, key=lambda name: name != RETIRED):  # that group is called by this name
@@ -151,7 +151,7 @@ def _scorecard(entries: list[dict[str, Any]], ordinals: dict[str, Values], targe
         place = np.where(known, np.searchsorted(edges, values, side="left"), len(edges) + 1)
         counts = np.bincount(place, minlength=len(edges) + 2)
         block = (place[:, None] == np.arange(len(edges) + 2)) * (counts >= FEWEST)
-        entry["edges"] = _rounded(edges)
+        entry["edges"] = rounded(edges)
         blocks.append(block.astype(np.float32))
         slots.append(len(edges) + 2)
     model = LogisticRegression(C=0.03, max_iter=300).fit(np.hstack(blocks), target)
@@ -188,7 +188,8 @@ def _shift(logit: Values, mean_pd: float) -> float:
     return float(brentq(lambda shift: expit(logit + shift).mean() - mean_pd, -10, 10))
 
 
-def _rounded(values: Values) -> list[float]:
+def rounded(values: Values) -> list[float]:
+    """Five significant digits of each."""
     return [float(f"{value:.5g}") for value in values]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from configs.settings import CONFIGS, Settings
+from features.history import Matrix
 from features.schema import load_schema
-from features.transform import Applications, FeatureTransform, Matrix
+from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
-from training.data import Source, find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
+from training.folder import HistoryFolder, history_sources
 
 Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
@@ -40,6 +42,14 @@ class Prepared:
     fingerprint: str
     generated: bool
 
+    @property
+    def with_history(self) -> NDArray[np.bool_]:
+        """Whether anything of the history of each applicant is known."""
+        return np.asarray(~np.isnan(self.matrix[:, self.features.history_positions]).all(axis=1))
+
+
+Fit = Callable[[Prepared, Settings, NDArray[np.intp]], lightgbm.Booster]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -52,8 +62,12 @@ class Training:
     gain: dict[str, float]
 
 
-def prepare(folder: Path, settings: Settings, say: Say) -> Prepared:
-    """Load, validate and transform the applications of a folder; kept in the cache by the data's fingerprint.
+def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | None = None) -> Prepared:
+    """Load, validate and transform the applications of a folder and their history; kept in the cache by the data's fingerprint.
+
+    Parameters
+    ----------
+    names : the features to compute; those of configs/features.yaml if None.
 
     Raises
     ------
@@ -61,27 +75,75 @@ def prepare(folder: Path, settings: Settings, say: Say) -> Prepared:
         The tables cannot be used.
     """
     table = load_schema()["application"]
-    sources = [find_source(folder, table.files["train"])]
+    sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
-    kept = settings.home / "cache" / f"{mark}-{_code_digest()}"
+    kept = settings.home / "cache" / f"{mark}-{_code_digest(names)}"
     if not (kept / "features.json").is_file():
-        say(f"reading {sources[0]}")
-        _prepare(sources[0], kept, say)
+        say(f"reading {', '.join(str(source) for source in sources)}")
+        _prepare(folder, kept, names, say)
     else:
         say(f"prepared matrix found in the cache ({kept.name})")
     features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
     return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
 
 
-def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
-    """Cross-validate, calibrate, choose the threshold, and train the final model on all rows."""
+def parameters(settings: Settings) -> dict[str, Any]:
+    """LightGBM's parameters, the number of trees aside."""
+    return {
+        **settings.training.lightgbm.model_dump(exclude={"num_trees"}),
+        "objective": "binary",
+        "seed": settings.training.seed,
+        "deterministic": True,
+        "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
+        "verbosity": -1,
+    }
+
+
+def learned_from(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> tuple[Matrix, Labels]:
+    """Features and outcomes that a model learns these rows from.
+
+    Where too few applicants lack a history, copies of some without theirs come on top, so that `without_history` of all lack it: a
+    model that never saw an applicant without history would score one by the accident of where its trees send what is missing.
+    """
+    matrix, defaulted = prepared.matrix[rows], prepared.defaulted[rows]
+    known = np.flatnonzero(prepared.with_history[rows])
+    share = settings.training.without_history
+    wanted = round((share * len(rows) - (len(rows) - len(known))) / (1 - share))
+    if wanted <= 0:
+        return matrix, defaulted
+    copied = known[np.linspace(0, len(known), wanted, endpoint=False).astype(np.intp)]
+    copies = matrix[copied]
+    copies[:, prepared.features.history_positions] = np.nan
+    return np.concatenate([matrix, copies]), np.concatenate([defaulted, defaulted[copied]])
+
+
+def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
+    """Fit the gradient boosting on these rows, on this machine."""
+    matrix, defaulted = learned_from(prepared, settings, rows)
+    data = lightgbm.Dataset(
+        matrix,
+        defaulted,
+        feature_name=list(prepared.features.names),
+        categorical_feature=list(prepared.features.categorical_positions),
+        params=parameters(settings),
+    )
+    return lightgbm.train(parameters(settings), data, num_boost_round=settings.training.lightgbm.num_trees)
+
+
+def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here) -> Training:
+    """Cross-validate, calibrate, choose the threshold, and train the final model on all rows.
+
+    Parameters
+    ----------
+    fit : fits the gradient boosting on some of the rows; another than `fit_here` fits elsewhere.
+    """
     y, options = prepared.defaulted, settings.training
     costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
     folds = list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, y))
     margins, fold_auc = np.empty(len(y)), []
     for number, (inside, outside) in enumerate(folds, 1):
         start = time.perf_counter()
-        booster = _fit(prepared, settings, inside)
+        booster = fit(prepared, settings, inside)
         margins[outside] = booster.predict(prepared.matrix[outside], raw_score=True)
         fold_auc.append(float(roc_auc_score(y[outside], margins[outside])))
         say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
@@ -93,7 +155,7 @@ def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
     intervals = with_intervals(lambda rows: metrics(y[rows], pd[rows], threshold, costs), y, options.bootstrap_samples, options.seed)
     intervals["roc_auc"] |= {"fold_mean": float(np.mean(fold_auc)), "fold_std": float(np.std(fold_auc))}
     say("final model on all rows")
-    booster = _fit(prepared, settings, np.arange(len(y)))
+    booster = fit(prepared, settings, np.arange(len(y)))
     gain = dict(zip(prepared.features.names, booster.feature_importance("gain").tolist(), strict=True))
     bundle = Bundle(
         model=booster.model_to_string(),
@@ -117,14 +179,16 @@ def train(prepared: Prepared, settings: Settings, say: Say) -> Training:
     return Training(bundle, y, pd, curve, gain)
 
 
-def _prepare(source: Source, kept: Path, say: Say) -> None:
+def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
     table = load_schema()["application"]
+    source = find_source(folder, table.files["train"])
     frame = read_table(source, table, with_target=True)
     for warning in validate(frame, table, str(source), with_target=True):
         say(f"warning: {warning}")
     applications = Applications.from_columns(frame, table)
-    features = FeatureTransform(table).fit(applications)
-    matrix = features.transform(applications).matrix
+    features = FeatureTransform(names).fit(applications)
+    history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
+    matrix = features.transform(applications, history.history()).matrix
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
     partial = kept.with_name(f"{kept.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -136,30 +200,17 @@ def _prepare(source: Source, kept: Path, say: Say) -> None:
     partial.rename(kept)
 
 
-def _code_digest() -> str:
-    """Names the code and the schema that a prepared matrix depends on."""
-    files = sorted([*CONFIGS.parent.glob("features/*.py"), CONFIGS / "schema.yaml", Path(__file__).with_name("data.py")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-def _fit(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
-    options = settings.training
-    parameters: dict[str, Any] = {
-        **options.lightgbm.model_dump(exclude={"num_trees"}),
-        "objective": "binary",
-        "seed": options.seed,
-        "deterministic": True,
-        "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
-        "verbosity": -1,
-    }
-    data = lightgbm.Dataset(
-        prepared.matrix[rows],
-        prepared.defaulted[rows],
-        feature_name=list(prepared.features.names),
-        categorical_feature=list(prepared.features.categorical_positions),
-        params=parameters,
+def _code_digest(names: Sequence[str] | None) -> str:
+    """Names the code, the schema and the features that a prepared matrix depends on."""
+    files = sorted(
+        [
+            *CONFIGS.parent.glob("features/*.py"),
+            CONFIGS / "schema.yaml",
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+        ]
     )
-    return lightgbm.train(parameters, data, num_boost_round=options.lightgbm.num_trees)
+    content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
+    return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 
 
 def _cross_fitted(margins: Values, y: Labels, folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> Values:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from features.schema import Column, SchemaError, Table, load_schema
+from features.schema import Column, SchemaError, Table, history_tables, load_schema
 
 
 def test_the_application_has_the_120_raw_columns(table: Table) -> None:
@@ -13,8 +13,20 @@ def test_the_application_has_the_120_raw_columns(table: Table) -> None:
     assert {column.name for column in table.columns if column.sensitive} >= {"CODE_GENDER", "DAYS_BIRTH", "NAME_FAMILY_STATUS"}
 
 
-def test_every_column_is_described(table: Table) -> None:
-    assert all(column.text and column.unit for column in table.columns)
+def test_every_column_is_described() -> None:
+    assert all(column.text and column.unit for table in load_schema().values() for column in table.columns)
+
+
+def test_the_history_tables_have_the_columns_of_their_files() -> None:
+    tables = {table.name: table for table in history_tables()}
+    columns = {"bureau": 16, "bureau_balance": 3, "previous_application": 36, "POS_CASH_balance": 7, "installments_payments": 7}
+    assert {name: len(table.columns) for name, table in tables.items()} == {**columns, "credit_card_balance": 22}
+    for table in tables.values():
+        names = [column.name for column in table.columns]
+        assert table.loan in names
+        assert table.parent is None or table.parent in list(tables)[: list(tables).index(table.name)]
+        assert table.examples
+        assert all(set(row) <= set(names) for row in table.examples)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +49,7 @@ def test_a_column_that_breaks_the_rules_is_named(fields: dict[str, object], said
     [
         ("version: 2\ntables: {}", "version 2; expected 1"),
         ("version: 1\ntables: {a: {key: K, files: {}, columns: {X: {type: number, colour: red}}}}", "column X: .*colour"),
+        ("version: 1\ntables: {a: {key: K, shape: round, columns: {}}}", "table a: .*shape"),
     ],
 )
 def test_a_wrong_schema_file_is_refused(content: str, said: str, tmp_path: Path) -> None:

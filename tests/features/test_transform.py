@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.schema import Table
-from features.transform import UNSEEN, Applications, FeatureError, FeatureTransform
+from configs.settings import CONFIGS
+from features.history import UNSEEN, History, Rows
+from features.schema import history_tables, read_yaml
+from features.transform import Applications, FeatureError, FeatureTransform, chosen_features, feature_pool, history_features
 from training.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
@@ -21,7 +23,8 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def features(frame: pd.DataFrame) -> FeatureTransform:
-    return FeatureTransform().fit(Applications.from_columns(frame))
+    """Every feature of the pool."""
+    return FeatureTransform(tuple(feature_pool())).fit(Applications.from_columns(frame))
 
 
 def one(**values: Any) -> Applications:
@@ -32,15 +35,57 @@ def value(features: FeatureTransform, name: str, **values: Any) -> float:
     return float(features.transform(one(**values)).matrix[0, features.names.index(name)])
 
 
+def bureau_of(clients: int) -> History:
+    """An active loan at another lender for each client but the first."""
+    table = history_tables()[0]
+    values = np.full((len(table.columns), clients - 1), np.nan)
+    names = [column.name for column in table.columns]
+    values[names.index("CREDIT_ACTIVE")] = table.columns[names.index("CREDIT_ACTIVE")].categories.index("Active")
+    values[names.index("AMT_CREDIT_SUM_DEBT")] = 1000.0
+    return History(clients, {table.name: Rows(table, np.arange(1, clients), values)}, {table.name: np.ones(clients, dtype=bool)})
+
+
 def slice_of(applications: Applications, rows: slice) -> Applications:
     return Applications(applications.table, applications.numeric[rows], [values[rows] for values in applications.categorical])
 
 
-def test_features_are_unique_and_fit_the_contract(features: FeatureTransform) -> None:
-    assert len(set(features.names)) == len(features.names) <= 189
-    assert features.names[:120] == tuple(column.name for column in features.table.columns)
-    assert set(DOMAIN) <= set(features.names)
-    assert all(feature.unit and feature.source for feature in features.features)
+def test_the_chosen_features_are_189_of_the_pool_and_told_truly() -> None:
+    names = chosen_features()
+    assert len(set(names)) == len(names) == 189
+    assert set(DOMAIN) <= set(names)
+    told = read_yaml(CONFIGS / "features.yaml")["features"]
+    assert [(entry["name"], entry["unit"], entry["source"]) for entry in told] == [tuple(feature_pool()[name]) for name in names]
+    assert all(feature.unit and feature.source for feature in feature_pool().values())
+
+
+def test_names_that_are_not_in_the_pool_are_refused() -> None:
+    with pytest.raises(FeatureError, match="no such features: NOPE, AMT; expected"):
+        FeatureTransform(["AGE_YEARS", "NOPE", "AMT"])
+
+
+def test_chosen_features_equal_those_of_the_pool(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    names = ("INSTALMENT_LATE_CHANGE_6M", "BUREAU_DEBT_TO_INCOME", "AGE_YEARS", "CODE_GENDER", "AMT_CREDIT", "BUREAU_LOANS")
+    history = bureau_of(len(frame))
+    few = FeatureTransform(names).fit(Applications.from_columns(frame))
+    places = [features.names.index(name) for name in names]
+    whole = features.transform(Applications.from_columns(frame), history).matrix
+    assert few.transform(Applications.from_columns(frame), history).matrix.tobytes() == whole[:, places].tobytes()
+    assert few.categorical_positions == (3,)
+
+
+def test_history_goes_with_its_application(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    applications = Applications.from_columns(frame)
+    matrix = features.transform(applications, bureau_of(len(frame))).matrix
+    place = {name: place for place, name in enumerate(features.names)}
+    assert matrix[:3, place["BUREAU_LOANS"]].tolist() == [0, 1, 1]
+    np.testing.assert_equal(
+        matrix[:, place["BUREAU_DEBT_TO_INCOME"]], matrix[:, place["BUREAU_DEBT_SUM_ACTIVE"]] / frame["AMT_INCOME_TOTAL"]
+    )
+    assert np.isnan(matrix[:, place["POS_LOANS"]]).all()
+    without = features.transform(applications).matrix
+    assert np.isnan(without[:, place["BUREAU_LOANS"]]).all()
+    with pytest.raises(FeatureError, match="the history of 3 clients does not go with 2000 applications"):
+        features.transform(applications, bureau_of(3))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +188,8 @@ def test_wrong_columns_are_named(columns: dict[str, Any], said: str) -> None:
         Applications.from_columns(columns)
 
 
-def test_state_survives_json(features: FeatureTransform, frame: pd.DataFrame, table: Table) -> None:
-    restored = FeatureTransform.from_json(features.to_json(), table)
+def test_state_survives_json(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    restored = FeatureTransform.from_json(features.to_json())
     applications = Applications.from_columns(frame)
     assert restored.transform(applications).matrix.tobytes() == features.transform(applications).matrix.tobytes()
     assert restored.describe() == features.describe()
@@ -153,8 +198,9 @@ def test_state_survives_json(features: FeatureTransform, frame: pd.DataFrame, ta
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "format 2; expected 1"),
-        ({"features": ["A"]}, "other features.*train again"),
+        ({"format": 3}, "format 3; expected 2 or 1"),
+        ({"features": [["A", "A"]]}, r"other features than these: \['A'\]; train again"),
+        ({"features": [["AGE_YEARS", "DAYS_BIRTH / 365"]]}, r"other features than these: \['AGE_YEARS'\]; train again"),
     ],
 )
 def test_a_foreign_state_is_refused(features: FeatureTransform, change: dict[str, Any], said: str) -> None:
@@ -166,3 +212,20 @@ def test_a_foreign_state_is_refused(features: FeatureTransform, change: dict[str
 def test_an_unreadable_state_is_refused(text: str) -> None:
     with pytest.raises(FeatureError, match="not readable"):
         FeatureTransform.from_json(text)
+
+
+def test_a_state_of_the_first_format_still_loads(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    names = ["AMT_CREDIT", "CODE_GENDER", "DEBT_TO_INCOME_RATIO"]
+    state = {"format": 1, "features": names, "categories": {name: list(values) for name, values in features.categories_.items()}}
+    restored = FeatureTransform.from_json(json.dumps(state))
+    assert restored.names == tuple(names)
+    assert restored.transform(Applications.from_columns(frame)).matrix[:, 0].tolist() == frame["AMT_CREDIT"].tolist()
+
+
+def test_what_needs_the_history_is_known() -> None:
+    names = history_features()
+    assert names <= set(feature_pool())
+    assert {"BUREAU_LOANS", "BUREAU_DEBT_TO_INCOME", "CARD_USED_CHANGE_6M"} <= names
+    assert not {"AMT_CREDIT", "AGE_YEARS", "DEBT_TO_INCOME_RATIO"} & names
+    transform = FeatureTransform(["AMT_CREDIT", "BUREAU_LOANS", "AGE_YEARS", "CARD_USED_CHANGE_6M"])
+    assert transform.history_positions == (1, 3)

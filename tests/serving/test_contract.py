@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.transform import UNSEEN
+from features.history import UNSEEN
 from serving.bundle import Bundle
 from serving.contract import Contract, Row, new_prediction_id, prediction, row_error
 from serving.errors import ServiceError, invalid
@@ -29,12 +29,12 @@ def errors_of(contract: Contract, content: bytes) -> dict[str, str]:
 
 def test_a_named_application_becomes_a_row(contract: Contract) -> None:
     row = contract.parse_one(
-        body({"client_id": "c1", "application": {"AMT_CREDIT": 5, "CODE_GENDER": "F", "SK_ID_CURR": 7, "DAYS_BIRTH": None}})
+        body({"client_id": "c1", "application": {"EXT_SOURCE_1": 0.5, "CODE_GENDER": "F", "SK_ID_CURR": 7, "EXT_SOURCE_2": None}})
     )
     assert (row.client_id, row.pointer, row.errors) == ("c1", "/application", [])
     matrix = contract.matrix([row])
-    assert matrix[0, contract.features.names.index("AMT_CREDIT")] == 5
-    assert np.isnan(matrix[0, contract.features.names.index("DAYS_BIRTH")])
+    assert matrix[0, contract.features.names.index("EXT_SOURCE_1")] == 0.5
+    assert np.isnan(matrix[0, contract.features.names.index("EXT_SOURCE_2")])
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_every_bad_value_is_named(contract: Contract) -> None:
         ),
         (b'{"application": {"a/b~c": 1}}', "/application/a~1b~0c", "no such field; the fields are those of GET /docs.json"),
         (b'{"application": []}', "/application", "expected an object of named fields, got an array"),
-        (b'{"features": {}}', "/features", "expected an array of 150 numbers, got an object"),
-        (b'{"features": [1]}', "/features", "expected 150 numbers in the order of GET /model, got 1"),
+        (b'{"features": {}}', "/features", "expected an array of 189 numbers, got an object"),
+        (b'{"features": [1]}', "/features", "expected 189 numbers in the order of GET /model, got 1"),
         (b"{}", "", "expected exactly one of application, features"),
         (b'{"application": {}, "features": []}', "", "expected exactly one of application, features"),
         (b"[]", "", "expected an object, got an array"),
         (b'"x"', "", "expected an object, got text"),
-        (b'{"application": {}, "history": []}', "/history", "expected an object beside an application"),
+        (b'{"application": {}, "history": []}', "/history", "expected an object of tables, got an array"),
     ],
 )
 def test_what_is_wrong_is_named(contract: Contract, text: bytes, pointer: str, said: str) -> None:
@@ -130,11 +130,24 @@ def test_values_by_which_the_source_says_not_known_are_no_warning(contract: Cont
     assert row.warnings == []
 
 
-def test_history_is_said_to_be_unused(contract: Contract) -> None:
-    row = contract.parse_one(body({"application": {}, "history": {"bureau": []}}))
-    contract.matrix([row])
-    contract.matrix([row])
-    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("history_unused", "/history")]
+def test_history_beside_a_vector_is_an_error(contract: Contract) -> None:
+    vector = [None] * len(contract.features.names)
+    assert errors_of(contract, body({"features": vector, "history": {}})) == {
+        "/history": "expected an application beside it; a vector holds its history already"
+    }
+
+
+def test_history_becomes_features(contract: Contract) -> None:
+    names = contract.features.names
+    place = names.index("BUREAU_DEBT_SHARE_MEAN_ACTIVE")
+    loan = {"AMT_CREDIT_SUM": 200, "AMT_CREDIT_SUM_DEBT": 50, "CREDIT_ACTIVE": "Active"}
+    bodies = [{"history": {"bureau": [loan]}}, {"history": {"bureau": []}}, {"history": {"bureau": None}}, {"history": {}}, {}]
+    rows = [contract.parse_one(body({"application": {}, **part})) for part in bodies]
+    matrix = contract.matrix(rows)
+    np.testing.assert_equal(matrix[:, place], [0.25, np.nan, np.nan, np.nan, np.nan])
+    for row, alone in zip(rows, matrix, strict=True):
+        assert contract.matrix([row])[0].tobytes() == alone.tobytes()
+    assert [row.warnings for row in rows] == [[]] * 5
 
 
 def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, bundle: Bundle) -> None:

@@ -37,14 +37,14 @@ def test_empty_missing_and_extreme_rows_are_scored(scorer: Scorer, matrix: np.nd
         assert 0 < pd[0] < 1
 
 
-@pytest.mark.parametrize("shape", [(3,), (1, 149), (1, 151)])
+@pytest.mark.parametrize("shape", [(3,), (1, 188), (1, 190)])
 def test_a_matrix_of_another_shape_is_refused(scorer: Scorer, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected \(rows, 150\)"):
+    with pytest.raises(ValueError, match=r"expected \(rows, 189\)"):
         scorer.pd(np.zeros(shape))
 
 
 def test_a_model_of_other_features_is_refused(bundle: Bundle) -> None:
-    foreign = dataclasses.replace(bundle, model=bundle.model.replace("NAME_CONTRACT_TYPE", "NAME"))
+    foreign = dataclasses.replace(bundle, model=bundle.model.replace("EXT_SOURCE_MEAN", "EXT_SOURCE"))
     with pytest.raises(ValueError, match="trained on other features"):
         Scorer(foreign)
 

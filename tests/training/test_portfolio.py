@@ -1,0 +1,210 @@
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from running import Home, run_cli
+
+from configs.settings import load_settings
+from features.schema import Table
+from serving.bundle import Bundle
+from serving.contract import Contract
+from serving.scorer import Scorer
+from training import portfolio
+from training.cluster import fit_over
+from training.data import DataError
+from training.generator import Generator, generate
+from training.portfolio import implausible, prepare_chunk, score
+from training.train import fit_here, prepare
+
+ROWS = 700
+Again = Callable[..., pd.DataFrame]
+
+
+def ignore(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    frame = next(Generator.from_file().draw(ROWS, seed=11)).drop(columns=["TARGET"])
+    frame.loc[3, ["NAME_HOUSING_TYPE", "OCCUPATION_TYPE"]] = "Lighthouse"
+    frame.loc[4, ["AMT_INCOME_TOTAL", "CNT_CHILDREN"]] = [1e9, 40]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def folder(frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("portfolio")
+    frame.to_parquet(path / "application_test.parquet", row_group_size=150)
+    return path
+
+
+@pytest.fixture
+def scored(folder: Path, bundle: Bundle, tmp_path: Path) -> pd.DataFrame:
+    summary = score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
+    result = pd.read_parquet(tmp_path / "scores.parquet")
+    assert summary.applications == len(result) == ROWS
+    assert summary.declined == (result["decision"] == "DECLINE").sum()
+    return result
+
+
+@pytest.fixture
+def again(bundle: Bundle, tmp_path: Path) -> Again:
+    def run(data: Path, threads: int = 1) -> pd.DataFrame:
+        score(data, "application_test", bundle, tmp_path / "again.parquet", ignore, threads=threads)
+        return pd.read_parquet(tmp_path / "again.parquet")
+
+    return run
+
+
+def requests(frame: pd.DataFrame) -> Iterator[bytes]:
+    for row in frame.to_dict("records"):
+        yield msgspec.json.encode({"application": {name: value for name, value in row.items() if not pd.isna(value)}})
+
+
+def test_scores_are_the_services_to_the_last_bit(scored: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle) -> None:
+    contract, scorer = Contract(bundle.features, max_rows=1), Scorer(bundle)
+    assert scored["SK_ID_CURR"].tolist() == frame["SK_ID_CURR"].tolist()
+    whole = frame.astype({column.name: "Int64" for column in bundle.features.table.numeric if column.type == "integer"})
+    for position, request in enumerate(requests(whole[:150])):
+        row = contract.parse_one(request)
+        pd_alone = scorer.pd(contract.matrix([row]))[0]
+        answer = scored.iloc[position]
+        assert answer["probability"] == pd_alone
+        assert answer["warnings"] == len(row.warnings), row.warnings
+        assert answer["decision"] == ("DECLINE" if bundle.decision.declines(pd_alone) else "APPROVE")
+        assert answer["risk_level"] == bundle.decision.risk_level(pd_alone)
+    assert scored["warnings"][3:5].tolist() == [2, 2]
+
+
+def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(
+    scored: pd.DataFrame, frame: pd.DataFrame, folder: Path, again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.testing.assert_frame_equal(again(folder, threads=2), scored, check_exact=True)
+    monkeypatch.setattr(portfolio, "CHUNK", 64)
+    pd.testing.assert_frame_equal(again(folder), scored, check_exact=True)
+    csv, zipped = folder / "csv", folder / "zip"
+    csv.mkdir()
+    zipped.mkdir()
+    frame.to_csv(csv / "application_test.csv", index=False)
+    with zipfile.ZipFile(zipped / "all.zip", "w") as archive:
+        archive.write(csv / "application_test.csv", "application_test.csv")
+    for data in (csv, zipped):
+        pd.testing.assert_frame_equal(again(data), scored, check_exact=True)
+
+
+def test_the_file_tells_by_which_model(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
+    score(folder, "application_test", bundle, tmp_path / "new" / "scores.parquet", ignore)
+    about = pa.parquet.read_schema(tmp_path / "new" / "scores.parquet").metadata
+    assert about[b"model_version"].decode() == bundle.version
+    assert float(about[b"threshold"]) == bundle.decision.threshold
+
+
+def test_a_run_that_breaks_off_leaves_what_was_there(folder: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "scores.parquet"
+    out.write_text("before")
+    monkeypatch.setattr(portfolio, "CHUNK", 100)
+    calls: list[int] = []
+
+    def breaks(*arguments: Any) -> pa.Table:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score_chunk(*arguments)
+
+    score_chunk = portfolio.score_chunk
+    monkeypatch.setattr(portfolio, "score_chunk", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        score(folder, "application_test", bundle, out, ignore)
+    assert out.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp_path: Path) -> None:
+    cases = {
+        "has no rows": frame[:0],
+        "lacks columns: AMT_CREDIT": frame.drop(columns=["AMT_CREDIT"]),
+        "AMT_CREDIT: expected numbers, got": frame.assign(AMT_CREDIT="much"),
+        "SK_ID_CURR is missing or not a whole number": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
+    }
+    for said, data in cases.items():
+        data.to_parquet(tmp_path / "application_test.parquet")
+        with pytest.raises(DataError, match=said):
+            score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
+        assert not (tmp_path / "out.parquet").exists()
+    (tmp_path / "application_test.parquet").unlink()
+    frame.assign(AMT_CREDIT="much").to_csv(tmp_path / "application_test.csv", index=False)
+    with pytest.raises(DataError, match="cannot be read"):
+        score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
+
+
+def test_one_application_all_of_it_missing_is_scored(bundle: Bundle, table: Table) -> None:
+    columns: dict[str, Any] = {column.name: pa.nulls(1, pa.string()) for column in table.categorical}
+    columns |= {column.name: pa.array([np.nan]) for column in table.numeric}
+    chunk = prepare_chunk(pa.table({**columns, table.key: pa.array([7.0])}), bundle, "here")
+    assert (chunk.keys.tolist(), chunk.warnings.tolist()) == ([7], [0])
+    assert np.isnan(chunk.matrix).all()
+
+
+def test_values_that_say_not_known_are_not_implausible(table: Table) -> None:
+    names = [column.name for column in table.numeric]
+    values = np.full((2, len(names)), np.nan)
+    values[:, names.index("DAYS_EMPLOYED")] = [365243, 365244]
+    assert implausible(values, table).sum(axis=1).tolist() == [0, 1]
+
+
+def test_the_command_scores_and_says_how_fast(home: Home, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    result = run_cli(["score", "--data", str(folder), "--out", str(out)], home.environment)
+    assert result.returncode == 0, result.stderr
+    assert f"{ROWS} applications" in result.stdout
+    for wrong, said in (
+        (["--table", "bureau"], "expected application_test or application_train"),
+        (["--model", "nobody:latest"], "holds no model"),
+        (["--table", "application_train"], "has no application_train"),
+    ):
+        failed = run_cli(["score", "--data", str(folder), "--out", str(out), *wrong], home.environment)
+        assert (failed.returncode, said in failed.stderr, "Traceback" in failed.stderr) == (1, True, False)
+
+
+@pytest.mark.model
+def test_a_cluster_of_two_workers_scores_the_same_and_trains_as_well(
+    home: Home, folder: Path, scored: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import distributed
+    from sklearn.metrics import roc_auc_score
+
+    for name, value in home.environment.items():
+        if name.startswith(("CREDIT_", "BENTOML_")):
+            monkeypatch.setenv(name, value)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, env={"BENTOML_HOME": home.environment["BENTOML_HOME"]}
+    ) as cluster:
+        out = tmp_path / "cluster.parquet"
+        result = run_cli(["score", "--data", str(folder), "--out", str(out), "--scheduler", cluster.scheduler_address], home.environment)
+        assert result.returncode == 0, result.stderr
+        pd.testing.assert_frame_equal(pd.read_parquet(out), scored, check_exact=True)
+
+        csv = tmp_path / "csv"
+        csv.mkdir()
+        pd.read_parquet(folder / "application_test.parquet")[:5].to_csv(csv / "application_test.csv")
+        failed = run_cli(["score", "--data", str(csv), "--out", str(out), "--scheduler", cluster.scheduler_address], home.environment)
+        assert (failed.returncode, "is not Parquet" in failed.stderr) == (1, True)
+
+        generate(tmp_path / "data", 3000, seed=2, history=False)
+        monkeypatch.setenv("CREDIT_HOME", str(tmp_path / "home"))
+        settings = load_settings()
+        prepared = prepare(tmp_path / "data", settings, ignore)
+        inside, outside = np.arange(2000), np.arange(2000, 3000)
+        aucs = [
+            roc_auc_score(prepared.defaulted[outside], fit(prepared, settings, inside).predict(prepared.matrix[outside]))
+            for fit in (fit_here, fit_over(cluster.scheduler_address))
+        ]
+        assert aucs[1] == pytest.approx(aucs[0], abs=0.03)
+        assert min(aucs) > 0.65
