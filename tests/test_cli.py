@@ -8,7 +8,21 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify", "keys"]
+COMMANDS = [
+    "train",
+    "generate",
+    "fit-profile",
+    "fidelity",
+    "score",
+    "compare",
+    "explore",
+    "interpret",
+    "tune",
+    "document",
+    "settings",
+    "verify",
+    "keys",
+]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
@@ -75,6 +89,30 @@ def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
     result = run_cli(["fit-profile", "--data", str(tmp_path), "--out", str(tmp_path / "profile.json")])
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "profile.json").stat().st_size > 10_000
+
+
+@pytest.mark.model
+def test_studies_leave_reports_here_and_in_mlflow(home: Home, tmp_path: Path) -> None:
+    import mlflow
+
+    run_cli(["generate", "--applications", "1200", "--no-history", "--out", str(tmp_path / "data")])
+    environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "home"), "CREDIT_TRAINING__LIGHTGBM__NUM_TREES": "40"}
+    for command, files in (
+        (["explore"], {"exploration.html"}),
+        (["interpret"], {"shap_summary.png", "shap_dependence.png"}),
+        (["tune", "--trials", "1"], {"history.png", "parameters.yaml"}),
+        (["compare"], {"comparison.png", "comparison.md"}),
+    ):
+        result = run_cli([*command, "--data", str(tmp_path / "data")], environment)
+        assert result.returncode == 0, result.stderr
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+        client = mlflow.MlflowClient()
+        (run,) = mlflow.search_runs(
+            experiment_names=["credit-scoring-studies"], filter_string=f"tags.study = '{command[0]}'", output_format="list"
+        )
+        assert {item.path for item in client.list_artifacts(run.info.run_id)} == files
+        missing = run_cli([*command, "--data", str(tmp_path)], environment)
+        assert (missing.returncode, "has no application_train" in missing.stderr, "Traceback" in missing.stderr) == (1, True, False)
 
 
 def test_document_writes_between_its_marks(home: Home, bundle: Bundle, tmp_path: Path) -> None:

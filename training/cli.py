@@ -9,6 +9,9 @@ import typer
 
 from configs.settings import Settings
 from serving.cli import app, fail, settings
+from training import study_cli
+
+__all__ = ["app", "study_cli"]  # the module adds its commands by being imported
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
@@ -42,7 +45,7 @@ def train(
 
     start = time.perf_counter()
     try:
-        prepared = prepare(data or _built_in(options), options, _say)
+        prepared = prepare(data or built_in(options), options, _say)
         training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
     except (DataError, ValueError) as error:
         fail(str(error))
@@ -195,7 +198,8 @@ def document(
     replace_between(write, "training", training_table(bundles))
 
 
-def _built_in(settings: Settings) -> Path:
+def built_in(settings: Settings) -> Path:
+    """The folder of the built-in data, generated where it is not there."""
     from training.generator import generate as run
     from training.generator import unlabelled
 

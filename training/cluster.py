@@ -22,7 +22,7 @@ def fit_over(scheduler: str) -> Fit:
         import dask.array
         import distributed
 
-        with distributed.Client(scheduler, set_as_default=False) as client:
+        with distributed.Client(scheduler) as client:
             size = -(-len(rows) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
             matrix = dask.array.from_array(prepared.matrix[rows], chunks=(size, -1))
             defaulted = dask.array.from_array(prepared.defaulted[rows], chunks=size)
