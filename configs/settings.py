@@ -81,6 +81,7 @@ class TrainingSettings(Section):
     generated_applications: Annotated[int, Field(ge=1000)]
     folds: Annotated[int, Field(ge=2, le=20)]
     bootstrap_samples: Annotated[int, Field(ge=20)]
+    without_history: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
     lightgbm: LightGBMSettings
 

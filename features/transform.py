@@ -44,6 +44,13 @@ def feature_pool() -> dict[str, Feature]:
 
 
 @cache
+def history_features() -> frozenset[str]:
+    """The features of the pool that need the history."""
+    aggregates = {aggregate.name for aggregate in AGGREGATES}
+    return frozenset(aggregates | {name for name, pair in {**RATIOS, **CHANGES}.items() if aggregates & set(pair)})
+
+
+@cache
 def chosen_features() -> tuple[str, ...]:
     """The names of the features of new models, in order, from configs/features.yaml."""
     return tuple(entry["name"] for entry in read_yaml(CHOSEN)["features"])
@@ -177,6 +184,11 @@ class FeatureTransform:
     def categorical_positions(self) -> tuple[int, ...]:
         """The positions of the category columns in the matrix."""
         return tuple(position for position, feature in enumerate(self.features) if feature.unit == "code")
+
+    @cached_property
+    def history_positions(self) -> tuple[int, ...]:
+        """The positions of what needs the history in the matrix."""
+        return tuple(position for position, name in enumerate(self.names) if name in history_features())
 
     def transform(self, applications: Applications, history: History | None = None) -> Transformed:
         """Compute the feature matrix; without a history that of no applicant is known.

@@ -84,11 +84,8 @@ class _TableReader:
             (names.index(column.name), self._numbers + place, codes_of(column)) for place, column in enumerate(table.categorical)
         ]
         self._loan = names.index(str(table.loan))
-        self._low, self._high = (
-            np.array([[UNSEEN + 1 if column.type == "category" else getattr(column, side, None)] for column in table.columns], dtype=float)
-            for side in ("min", "max")
-        )
-        self._high[[place for place, column in enumerate(table.columns) if column.type == "category"]] = np.inf
+        ranges = [(0, np.inf) if column.type == "category" else (column.min, column.max) for column in table.columns]
+        self._low, self._high = np.array(ranges, dtype=np.float64).T[:, :, None]
 
     def read(self, document: Any, pointer: str, errors: list[Invalid], notes: Warnings) -> Matrix:
         """The rows as shape (columns, rows)."""
@@ -113,9 +110,9 @@ class _TableReader:
             return values
         if len(set(rows)) < len(rows):
             first: dict[Any, int] = {}
-            for place, row in enumerate(rows):
-                if first.setdefault(row, place) != place:
-                    errors.append(Invalid(f"{pointer}/{place}", f"repeats row {first[row]} in every field; expected each row once"))
+            again = [place for place, row in enumerate(rows) if first.setdefault(row, place) != place][:MOST_ERRORS]
+            detail = "repeats row {} in every field; expected each row once"
+            errors += [Invalid(f"{pointer}/{place}", detail.format(first[rows[place]])) for place in again]
         values = Rows.from_coded(self.table, np.zeros(len(rows), dtype=np.intp), values).values
         outside = (values < self._low) | (values > self._high)
         if outside.any():

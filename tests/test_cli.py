@@ -115,6 +115,12 @@ def test_studies_leave_reports_here_and_in_mlflow(home: Home, tmp_path: Path) ->
         assert (missing.returncode, "has no application_train" in missing.stderr, "Traceback" in missing.stderr) == (1, True, False)
 
 
+def test_features_are_not_chosen_without_tables(tmp_path: Path) -> None:
+    result = run_cli(["select-features", "--data", str(tmp_path), "--out", str(tmp_path / "features.yaml")])
+    assert (result.returncode, "has no application_train.parquet" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert not (tmp_path / "features.yaml").exists()
+
+
 def test_document_writes_between_its_marks(home: Home, bundle: Bundle, tmp_path: Path) -> None:
     guide = tmp_path / "guide.md"
     guide.write_text("before\n<!-- training: begin -->\nold\n<!-- training: end -->\nafter\n")

@@ -21,11 +21,12 @@ import pandas as pd
 import pytest
 from running import ROOT, Home, Server, bundle_folder, run_cli, serve
 
-from features.schema import Table
+from features.schema import Table, history_tables
 from features.transform import Applications
 from serving.bundle import Bundle
 from serving.scorer import Scorer
-from training.generator import Generator
+from training.folder import HistoryFolder
+from training.generator import Generator, generate
 
 pytestmark = pytest.mark.service
 
@@ -87,6 +88,75 @@ def test_served_scores_equal_offline_scores_to_the_last_bit(
     vectors = [[None if np.isnan(value) else value for value in row] for row in transformed[:200].tolist()]
     by_vector = client.post("/predict/batch", json={"features": vectors}).json()["predictions"]
     assert [item["probability"] for item in by_vector] == offline[:200]
+
+
+def with_history(requests: list[dict[str, Any]], folder: Path, keys: list[int]) -> list[dict[str, Any]]:
+    """Requests with the rows of the history tables of a folder, in any order; a table that the folder has not is left out."""
+    tables = history_tables()
+    histories: dict[int, dict[str, list[dict[str, Any]]]] = {key: {} for key in keys}
+    owner: dict[int, int] = {}
+    for table in tables:
+        if not (folder / f"{table.name}.parquet").is_file():
+            continue
+        frame = pd.read_parquet(folder / f"{table.name}.parquet").sample(frac=1, random_state=0)
+        frame = frame[frame[table.key].isin(owner if table.parent else histories)]
+        for history in histories.values():
+            history[table.name] = []
+        for row in frame.to_dict("records"):
+            key = owner[row[table.key]] if table.parent else row[table.key]
+            if table.loan and table.parent is None:
+                owner[row[table.loan]] = key
+            histories[key][table.name].append({name: value for name, value in row.items() if pd.notna(value)})
+    return [{**request, "history": histories[key]} for request, key in zip(requests, keys, strict=True)]
+
+
+def test_applicants_with_generated_history_are_scored_as_offline(
+    client: httpx.Client, bundle: Bundle, table: Table, tmp_path: Path
+) -> None:
+    generate(tmp_path, 300, seed=31)
+    frame = pd.read_parquet(tmp_path / "application_train.parquet")
+    keys = frame[table.key].to_numpy()
+    history = HistoryFolder(tmp_path, keys, lambda _: None).history()
+    offline = Scorer(bundle).score(Applications.from_columns(frame), history).tolist()
+    assert offline != Scorer(bundle).score(Applications.from_columns(frame)).tolist()
+    requests = with_history(as_request(frame, table), tmp_path, keys.tolist())
+    served = [item["probability"] for item in client.post("/predict/batch", json={"applications": requests}).json()["predictions"]]
+    assert served == offline
+    with ThreadPoolExecutor(8) as pool:
+        singles = list(pool.map(lambda item: client.post("/predict", json=item).json()["probability"], requests[:60]))
+    assert singles == offline[:60]
+
+
+def test_a_bad_history_row_is_named_and_a_large_history_answered(client: httpx.Client) -> None:
+    def row(number: int) -> dict[str, Any]:
+        return {"SK_ID_PREV": 1, "NUM_INSTALMENT_NUMBER": number + 1, "AMT_INSTALMENT": 100.5, "DAYS_INSTALMENT": -number % 2900 - 1}
+
+    rows = [row(number) for number in range(10_000)]
+    body = {"application": {}, "history": {"installments_payments": rows}}
+    assert client.post("/predict", json=body).status_code == 200
+    rows[3] = {**rows[3], "AMT_PAYMENT": "5"}
+    rows[9] = rows[8]
+    problem = client.post("/predict", json=body).json()
+    assert [error["pointer"] for error in problem["errors"]] == ["/history/installments_payments/3/AMT_PAYMENT"]
+
+
+@pytest.mark.data
+def test_real_applicants_with_history_are_scored_as_offline(client: httpx.Client, bundle: Bundle, real_data: Path, table: Table) -> None:
+    frame = pd.read_parquet(real_data / "application_train.parquet")
+    listed = pd.read_csv(real_data / "complete_history_ids.csv")[table.key]
+    frame = frame[frame[table.key].isin(listed)][:500]
+    keys = frame[table.key].to_numpy()
+    history = HistoryFolder(real_data, keys, lambda _: None).history()
+    offline = Scorer(bundle).score(Applications.from_columns(frame), history).tolist()
+    requests = with_history(as_request(frame, table), real_data, keys.tolist())
+    for request in requests:
+        del request["history"]["installments_payments"]  # not complete in these data
+    served = [
+        item["probability"]
+        for start in range(0, len(requests), 100)
+        for item in client.post("/predict/batch", json={"applications": requests[start : start + 100]}).json()["predictions"]
+    ]
+    assert served == offline
 
 
 @pytest.mark.data

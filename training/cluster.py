@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from training.train import Fit, Prepared, parameters
+from training.train import Fit, Prepared, learned_from, parameters
 
 
 def fit_over(scheduler: str) -> Fit:
@@ -23,16 +23,15 @@ def fit_over(scheduler: str) -> Fit:
         import distributed
 
         with distributed.Client(scheduler) as client:
-            size = -(-len(rows) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
-            matrix = dask.array.from_array(prepared.matrix[rows], chunks=(size, -1))
-            defaulted = dask.array.from_array(prepared.defaulted[rows], chunks=size)
+            matrix, defaulted = learned_from(prepared, settings, rows)
+            size = -(-len(matrix) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
             options: dict[str, Any] = {**parameters(settings), "n_estimators": settings.training.lightgbm.num_trees}
             model = lightgbm.DaskLGBMClassifier(client=client, tree_learner="data", **options)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Parameter n_jobs will be ignored")  # said of a parameter that nobody gave
                 model.fit(
-                    matrix,
-                    defaulted,
+                    dask.array.from_array(matrix, chunks=(size, -1)),
+                    dask.array.from_array(defaulted, chunks=size),
                     feature_name=list(prepared.features.names),
                     categorical_feature=list(prepared.features.categorical_positions),
                 )

@@ -15,7 +15,7 @@ from configs.settings import Settings
 from features.history import Matrix
 from serving.decision import Costs, choose_threshold, cost_curve, cost_per_client
 from training.evaluation import Labels, Values
-from training.train import Fold, Prepared, Say, cross_fitted, fit_here, folds_of
+from training.train import Fold, Prepared, Say, cross_fitted, fit_here, folds_of, learned_from
 
 BINS = 10
 TREES = 200  # of the random forest
@@ -75,15 +75,16 @@ class WeightOfEvidence:
 
 
 def _logistic(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> Predict:
-    weights = WeightOfEvidence(prepared.features.categorical_positions)
-    x = weights.fit(prepared.matrix[rows], prepared.defaulted[rows]).transform(prepared.matrix[rows])
-    model = LogisticRegression(C=0.01, max_iter=500).fit(x, prepared.defaulted[rows])
+    matrix, defaulted = learned_from(prepared, settings, rows)
+    weights = WeightOfEvidence(prepared.features.categorical_positions).fit(matrix, defaulted)
+    model = LogisticRegression(C=0.01, max_iter=500).fit(weights.transform(matrix), defaulted)
     return lambda matrix: np.asarray(model.decision_function(weights.transform(matrix)))
 
 
 def _forest(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> Predict:
     model = RandomForestClassifier(TREES, min_samples_leaf=30, max_features=0.15, n_jobs=-1, random_state=settings.training.seed)
-    model.fit(prepared.matrix[rows].astype(np.float32), prepared.defaulted[rows])
+    matrix, defaulted = learned_from(prepared, settings, rows)
+    model.fit(matrix.astype(np.float32), defaulted)
 
     def predict(matrix: Matrix) -> Values:
         share = np.clip(model.predict_proba(matrix.astype(np.float32))[:, 1], 1e-6, 1 - 1e-6)

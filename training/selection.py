@@ -14,9 +14,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from configs.settings import Settings
 from features.aggregates import AGGREGATES
-from features.application import CHANGES, DOMAIN, RATIOS
+from features.application import DOMAIN
 from features.history import Matrix
-from features.transform import chosen_features, feature_pool
+from features.transform import chosen_features, feature_pool, history_features
 from training.evaluation import Values
 from training.train import Prepared, Say, prepare
 
@@ -67,13 +67,6 @@ class Selection:
     table: str
 
 
-def history_features() -> tuple[str, ...]:
-    """The features of the pool that need the history."""
-    aggregates = {aggregate.name for aggregate in AGGREGATES}
-    related = {name for name, pair in {**RATIOS, **CHANGES}.items() if aggregates & set(pair)}
-    return tuple(name for name in feature_pool() if name in aggregates | related)
-
-
 def select(folder: Path, settings: Settings, say: Say) -> Selection:
     """Choose SEATS features from the pool.
 
@@ -90,10 +83,10 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     """
     prepared = prepare(folder, settings, say, tuple(feature_pool()))
     names = prepared.features.names
-    of_history = set(history_features())
+    of_history = history_features()
     places = {name: place for place, name in enumerate(names)}
     everyone = np.arange(len(prepared.defaulted))
-    known = np.flatnonzero(~np.isnan(prepared.matrix[:, [places[name] for name in names if name in of_history]]).all(axis=1))
+    known = np.flatnonzero(prepared.with_history)
     rate = float(prepared.defaulted.mean())
     prior = np.full(len(everyone), np.log(rate / (1 - rate)))
 
@@ -198,7 +191,7 @@ def _constant(values: Values) -> bool:
     return len(np.unique(values)) < 2
 
 
-def _table(found: dict[str, Gain], chosen: set[str], of_history: set[str]) -> str:
+def _table(found: dict[str, Gain], chosen: set[str], of_history: frozenset[str]) -> str:
     """A Markdown table of what was found, a line for each source."""
     tables = {aggregate.name: aggregate.table for aggregate in AGGREGATES}
     groups: dict[str, list[str]] = {}

@@ -42,6 +42,11 @@ class Prepared:
     fingerprint: str
     generated: bool
 
+    @property
+    def with_history(self) -> NDArray[np.bool_]:
+        """Whether anything of the history of each applicant is known."""
+        return np.asarray(~np.isnan(self.matrix[:, self.features.history_positions]).all(axis=1))
+
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 Fit = Callable[[Prepared, Settings, NDArray[np.intp]], lightgbm.Booster]
@@ -95,11 +100,30 @@ def parameters(settings: Settings) -> dict[str, Any]:
     }
 
 
+def learned_from(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> tuple[Matrix, Labels]:
+    """Features and outcomes that a model learns these rows from.
+
+    Where too few applicants lack a history, copies of some without theirs come on top, so that `without_history` of all lack it: a
+    model that never saw an applicant without history would score one by the accident of where its trees send what is missing.
+    """
+    matrix, defaulted = prepared.matrix[rows], prepared.defaulted[rows]
+    known = np.flatnonzero(prepared.with_history[rows])
+    share = settings.training.without_history
+    wanted = round((share * len(rows) - (len(rows) - len(known))) / (1 - share))
+    if wanted <= 0:
+        return matrix, defaulted
+    copied = known[np.linspace(0, len(known), wanted, endpoint=False).astype(np.intp)]
+    copies = matrix[copied]
+    copies[:, prepared.features.history_positions] = np.nan
+    return np.concatenate([matrix, copies]), np.concatenate([defaulted, defaulted[copied]])
+
+
 def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
     """Fit the gradient boosting on these rows, on this machine."""
+    matrix, defaulted = learned_from(prepared, settings, rows)
     data = lightgbm.Dataset(
-        prepared.matrix[rows],
-        prepared.defaulted[rows],
+        matrix,
+        defaulted,
         feature_name=list(prepared.features.names),
         categorical_feature=list(prepared.features.categorical_positions),
         params=parameters(settings),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs.settings import CONFIGS
 from features.history import UNSEEN, History, Rows
 from features.schema import history_tables, read_yaml
-from features.transform import Applications, FeatureError, FeatureTransform, chosen_features, feature_pool
+from features.transform import Applications, FeatureError, FeatureTransform, chosen_features, feature_pool, history_features
 from training.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
@@ -220,3 +220,12 @@ def test_a_state_of_the_first_format_still_loads(features: FeatureTransform, fra
     restored = FeatureTransform.from_json(json.dumps(state))
     assert restored.names == tuple(names)
     assert restored.transform(Applications.from_columns(frame)).matrix[:, 0].tolist() == frame["AMT_CREDIT"].tolist()
+
+
+def test_what_needs_the_history_is_known() -> None:
+    names = history_features()
+    assert names <= set(feature_pool())
+    assert {"BUREAU_LOANS", "BUREAU_DEBT_TO_INCOME", "CARD_USED_CHANGE_6M"} <= names
+    assert not {"AMT_CREDIT", "AGE_YEARS", "DEBT_TO_INCOME_RATIO"} & names
+    transform = FeatureTransform(["AMT_CREDIT", "BUREAU_LOANS", "AGE_YEARS", "CARD_USED_CHANGE_6M"])
+    assert transform.history_positions == (1, 3)

@@ -9,7 +9,7 @@ from features.schema import read_yaml
 from features.transform import FeatureTransform, chosen_features, feature_pool
 from training import selection
 from training.generator import generate
-from training.selection import Gain, Selection, Trial, gains, history_features, select, write
+from training.selection import Gain, Selection, Trial, gains, select, write
 from training.train import Prepared
 
 QUICK = Trial(20, {"learning_rate": 0.3, "num_leaves": 8, "min_data_in_leaf": 20}, range(1))
@@ -57,12 +57,6 @@ def test_only_some_applicants_can_be_judged(prepared: Prepared) -> None:
     _, margin = gains(prepared, ["BUREAU_LOANS", "POS_LOANS"], np.arange(1500), start, QUICK)
     assert (margin[1500:] == 0.5).all()
     assert (margin[:1500] != 0.5).any()
-
-
-def test_what_needs_the_history_is_known() -> None:
-    names = history_features()
-    assert {"BUREAU_LOANS", "BUREAU_DEBT_TO_INCOME", "CARD_USED_CHANGE_6M"} <= set(names)
-    assert not {"AMT_CREDIT", "AGE_YEARS", "DEBT_TO_INCOME_RATIO"} & set(names)
 
 
 @pytest.mark.model

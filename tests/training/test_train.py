@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
-from features.transform import Applications
+from features.transform import Applications, FeatureTransform
 from serving.scorer import Scorer
 from training import plots, tracking
 from training.data import DataError
 from training.generator import Generator, generate
 from training.report import training_table
-from training.train import Training, prepare, train
+from training.train import Prepared, Training, learned_from, prepare, train
 
 
 def ignore(_: str) -> None:
@@ -119,6 +119,28 @@ def test_the_table_for_the_guides_has_a_column_for_each_model(training: Training
     lines = training_table([training.bundle, training.bundle]).splitlines()
     assert all(line.count("|") == 4 for line in lines)
     assert "generated data, 3,000 rows" in lines[0]
+
+
+def prepared_of(with_history: int, without: int) -> Prepared:
+    features = FeatureTransform(["AMT_CREDIT", "BUREAU_LOANS", "POS_LOANS"])
+    matrix = np.arange(3.0 * (with_history + without)).reshape(-1, 3)
+    matrix[:with_history, 2] = np.nan
+    matrix[with_history:, 1:] = np.nan
+    return Prepared(features, matrix, np.ones(len(matrix), dtype=np.int8), "mark", generated=True)
+
+
+@pytest.mark.parametrize(
+    ("with_history", "without", "copies"), [(80, 0, 20), (80, 10, 10), (80, 20, 0), (10, 90, 0), (0, 50, 0), (1, 0, 0), (9, 0, 2)]
+)
+def test_a_fifth_of_what_is_learned_lacks_its_history(with_history: int, without: int, copies: int, settings: Settings) -> None:
+    prepared = prepared_of(with_history, without)
+    matrix, defaulted = learned_from(prepared, settings, np.arange(with_history + without))
+    assert len(matrix) == len(defaulted) == with_history + without + copies
+    np.testing.assert_equal(matrix[: with_history + without], prepared.matrix)
+    added = matrix[with_history + without :]
+    assert np.isnan(added[:, 1:]).all()
+    assert len(set(added[:, 0])) == copies
+    assert set(added[:, 0]) <= set(prepared.matrix[:with_history, 0])
 
 
 def test_training_needs_the_tables(tmp_path: Path, settings: Settings) -> None:
