@@ -140,6 +140,11 @@ def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> No
     assert result.returncode == 0, result.stderr
     assert "| ROC-AUC, 5 folds |" in result.stdout
     assert (tmp_path / "plots" / "fidelity.png").stat().st_size > 10_000
+    history = run_cli(["fidelity", "--data", str(tmp_path), "--history", "500"], home.environment)
+    assert history.returncode == 0, history.stderr
+    for table in ("bureau", "installments_payments", "credit_card_balance"):
+        assert f"\n| {table} | " in history.stdout
+    assert "History gives to the ROC-AUC of 1,500 clients" in history.stdout
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:

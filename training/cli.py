@@ -150,10 +150,13 @@ def fidelity(
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError
-    from training.fidelity import compare, compare_history
+    from training.fidelity import compare, compare_gain, compare_history
 
     try:
-        table = compare_history(data, history, seed, _say) if history else compare(data, out, settings(), seed, _say)
+        if history:
+            table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, settings(), seed, _say)
+        else:
+            table = compare(data, out, settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)
