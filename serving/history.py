@@ -97,8 +97,8 @@ class _TableReader:
             return values
         try:
             rows = [msgspec.structs.astuple(row)[: self._columns] for row in msgspec.convert(document, list[self._row])]  # type: ignore[name-defined]
-        except msgspec.ValidationError as error:
-            self._explain(document, pointer, errors, str(error))
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            self._explain(document, pointer, errors, "expected rows of the table")
             return values
         values = np.empty((len(self.table.columns), len(rows)))
         values[self._number_places] = np.array([row[: self._numbers] for row in rows], dtype=np.float64).T

@@ -1,4 +1,5 @@
 import json
+import random
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,23 @@ def test_every_bad_value_is_named_up_to_a_limit() -> None:
     assert set(errors) == {"/history/bureau/0/AMT_CREDIT_SUM", "/history/bureau/0/NOPE", "/history/bureau_balance"}
     _, errors, _ = read({"bureau": [{"AMT_CREDIT_SUM": "x"}] * 500})
     assert len(errors) == MOST_ERRORS
+
+
+def test_whatever_is_sent_is_read_or_named() -> None:
+    rng = random.Random(0)
+    names = [column.name for table in TABLES.values() for column in table.columns] + ["", "a/b", "\x00"]
+    values = [None, True, "x", "", 1, -1.5, 0.0, -0.0, 10**400, 1e308, -365243, float("nan"), [], {}, [1], {"a": 1}, "\ud800", "é" * 300]
+
+    def row() -> Any:
+        return rng.choice([*values, *[{rng.choice(names): rng.choice(values) for _ in range(rng.randrange(6))}] * 40])
+
+    for _ in range(3000):
+        history = {rng.choice([*TABLES, "other"]): rng.choice([row(), [row() for _ in range(rng.randrange(5))]]) for _ in range(3)}
+        found, errors, notes = read(history)
+        assert all(pointer.startswith("/history") for pointer in (*errors, *notes))
+        json.dumps([errors, notes]).encode()
+        if not errors:
+            assert READER.join([found, None]).clients == 2
 
 
 def test_part_payments_of_an_instalment_are_no_repeats() -> None:
