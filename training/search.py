@@ -55,13 +55,14 @@ def search(study: optuna.Study, prepared: Prepared, settings: Settings, trials: 
         outcome = f"ROC-AUC {trial.value:.4f}" if trial.state == optuna.trial.TrialState.COMPLETE else trial.state.name.lower()
         say(f"trial {trial.number + 1}/{trials}: {outcome}, {trial.params}")
 
-    study.optimize(objective, n_trials=max(0, trials - len(study.trials)), callbacks=[tell])
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    study.optimize(objective, n_trials=max(0, trials - finished), callbacks=[tell])
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
     """Parameters within what the scoring budget allows."""
     return {
-        "num_trees": trial.suggest_int("num_trees", 50, MOST_TREES),
+        "num_trees": trial.suggest_int("num_trees", 20, MOST_TREES),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
         "max_depth": trial.suggest_int("max_depth", 2, 7),
         "num_leaves": trial.suggest_int("num_leaves", 3, MOST_LEAVES),

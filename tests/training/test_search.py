@@ -29,6 +29,7 @@ def test_a_search_is_continued_and_judged_against_the_parameters_in_force(
     with pytest.raises(ValueError, match="has not judged the parameters of the settings"):
         search.verdict(study)
     search.search(study, prepared, settings, 2, said.append)
+    assert [trial.state.is_finished() for trial in study.trials] == [True, True]
     assert study.trials[0].params == settings.training.lightgbm.model_dump()
     again = search.open_study(prepared, settings)
     search.search(again, prepared, settings, 3, said.append)
