@@ -5,15 +5,29 @@ import math
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import Engine, insert
 
-from monitoring.drift import Matrix
+from features.history import Matrix
+from features.transform import Applications
 from monitoring.store import decisions, outcomes, records
+from serving.bundle import Bundle
+from training.folder import HistoryFolder
+from training.generator import generate
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 THRESHOLD = 0.1
+
+
+def generated(bundle: Bundle, folder: Path, count: int, seed: int, **columns: float) -> tuple[pd.DataFrame, Matrix]:
+    """Generated applicants with their history, some columns set to a value, and their feature matrix."""
+    generate(folder, count, seed)
+    frame = pd.read_parquet(folder / "application_train.parquet").assign(**columns)
+    history = HistoryFolder(folder, frame[bundle.features.table.key].to_numpy(), lambda _: None).history()
+    return frame, bundle.features.transform(Applications.from_columns(frame), history).matrix
 
 
 def keep(

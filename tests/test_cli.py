@@ -8,14 +8,15 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = ["train", "generate", "fit-profile", "fidelity", "document", "settings", "verify", "keys"]
+COMMANDS = ["train", "generate", "fit-profile", "fidelity", "score", "document", "settings", "verify", "keys", "select-features"]
+STUDY_COMMANDS = ["compare", "explore", "interpret", "tune"]
 RECORD_COMMANDS = ["decision", "decisions", "export", "ship", "verify-log", "replay", "outcomes", "store"]
 REPORT_COMMANDS = ["drift", "performance", "retraining-signal", "drift-power"]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
     listed = run_cli(["--help"]).stdout
-    for command in COMMANDS + RECORD_COMMANDS + REPORT_COMMANDS:
+    for command in COMMANDS + STUDY_COMMANDS + RECORD_COMMANDS + REPORT_COMMANDS:
         assert command in listed
         result = run_cli([command, "--help"])
         assert result.returncode == 0
@@ -79,6 +80,30 @@ def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
     assert (tmp_path / "profile.json").stat().st_size > 10_000
 
 
+@pytest.mark.model
+def test_studies_leave_reports_here_and_in_mlflow(home: Home, tmp_path: Path) -> None:
+    import mlflow
+
+    run_cli(["generate", "--applications", "1200", "--no-history", "--out", str(tmp_path / "data")])
+    environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "home"), "CREDIT_TRAINING__LIGHTGBM__NUM_TREES": "40"}
+    for command, files in (
+        (["explore"], {"exploration.html"}),
+        (["interpret"], {"shap_summary.png", "shap_dependence.png"}),
+        (["tune", "--trials", "1"], {"history.png", "parameters.yaml"}),
+        (["compare"], {"comparison.png", "comparison.md"}),
+    ):
+        result = run_cli([*command, "--data", str(tmp_path / "data")], environment)
+        assert result.returncode == 0, result.stderr
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+        client = mlflow.MlflowClient()
+        (run,) = mlflow.search_runs(
+            experiment_names=["credit-scoring-studies"], filter_string=f"tags.study = '{command[0]}'", output_format="list"
+        )
+        assert {item.path for item in client.list_artifacts(run.info.run_id)} == files
+        missing = run_cli([*command, "--data", str(tmp_path)], environment)
+        assert (missing.returncode, "has no application_train" in missing.stderr, "Traceback" in missing.stderr) == (1, True, False)
+
+
 def test_features_are_not_chosen_without_tables(tmp_path: Path) -> None:
     result = run_cli(["select-features", "--data", str(tmp_path), "--out", str(tmp_path / "features.yaml")])
     assert (result.returncode, "has no application_train.parquet" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
@@ -104,6 +129,11 @@ def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> No
     assert result.returncode == 0, result.stderr
     assert "| ROC-AUC, 5 folds |" in result.stdout
     assert (tmp_path / "plots" / "fidelity.png").stat().st_size > 10_000
+    history = run_cli(["fidelity", "--data", str(tmp_path), "--history", "500"], home.environment)
+    assert history.returncode == 0, history.stderr
+    for table in ("bureau", "installments_payments", "credit_card_balance"):
+        assert f"\n| {table} | " in history.stdout
+    assert "History gives to the ROC-AUC of 1,500 clients" in history.stdout
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import typer
 from configs.settings import Settings
 from serving.cli import app
 from serving.console import fail, settings
+from training import study_cli
+
+__all__ = ["app", "study_cli"]  # the module adds its commands by being imported
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
@@ -43,7 +46,7 @@ def train(
 
     start = time.perf_counter()
     try:
-        prepared = prepare(data or _built_in(options), options, _say)
+        prepared = prepare(data or built_in(options), options, _say)
         training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
     except (DataError, ValueError) as error:
         fail(str(error))
@@ -148,10 +151,13 @@ def fidelity(
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError
-    from training.fidelity import compare, compare_history
+    from training.fidelity import compare, compare_gain, compare_history
 
     try:
-        table = compare_history(data, history, seed, _say) if history else compare(data, out, settings(), seed, _say)
+        if history:
+            table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, settings(), seed, _say)
+        else:
+            table = compare(data, out, settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)
@@ -191,7 +197,7 @@ def drift_power(
     from training.power import measure
 
     try:
-        table = measure(data or _built_in(settings()), seed)
+        table = measure(data or built_in(settings()), seed)
     except DataError as error:
         fail(str(error))
     _say(table)
@@ -215,7 +221,8 @@ def document(
     replace_between(write, "training", training_table(bundles))
 
 
-def _built_in(settings: Settings) -> Path:
+def built_in(settings: Settings) -> Path:
+    """The folder of the built-in data, generated where it is not there."""
     from training.generator import generate as run
     from training.generator import unlabelled
 

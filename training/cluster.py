@@ -22,7 +22,7 @@ def fit_over(scheduler: str) -> Fit:
         import dask.array
         import distributed
 
-        with distributed.Client(scheduler, set_as_default=False) as client:
+        with distributed.Client(scheduler) as client:
             matrix, defaulted = learned_from(prepared, settings, rows)
             size = -(-len(matrix) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
             options: dict[str, Any] = {**parameters(settings), "n_estimators": settings.training.lightgbm.num_trees}

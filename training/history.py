@@ -27,6 +27,7 @@ STREAM = 7  # keeps these streams apart from those of the applications
 MOST_LOANS = 100  # keys set aside for each client in each table
 FIRST_BUREAU, FIRST_PREVIOUS = 5_000_000, 1_000_000
 MONTH = 365.25 / 12
+LAST_END = 31_199  # the latest planned end of a loan in the source, in days from the application
 OLDEST = 96  # months that the monthly tables reach back
 NEVER = 365243.0  # the source's day for what has not happened
 STATES = ("5", "4", "3", "2", "1", "X", "0")  # of bureau_balance while a loan is open, the worst first
@@ -233,7 +234,9 @@ class HistoryGenerator:
                 "CREDIT_CURRENCY": c["CREDIT_CURRENCY"],
                 "DAYS_CREDIT": opened.astype(np.int64),
                 "CREDIT_DAY_OVERDUE": np.round(c["CREDIT_DAY_OVERDUE"]).astype(np.int64),
-                "DAYS_CREDIT_ENDDATE": np.where(c["missing DAYS_CREDIT_ENDDATE"], np.nan, np.round(opened + c["TERM"])),
+                "DAYS_CREDIT_ENDDATE": np.where(
+                    c["missing DAYS_CREDIT_ENDDATE"], np.nan, np.minimum(np.round(opened + c["TERM"]), LAST_END)
+                ),
                 "DAYS_ENDDATE_FACT": ended,
                 "AMT_CREDIT_MAX_OVERDUE": _cents(c["AMT_CREDIT_MAX_OVERDUE"]),
                 "CNT_CREDIT_PROLONG": np.round(c["CNT_CREDIT_PROLONG"]).astype(np.int64),

@@ -1,5 +1,6 @@
 """Scoring of whole portfolios, larger than memory: chunk by chunk on this machine, or over the workers of a Dask cluster."""
 
+import logging
 import os
 import time
 from collections import deque
@@ -14,14 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from features.history import Matrix
+from features.history import History, Matrix
 from features.schema import Table
 from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.scorer import Scorer
 from training.data import DataError, Source, find_source, read_chunks
+from training.folder import HistoryFolder, history_sources
 
 CHUNK = 20_000  # applications in memory at once, twice: one chunk is read while another is scored
+WITH_HISTORY = 300_000  # the same where there is a history, whose tables are read through once for each chunk
 AHEAD = 2  # chunks a worker of a cluster has waiting
 SAY_EVERY = 5.0  # seconds between two words on the progress
 SCORES = pa.schema(
@@ -50,7 +53,7 @@ class Summary(NamedTuple):
 def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threads: int = 1) -> Summary:
     """Score the applications of a table and write key, PD, decision, risk level and number of warnings to a Parquet file.
 
-    The file appears when it is complete and not before; a file of that name is replaced.
+    The history tables of the folder count, as in training. The warnings are those of the application. The file appears when it is complete and not before; a file of that name is replaced.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threa
     source, scorer = find_source(folder, name), Scorer(bundle)
 
     def scored() -> Iterator[pa.Table]:
-        chunks = (prepare_chunk(data, bundle, str(source)) for data in read_chunks(source, bundle.features.table, CHUNK))
+        chunks = _chunks(folder, source, bundle, say)
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, chunks, None)
             while (chunk := coming.result()) is not None:
@@ -78,7 +81,7 @@ def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threa
 def score_on_cluster(folder: Path, name: str, tag: tuple[str, str], out: Path, say: Say, *, scheduler: str) -> Summary:
     """As `score`, by the workers of a Dask cluster, one task for each row group of the Parquet file.
 
-    Every worker needs this package, the file under the same path, and the model in its store; each scores with one thread.
+    Every worker needs this package, the folder under the same path, and the model in its store; each scores with one thread.
 
     Raises
     ------
@@ -97,7 +100,9 @@ def score_on_cluster(folder: Path, name: str, tag: tuple[str, str], out: Path, s
         most = AHEAD * max(1, sum(client.nthreads().values()))
         waiting: deque[Any] = deque()
         for group in range(groups):
-            waiting.append(client.submit(_score_row_group, source.path.absolute(), group, (tag[0], bundle.version), pure=False))
+            waiting.append(
+                client.submit(_score_row_group, folder.absolute(), source.path.name, group, (tag[0], bundle.version), pure=False)
+            )
             if len(waiting) >= most:
                 yield waiting.popleft().result()
         while waiting:
@@ -107,21 +112,27 @@ def score_on_cluster(folder: Path, name: str, tag: tuple[str, str], out: Path, s
         return _write(scored(client), bundle, source, out, say)
 
 
-def prepare_chunk(data: pa.Table, bundle: Bundle, name: str) -> Chunk:
+def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[NDArray[Any]], History] | None = None) -> Chunk:
     """Keys, features and number of warnings of applications as they were read.
+
+    Parameters
+    ----------
+    history : gives the history of the clients with these keys; without it that of none is known.
 
     Raises
     ------
     DataError
-        A key is missing or not a whole number.
+        A key is missing, not a whole number, or there twice.
     """
     table = bundle.features.table
     keys = data[table.key].to_numpy()
     if not np.all(np.isfinite(keys) & (keys % 1 == 0)):
         raise DataError(f"{name}: {table.key} is missing or not a whole number in some row")
+    if len(np.unique(keys)) < len(keys):
+        raise DataError(f"{name}: {table.key} repeats; expected each value once")
     numeric = np.column_stack([data[column.name].to_numpy() for column in table.numeric])
     applications = Applications(table, numeric, [data[column.name].to_pylist() for column in table.categorical])
-    transformed = bundle.features.transform(applications)
+    transformed = bundle.features.transform(applications, history(keys) if history else None)
     warnings = implausible(numeric, table).sum(axis=1)
     warnings += np.bincount([unseen.row for unseen in transformed.unseen], minlength=len(keys)).astype(np.int64)
     return Chunk(keys.astype(np.int64), transformed.matrix, warnings)
@@ -144,6 +155,15 @@ def score_chunk(chunk: Chunk, scorer: Scorer, threads: int = 1) -> pa.Table:
     declined = np.where(pds >= decision.threshold, "DECLINE", "APPROVE")
     levels = [decision.risk_level(pd) for pd in pds.tolist()]
     return pa.table([chunk.keys, pds, declined, levels, chunk.warnings.astype(np.int32)], schema=SCORES)
+
+
+def _chunks(folder: Path, source: Source, bundle: Bundle, say: Say, row_groups: list[int] | None = None) -> Iterator[Chunk]:
+    def history(keys: NDArray[Any]) -> History:
+        return HistoryFolder(folder, keys, say).history()
+
+    given = history if history_sources(folder) else None
+    for data in read_chunks(source, bundle.features.table, WITH_HISTORY if given else CHUNK, row_groups):
+        yield prepare_chunk(data, bundle, str(source), given)
 
 
 def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path, say: Say) -> Summary:
@@ -173,11 +193,11 @@ def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path
     return Summary(rows, declined, time.monotonic() - start)
 
 
-def _score_row_group(path: Path, group: int, tag: tuple[str, str]) -> pa.Table:
+def _score_row_group(folder: Path, file: str, group: int, tag: tuple[str, str]) -> pa.Table:
     """What a worker does."""
     scorer = _scorer(*tag)
-    chunks = read_chunks(Source(path), scorer.bundle.features.table, CHUNK, row_groups=[group])
-    return pa.concat_tables([score_chunk(prepare_chunk(data, scorer.bundle, str(path)), scorer) for data in chunks])
+    chunks = _chunks(folder, Source(folder / file), scorer.bundle, logging.getLogger(__name__).warning, [group])
+    return pa.concat_tables([score_chunk(chunk, scorer) for chunk in chunks])
 
 
 @cache

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from serving.bundle import Bundle
 
 EXPERIMENT = "credit-scoring"
+STUDIES = "credit-scoring-studies"
 CHAMPION = "champion"
 
 
@@ -23,9 +24,7 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
     home.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(tracking_uri(home))
     client = mlflow.MlflowClient()
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        client.create_experiment(EXPERIMENT, artifact_location=(home.absolute() / "mlartifacts").as_uri())
-    mlflow.set_experiment(EXPERIMENT)
+    _experiment(EXPERIMENT, home)
     version = bundle.version
     with mlflow.start_run(run_name=version, log_system_metrics=False) as run:
         mlflow.set_tags({"bentoml_model": f"{name}:{version}", "trained_on": bundle.trained_on})
@@ -49,6 +48,26 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
     registered = client.create_model_version(name, source, run.info.run_id, tags={"bentoml_model": f"{name}:{version}"})
     client.set_registered_model_alias(name, CHAMPION, registered.version)
     return str(run.info.run_id)
+
+
+def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterable[Path], home: Path) -> str:
+    """Log what a study of data or models made, in an experiment of its own; returns the run's id."""
+    home.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(tracking_uri(home))
+    _experiment(STUDIES, home)
+    with mlflow.start_run(run_name=kind, log_system_metrics=False) as run:
+        mlflow.set_tags({"study": kind, "data": data})
+        mlflow.log_metrics(metrics)
+        for file in files:
+            mlflow.log_artifact(str(file))
+    return str(run.info.run_id)
+
+
+def _experiment(name: str, home: Path) -> None:
+    client = mlflow.MlflowClient()
+    if client.get_experiment_by_name(name) is None:
+        client.create_experiment(name, artifact_location=(home.absolute() / "mlartifacts").as_uri())
+    mlflow.set_experiment(name)
 
 
 def champion_run(name: str, version: str, home: Path) -> str | None:

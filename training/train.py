@@ -48,6 +48,7 @@ class Prepared:
         return np.asarray(~np.isnan(self.matrix[:, self.features.history_positions]).all(axis=1))
 
 
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 Fit = Callable[[Prepared, Settings, NDArray[np.intp]], lightgbm.Booster]
 
 
@@ -130,6 +131,12 @@ def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> 
     return lightgbm.train(parameters(settings), data, num_boost_round=settings.training.lightgbm.num_trees)
 
 
+def folds_of(prepared: Prepared, settings: Settings) -> list[Fold]:
+    """The rows to fit on and the rows to judge by, of each fold; the same wherever models are compared."""
+    options = settings.training
+    return list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, prepared.defaulted))
+
+
 def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here) -> Training:
     """Cross-validate, calibrate, choose the threshold, and train the final model on all rows.
 
@@ -139,7 +146,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     """
     y, options = prepared.defaulted, settings.training
     costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
-    folds = list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, y))
+    folds = folds_of(prepared, settings)
     margins, fold_auc = np.empty(len(y)), []
     for number, (inside, outside) in enumerate(folds, 1):
         start = time.perf_counter()
@@ -147,7 +154,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
         margins[outside] = booster.predict(prepared.matrix[outside], raw_score=True)
         fold_auc.append(float(roc_auc_score(y[outside], margins[outside])))
         say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
-    pd = _cross_fitted(margins, y, folds)
+    pd = cross_fitted(margins, y, folds)
     calibration = fit_calibration(margins, y)
     curve = cost_curve(y, pd, costs)
     threshold = choose_threshold(curve, settings.decision.min_approval_rate)
@@ -213,7 +220,7 @@ def _code_digest(names: Sequence[str] | None) -> str:
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 
 
-def _cross_fitted(margins: Values, y: Labels, folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> Values:
+def cross_fitted(margins: Values, y: Labels, folds: list[Fold]) -> Values:
     """PDs whose calibration did not see their fold; the margins are out of fold already."""
     pd = np.empty(len(y))
     for inside, outside in folds:

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
+from decided import generated
 from prometheus_client.parser import text_string_to_metric_families
 from running import ROOT, Home, Server, free_port, serve
 
 from features.history import Matrix
-from features.transform import Applications
 from monitoring.drift import WARNING
 from serving.bundle import Bundle
-from training.folder import HistoryFolder
-from training.generator import generate
 
 FILES = ROOT / "configs/prometheus"
 DASHBOARD = ROOT / "configs/grafana/dashboards/credit-scoring.json"
@@ -35,11 +32,7 @@ pytestmark = pytest.mark.service
 
 @pytest.fixture(scope="module")
 def applicants(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    folder = tmp_path_factory.mktemp("applicants")
-    generate(folder, 2000, seed=77)
-    frame = pd.read_parquet(folder / "application_train.parquet")
-    history = HistoryFolder(folder, frame[bundle.features.table.key].to_numpy(), lambda _: None).history()
-    return bundle.features.transform(Applications.from_columns(frame), history).matrix
+    return generated(bundle, tmp_path_factory.mktemp("applicants"), 2000, seed=77)[1]
 
 
 @pytest.fixture

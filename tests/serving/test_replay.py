@@ -8,7 +8,6 @@ from records import make_records, write_log
 from running import Home, run_cli
 
 from monitoring.lines import Record
-from monitoring.log import feature_rows
 from serving.bundle import Bundle, BundleError
 from serving.contract import Contract, now, prediction
 from serving.replay import ReplayError, replay
@@ -21,7 +20,8 @@ def record(bundle: Bundle) -> Record:
     row = contract.parse_example()
     matrix = contract.matrix([row])
     answer = prediction(row, float(Scorer(bundle).pd(matrix)[0]), bundle.decision, bundle.version, now())
-    return contract.record(row, answer, feature_rows(matrix)[0], 1.5, "r1")
+    row.request_id = "r1"
+    return contract.records([row], [answer], matrix)[0]
 
 
 def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bundle, record: Record) -> None:
@@ -30,8 +30,9 @@ def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bun
     contract = Contract(bundle.features, 10, ["AMT_CREDIT"])
     vector = contract.parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
     answer = prediction(vector, 0.5, bundle.decision, "v", now())
-    assert contract.record(vector, answer, msgspec.Raw(b"[]"), 1.0, None).raw == {}
-    assert Contract(bundle.features, 10).record(vector, answer, msgspec.Raw(b"[]"), 1.0, None).raw is msgspec.UNSET
+    matrix = contract.matrix([vector])
+    assert contract.records([vector], [answer], matrix)[0].raw == {}
+    assert Contract(bundle.features, 10).records([vector], [answer], matrix)[0].raw is msgspec.UNSET
     with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
         Contract(bundle.features, 10, ["AMT_CREDI"])
 

@@ -3,25 +3,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from decided import keep, tell
+from decided import generated, keep, tell
 from running import Home, run_cli
 
-from features.transform import Applications
 from monitoring.store import open_store
 from serving.bundle import Bundle
 from serving.scorer import Scorer
-from training.generator import Generator
 
 
 @pytest.fixture(scope="module")
 def decided(home: Home, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a store with 1,500 decisions of the model, half of them with an outcome; one feature always missing."""
-    frame = pd.concat(Generator.from_file().draw(1500, seed=5), ignore_index=True)
-    matrix = bundle.features.transform(Applications.from_columns(frame.assign(EXT_SOURCE_3=np.nan))).matrix
-    pds = Scorer(bundle).pd(matrix)
     path = tmp_path_factory.mktemp("decided")
+    frame, matrix = generated(bundle, path / "applicants", 1500, seed=5, EXT_SOURCE_3=np.nan)
+    pds = Scorer(bundle).pd(matrix)
     engine = open_store(f"sqlite:///{path / 'store.db'}")
     ids = keep(engine, np.column_stack([matrix, pds]), datetime.now(UTC), bundle.version)
     tell(engine, ids[:750], frame["TARGET"][:750])

@@ -12,12 +12,14 @@ from running import Home, run_cli
 
 from configs.settings import load_settings
 from features.schema import Table
+from features.transform import Applications
 from serving.bundle import Bundle
 from serving.contract import Contract
 from serving.scorer import Scorer
 from training import portfolio
 from training.cluster import fit_over
-from training.data import DataError
+from training.data import DataError, find_source, read_table
+from training.folder import HistoryFolder
 from training.generator import Generator, generate
 from training.portfolio import implausible, prepare_chunk, score
 from training.train import fit_here, prepare
@@ -131,6 +133,7 @@ def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp
         "has no rows": frame[:0],
         "lacks columns: AMT_CREDIT": frame.drop(columns=["AMT_CREDIT"]),
         "AMT_CREDIT: expected numbers, got": frame.assign(AMT_CREDIT="much"),
+        "SK_ID_CURR repeats": frame.assign(SK_ID_CURR=7),
         "SK_ID_CURR is missing or not a whole number": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
     }
     for said, data in cases.items():
@@ -142,6 +145,19 @@ def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp
     frame.assign(AMT_CREDIT="much").to_csv(tmp_path / "application_test.csv", index=False)
     with pytest.raises(DataError, match="cannot be read"):
         score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
+
+
+def test_the_history_of_the_folder_counts_whatever_the_chunks(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(tmp_path, 300, seed=4)
+    table = bundle.features.table
+    frame = read_table(find_source(tmp_path, "application_train"), table, with_target=False)
+    history = HistoryFolder(tmp_path, frame[table.key].to_numpy(), ignore).history()
+    expected = Scorer(bundle).score(Applications.from_columns(frame), history)
+    for rows in (portfolio.WITH_HISTORY, 70):
+        monkeypatch.setattr(portfolio, "WITH_HISTORY", rows)
+        score(tmp_path, "application_train", bundle, tmp_path / "out.parquet", ignore)
+        assert pd.read_parquet(tmp_path / "out.parquet")["probability"].tolist() == expected.tolist()
+    assert (Scorer(bundle).score(Applications.from_columns(frame)) != expected).mean() > 0.9
 
 
 def test_one_application_all_of_it_missing_is_scored(bundle: Bundle, table: Table) -> None:
