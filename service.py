@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
-import click
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
@@ -14,16 +13,17 @@ from features.history import Matrix
 from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
-from serving.bundle import GENERATED, BundleError, find_in_store, read_bundle
+from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract import Contract, Row, now, prediction, row_error
 from serving.errors import invalid
-from serving.exposure import ExposureError, check_exposure, listening_hosts
+from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
-from serving.keys import KeysError, required_keys
+from serving.keys import required_keys
 from serving.openapi import openapi
 from serving.runner import Runner, Scored
 from serving.scorer import Scorer
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
+from serving.startup import check_start
 
 try:
     SETTINGS = settings()
@@ -83,13 +83,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse to start, in the parent process, what could not serve."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-        context = click.get_current_context(silent=True)
-        host = context.params.get("host") if context else None
-        try:
-            check_exposure([host] if host else [], SETTINGS, has_keys=required_keys(SETTINGS) is not None)
-            read_bundle(find_bundle())
-        except (BundleError, ExposureError, KeysError) as error:
-            raise SystemExit(str(error)) from None
+        check_start(SETTINGS, find_bundle)
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:

@@ -82,7 +82,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
     mlflow_model = folder / "mlflow"
     subprocess.run([rivals / "bin/python", "-c", save, folder / "model.txt", mlflow_model], check=True, capture_output=True)
     own, other = str(Path(sys.executable).parent), str(rivals / "bin")
-    ports = [str(FIRST_PORT + number) for number in range(10)]
+    ports = [str(FIRST_PORT + number) for number in range(12)]
     model = {"BENCH_MODEL": str(folder / "model.txt"), "BENCH_THRESHOLD": str(bundle.decision.threshold)}
     uvicorn = [f"{other}/uvicorn", "fastapi_app:app", "--app-dir", str(RIVALS), "--no-access-log", "--port"]
     by_vector = {"features": vector, "client_id": "1"}
@@ -93,14 +93,17 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
 
     def ours(name: str, port: str, target: str = ".", **environment: str) -> Contestant:
         command = [stock, "serve", target, "--working-dir", str(ROOT), "--port", port]
-        home = {"CREDIT_HOME": str(folder / name), "CREDIT_KEYS_FILE": str(keys)}
+        home = {"CREDIT_HOME": str(folder / f"home{port}"), "CREDIT_KEYS_FILE": str(keys)}
         return Contestant(name, command, f":{port}/predict", by_vector, {**home, **environment}, key)
 
     return [
         ours(OURS, ports[0]),
         Contestant("this service, 120 named fields", [], f":{ports[0]}/predict", {"application": row}, headers=key),
-        ours("  without keys", ports[7], CREDIT_AUTH="disabled"),
-        ours("  without metrics", ports[8], target="loadtests.rivals.without_metrics:CreditScoring"),
+        ours("- without keys", ports[7], CREDIT_AUTH="disabled"),
+        ours("- without metrics", ports[8], target="loadtests.rivals.without_metrics:CreditScoring"),
+        ours("- without the decision log", ports[9], CREDIT_LOG__DURABILITY="off"),
+        ours("- with the log synced to the disk", ports[10], CREDIT_LOG__DURABILITY="fsync"),
+        ours("- without measuring drift", ports[11], CREDIT_DRIFT__INTERVAL_SECONDS="1000000"),
         Contestant(FASTAPI, [*uvicorn, ports[1]], f":{ports[1]}/def", by_vector, model),
         Contestant("FastAPI, async def", [*uvicorn, ports[2]], f":{ports[2]}/async", by_vector, model),
         Contestant(

@@ -269,6 +269,18 @@ class DecisionLog:
         return LogError(f"decisions cannot be put on record now ({self._broken})")
 
 
+def check_unlocked(folder: Path) -> None:
+    """Look whether a log can be written by this process, if there is one already.
+
+    Raises
+    ------
+    LogError
+        Another process writes it.
+    """
+    if (folder / LOCK).exists():
+        os.close(_lock(folder))
+
+
 def _lock(folder: Path) -> int:
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
     try:

@@ -131,17 +131,17 @@ class Contract:
                 detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
                 row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
             raw = applications.numeric
-            for index, place in np.argwhere((raw < self._low) | (raw > self._high)).tolist():
-                column = self._table.numeric[place]
-                if raw[index, place] not in column.unknown:
-                    self._warn_of_range(rows[named[index]], column, raw[index, place], column.name)
+            implausible = (raw < self._low) | (raw > self._high)
+            if implausible.any():
+                for index, place in np.argwhere(implausible).tolist():
+                    column = self._table.numeric[place]
+                    if raw[index, place] not in column.unknown:
+                        self._warn_of_range(rows[named[index]], column, raw[index, place], column.name)
         if len(named) < len(rows):
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
-            matrix[vectors] = [rows[index].vector for index in vectors]
-            self._check_codes(rows, vectors, matrix)
-            block = matrix[vectors]
-            for index, place in np.argwhere((block < self._vector_low) | (block > self._vector_high)).tolist():
-                self._warn_of_range(rows[vectors[index]], self._numeric[self.features.names[place]], block[index, place], place)
+            block = np.array([rows[index].vector for index in vectors], dtype=np.float64)
+            self._check_vectors([rows[index] for index in vectors], block)
+            matrix[vectors if named else slice(None)] = block
         return matrix
 
     def records(self, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], matrix: Matrix) -> list[Record]:
@@ -176,13 +176,20 @@ class Contract:
         detail = f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}"
         row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
 
-    def _check_codes(self, rows: list[Row], vectors: list[int], matrix: Matrix) -> None:
-        codes = matrix[np.ix_(np.array(vectors), self._code_positions)]
-        for index, position in np.argwhere((codes < 0) | (codes >= self._code_counts)).tolist():
-            row, place = rows[vectors[index]], self._code_positions[position]
-            detail = f"{self.features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
-            row.warnings.append(_warning("unseen_category", f"{row.pointer}/{place}", detail))
-            matrix[vectors[index], place] = UNSEEN
+    def _check_vectors(self, rows: list[Row], block: Matrix) -> None:
+        """Warn of unseen codes and implausible values; an unseen code is written as such."""
+        codes = block[:, self._code_positions]
+        unseen = (codes < 0) | (codes >= self._code_counts)
+        if unseen.any():
+            for index, position in np.argwhere(unseen).tolist():
+                place = self._code_positions[position]
+                detail = f"{self.features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
+                rows[index].warnings.append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
+                block[index, place] = UNSEEN
+        implausible = (block < self._vector_low) | (block > self._vector_high)
+        if implausible.any():
+            for index, place in np.argwhere(implausible).tolist():
+                self._warn_of_range(rows[index], self._numeric[self.features.names[place]], block[index, place], place)
 
     def _read(self, body: bytes, parse: Callable[[Any], Parsed]) -> Parsed:
         try:

@@ -18,7 +18,7 @@ from running import ROOT
 
 from monitoring import log as log_module
 from monitoring.lines import Record, rotated, verify
-from monitoring.log import DecisionLog, LogError, NoLog, feature_rows
+from monitoring.log import DecisionLog, LogError, NoLog, check_unlocked, feature_rows
 
 LARGE = 10**9
 
@@ -320,3 +320,17 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, dura
     assert len(written) == len(set(written))
     assert set(acknowledged) <= set(written)
     assert len(acknowledged) >= 20
+
+
+def test_whether_a_log_is_written_is_seen_without_making_one(tmp_path: Path) -> None:
+    check_unlocked(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+    async def scenario() -> None:
+        log = DecisionLog(tmp_path, durability="flush", max_bytes=10**6)
+        with pytest.raises(LogError, match="is being written by another process"):
+            check_unlocked(tmp_path)
+        log.close()
+        check_unlocked(tmp_path)
+
+    asyncio.run(scenario())

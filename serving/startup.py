@@ -1,0 +1,31 @@
+"""What is looked at in the parent process, so that what could not serve is refused with one sentence before anything listens."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from configs.settings import Settings
+from monitoring.log import LogError, check_unlocked
+from serving.bundle import BundleError, read_bundle
+from serving.contract import Contract
+from serving.exposure import ExposureError, check_exposure
+from serving.keys import KeysError, required_keys
+
+
+def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
+    """Check keys and the address, the bundle, the settings that depend on its schema, and that no other process writes the log.
+
+    Raises
+    ------
+    SystemExit
+        One of them does not hold.
+    """
+    context = click.get_current_context(silent=True)
+    host = context.params.get("host") if context else None
+    try:
+        check_exposure([host] if host else [], settings, has_keys=required_keys(settings) is not None)
+        Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
+        check_unlocked(settings.log_folder)
+    except (BundleError, ExposureError, KeysError, LogError, ValueError) as error:
+        raise SystemExit(str(error)) from None
