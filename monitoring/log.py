@@ -85,7 +85,7 @@ class DecisionLog:
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
         `fsync`: when the disk has it, so it survives a loss of power. Syncs run in a thread, one at a time;
         what was appended meanwhile is covered by the next.
-    max_bytes : a file that has reached this size is rotated before the next batch.
+    max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
     sync : how a file is synced; for tests of its failure.
 
     Raises
