@@ -21,7 +21,7 @@ from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
 from serving.runner import Runner, Scored
-from serving.scorer import Scorer
+from serving.scorer import Scorer, Values
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 from serving.startup import check_start
 
@@ -120,16 +120,16 @@ class CreditScoring:
         self.drift.stop()
         self.recording.close()
 
-    def _score(self, rows: list[Row]) -> tuple[Matrix, list[dict[str, Any]]]:
+    def _score(self, rows: list[Row]) -> tuple[Matrix, Values, list[dict[str, Any]]]:
         matrix = self.contract.matrix(rows)
         pds = self.scorer.pd(matrix)
         decision, version, time = self.bundle.decision, self.version, now()
-        return matrix, [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds.tolist(), strict=True)]
+        return matrix, pds, [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds.tolist(), strict=True)]
 
     def _decide(self, rows: list[Row]) -> Scored[dict[str, Any]]:
-        matrix, answers = self._score(rows)
+        matrix, pds, answers = self._score(rows)
         recorded = self.recording.record(self.contract.records(rows, answers, matrix))
-        self.drift.add(matrix, [answer["probability"] for answer in answers])
+        self.drift.add(matrix, pds)
         metrics.predictions(answers)
         return Scored(answers, recorded)
 

@@ -6,7 +6,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from configs.settings import CONFIGS
 
@@ -85,6 +87,12 @@ class Table:
     def numeric(self) -> tuple[Column, ...]:
         """The columns of type number or integer, in table order."""
         return tuple(column for column in self.columns if column.type != "category")
+
+    @cached_property
+    def ranges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the greatest plausible values of the numeric columns, in table order."""
+        low, high = (np.array([getattr(column, side) for column in self.numeric], dtype=np.float64) for side in ("min", "max"))
+        return low, high
 
     @cached_property
     def categorical(self) -> tuple[Column, ...]:

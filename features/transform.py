@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from configs.settings import CONFIGS
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
 from features.application import CHANGES, RATIOS, SIMPLE, Derived
-from features.history import UNSEEN, Aggregate, Aggregator, History, Matrix, Positions
+from features.history import UNSEEN, Aggregate, Aggregator, History, Mask, Matrix, Positions
 from features.schema import Column, Table, history_tables, load_schema, read_yaml
 
 STATE_FORMAT = 2
@@ -88,6 +88,16 @@ class Applications:
 
     def __len__(self) -> int:
         return len(self.numeric)
+
+    def implausible(self) -> Mask:
+        """Which numbers, shape (rows, numeric columns), are known and outside the plausible range of their column."""
+        low, high = self.table.ranges
+        outside: Mask = (self.numeric < low) | (self.numeric > high)
+        if outside.any():
+            for place, column in enumerate(self.table.numeric):
+                for value in column.unknown:
+                    outside[:, place] &= self.numeric[:, place] != value
+        return outside
 
     @classmethod
     def from_columns(cls, columns: Any, table: Table | None = None) -> Self:

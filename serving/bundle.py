@@ -8,6 +8,7 @@ of a model is the sum of its manifest, so the same content always has the same v
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Bundle:
         content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "files": sums})
         return content
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Sixteen hexadecimal digits that name this content."""
         return _version(self.files()[MANIFEST])

@@ -75,19 +75,17 @@ class Contract:
         refused = {str(table.target): "is the outcome; it cannot be part of an application"}
         self._fields = Fields(table, table.key, refused)
         self._history = HistoryReader(features.history)
-        places = {**{column.name: place for place, column in enumerate(table.numeric)}}
-        places.update({column.name: -1 - place for place, column in enumerate(table.categorical)})
+        places = {column.name: place for place, column in enumerate(table.numeric)}
+        places |= {column.name: -1 - place for place, column in enumerate(table.categorical)}
         if unknown := set(raw_fields) - set(places):
             raise ValueError(f"log.raw_fields names {', '.join(sorted(unknown))}; expected fields of GET /docs.json")
         self._raw = {name: places[name] for name in raw_fields}
-        self._low, self._high = (np.array([getattr(column, side) for column in table.numeric], dtype=np.float64) for side in ("min", "max"))
         self._numeric = {column.name: column for column in table.numeric}
         ranges = [self._numeric.get(name) for name in features.names]
         self._vector_low = np.array([column.min if column else -np.inf for column in ranges], dtype=np.float64)
         self._vector_high = np.array([column.max if column else np.inf for column in ranges], dtype=np.float64)
-        self._code_list = list(features.categorical_positions)
-        self._code_positions = np.array(self._code_list, dtype=np.intp)
-        self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in self._code_list])
+        self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
+        self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in features.categorical_positions])
 
     def parse_one(self, body: bytes) -> Row:
         """The row of a `POST /predict`.
@@ -130,13 +128,11 @@ class Contract:
                 row = rows[named[unseen.row]]
                 detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
                 row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
-            raw = applications.numeric
-            implausible = (raw < self._low) | (raw > self._high)
+            implausible = applications.implausible()
             if implausible.any():
                 for index, place in np.argwhere(implausible).tolist():
                     column = self._table.numeric[place]
-                    if raw[index, place] not in column.unknown:
-                        self._warn_of_range(rows[named[index]], column, raw[index, place], column.name)
+                    self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
         if len(named) < len(rows):
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
             block = np.array([rows[index].vector for index in vectors], dtype=np.float64)
@@ -278,9 +274,9 @@ class Contract:
             row.vector = [self._number(value, f"{row.pointer}/{position}", row) for position, value in enumerate(values)]
         if row.errors:
             return
-        for position in self._code_list:
-            if (values[position] or 0) % 1 > 0:
-                row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
+        codes = np.asarray(row.vector)[self._code_positions]
+        for position in self._code_positions[np.floor(codes) < codes].tolist():
+            row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
 
     def _number(self, value: Any, pointer: str, row: Row) -> float:
         try:

@@ -82,7 +82,9 @@ class Boundary:
         start = time.perf_counter()
         path = scope["path"]
         if self.in_flight >= self.limits.max_in_flight and path in API_ROUTES:
-            await self._refuse(path, send, start)
+            await send(_REFUSAL_START)  # made once: above capacity most of the time goes into refusing
+            await send(_REFUSAL_BODY)
+            self._note(scope, 503, start)
             return
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
@@ -106,18 +108,16 @@ class Boundary:
                 await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
         finally:
             self.in_flight -= 1
-            seconds, status = time.perf_counter() - start, exchange.status or 500
-            self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
-            if self.limits.access_log:
-                log.info("request", extra={"method": scope["method"], "path": path, "status": status, "seconds": seconds})
+            self._note(scope, exchange.status or 500, start)
             _GONE.reset(gone)
             REQUEST_ID.reset(token)
 
-    async def _refuse(self, path: str, send: Send, start: float) -> None:
-        """Answer 503 with the least work: above capacity most of the time goes into this."""
-        await send(_REFUSAL_START)
-        await send(_REFUSAL_BODY)
-        self.metrics.request(path, 503, time.perf_counter() - start)
+    def _note(self, scope: Scope, status: int, start: float) -> None:
+        """Count an answered request, and log it where the access log is on."""
+        path, seconds = scope["path"], time.perf_counter() - start
+        self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
+        if self.limits.access_log:
+            log.info("request", extra={"method": scope["method"], "path": path, "status": status, "seconds": seconds})
 
 
 class _Exchange:

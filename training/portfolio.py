@@ -16,7 +16,6 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from features.history import History, Matrix
-from features.schema import Table
 from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.scorer import Scorer
@@ -133,19 +132,9 @@ def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[
     numeric = np.column_stack([data[column.name].to_numpy() for column in table.numeric])
     applications = Applications(table, numeric, [data[column.name].to_pylist() for column in table.categorical])
     transformed = bundle.features.transform(applications, history(keys) if history else None)
-    warnings = implausible(numeric, table).sum(axis=1)
+    warnings = applications.implausible().sum(axis=1)
     warnings += np.bincount([unseen.row for unseen in transformed.unseen], minlength=len(keys)).astype(np.int64)
     return Chunk(keys.astype(np.int64), transformed.matrix, warnings)
-
-
-def implausible(numeric: Matrix, table: Table) -> NDArray[np.bool_]:
-    """Which numbers, shape (rows, numeric columns), are known and outside the plausible range of their column."""
-    low, high = (np.array([getattr(column, side) for column in table.numeric], dtype=np.float64) for side in ("min", "max"))
-    outside = (numeric < low) | (numeric > high)
-    for place, column in enumerate(table.numeric):
-        for value in column.unknown:
-            outside[:, place] &= numeric[:, place] != value
-    return np.asarray(outside)
 
 
 def score_chunk(chunk: Chunk, scorer: Scorer, threads: int = 1) -> pa.Table:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from configs.settings import CONFIGS
 from features.history import UNSEEN, History, Rows
-from features.schema import history_tables, read_yaml
+from features.schema import Table, history_tables, read_yaml
 from features.transform import Applications, FeatureError, FeatureTransform, chosen_features, feature_pool, history_features
 from training.generator import Generator
 
@@ -229,3 +229,10 @@ def test_what_needs_the_history_is_known() -> None:
     assert not {"AMT_CREDIT", "AGE_YEARS", "DEBT_TO_INCOME_RATIO"} & names
     transform = FeatureTransform(["AMT_CREDIT", "BUREAU_LOANS", "AGE_YEARS", "CARD_USED_CHANGE_6M"])
     assert transform.history_positions == (1, 3)
+
+
+def test_values_that_say_not_known_are_not_implausible(table: Table) -> None:
+    names = [column.name for column in table.numeric]
+    values = np.full((2, len(names)), np.nan)
+    values[:, names.index("DAYS_EMPLOYED")] = [365243, 365244]
+    assert Applications(table, values, [[None, None]] * len(table.categorical)).implausible().sum(axis=1).tolist() == [0, 1]

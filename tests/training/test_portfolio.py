@@ -21,7 +21,7 @@ from training.cluster import fit_over
 from training.data import DataError, find_source, read_table
 from training.folder import HistoryFolder
 from training.generator import Generator, generate
-from training.portfolio import implausible, prepare_chunk, score
+from training.portfolio import prepare_chunk, score
 from training.train import fit_here, prepare
 
 ROWS = 700
@@ -166,13 +166,6 @@ def test_one_application_all_of_it_missing_is_scored(bundle: Bundle, table: Tabl
     chunk = prepare_chunk(pa.table({**columns, table.key: pa.array([7.0])}), bundle, "here")
     assert (chunk.keys.tolist(), chunk.warnings.tolist()) == ([7], [0])
     assert np.isnan(chunk.matrix).all()
-
-
-def test_values_that_say_not_known_are_not_implausible(table: Table) -> None:
-    names = [column.name for column in table.numeric]
-    values = np.full((2, len(names)), np.nan)
-    values[:, names.index("DAYS_EMPLOYED")] = [365243, 365244]
-    assert implausible(values, table).sum(axis=1).tolist() == [0, 1]
 
 
 def test_the_command_scores_and_says_how_fast(home: Home, folder: Path, tmp_path: Path) -> None:
