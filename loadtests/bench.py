@@ -86,15 +86,20 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
     model = {"BENCH_MODEL": str(folder / "model.txt"), "BENCH_THRESHOLD": str(bundle.decision.threshold)}
     uvicorn = [f"{other}/uvicorn", "fastapi_app:app", "--app-dir", str(RIVALS), "--no-access-log", "--port"]
     by_vector = {"features": vector, "client_id": "1"}
-    stock = f"{own}/bentoml"
+    bentoml = f"{own}/bentoml"
     tensor = {"inputs": [{"name": "features", "shape": [1, len(vector)], "datatype": "FP64", "data": vector}]}
     keys = folder / "keys.json"
     key = {"X-API-Key": create_key(keys, "bench", None)}
 
     def ours(name: str, port: str, target: str = ".", **environment: str) -> Contestant:
-        command = [stock, "serve", target, "--working-dir", str(ROOT), "--port", port]
+        command = [bentoml, "serve", target, "--working-dir", str(ROOT), "--port", port]
         home = {"CREDIT_HOME": str(folder / f"home{port}"), "CREDIT_KEYS_FILE": str(keys)}
         return Contestant(name, command, f":{port}/predict", by_vector, {**home, **environment}, key)
+
+    def batchable(name: str, port: str, service: str) -> Contestant:
+        command = [bentoml, "serve", f"bento_stock:{service}", "--working-dir", str(RIVALS), "--port", port]
+        home = {"BENTOML_HOME": str(folder / "home")}  # a second service would wipe the metrics of the first
+        return Contestant(f"BentoML batchable, {name}", command, f":{port}/predict", {"features": [vector]}, {**model, **home})
 
     return [
         ours(OURS, ports[0]),
@@ -106,13 +111,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
         ours("- without measuring drift", ports[11], CREDIT_DRIFT__INTERVAL_SECONDS="1000000"),
         Contestant(FASTAPI, [*uvicorn, ports[1]], f":{ports[1]}/def", by_vector, model),
         Contestant("FastAPI, async def", [*uvicorn, ports[2]], f":{ports[2]}/async", by_vector, model),
-        Contestant(
-            "BentoML batchable, as it comes",
-            [stock, "serve", "bento_stock:Stock", "--working-dir", str(RIVALS), "--port", ports[3]],
-            f":{ports[3]}/predict",
-            {"features": [vector]},
-            model,
-        ),
+        batchable("as it comes", ports[3], "Stock"),
         Contestant(
             "MLServer, LightGBM runtime", [f"{other}/mlserver", "start", str(folder)], f":{ports[4]}/v2/models/credit/infer", tensor
         ),
@@ -122,13 +121,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
             f":{ports[5]}/invocations",
             {"inputs": [vector]},
         ),
-        Contestant(
-            "BentoML batchable, tuned",
-            [stock, "serve", "bento_stock:Tuned", "--working-dir", str(RIVALS), "--port", ports[6]],
-            f":{ports[6]}/predict",
-            {"features": [vector]},
-            model,
-        ),
+        batchable("tuned", ports[6], "Tuned"),
     ]
 
 
@@ -138,10 +131,7 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
     if not contestant.command:
         yield
         return
-    home = (
-        {"BENTOML_HOME": str(folder / "home")} if "bento_stock" in " ".join(contestant.command) else {}
-    )  # a second service would wipe the metrics of the first
-    environment = {**os.environ, **contestant.environment, **home, "PATH": f"{Path(contestant.command[0]).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, **contestant.environment, "PATH": f"{Path(contestant.command[0]).parent}:{os.environ['PATH']}"}
     log = (folder / f"{contestant.name.replace(' ', '-')}.log").open("w")
     process = subprocess.Popen(
         contestant.command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -234,7 +224,7 @@ def main(
     write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is written anew")] = Path("README.md"),
 ) -> None:
     """Measure this service beside FastAPI, BentoML's own batching, MLServer and mlflow models serve."""
-    from training.cli import replace_between
+    from training.console import replace_between
 
     mpl.use("Agg")
     if not shutil.which("wrk"):

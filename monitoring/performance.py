@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Engine, Integer, case, cast, func, select, text
 
+from configs.settings import DecisionSettings
 from monitoring.store import decisions, outcomes
 
 Period = Literal["week", "month"]
@@ -31,13 +32,6 @@ ALL = "all"  # the period that holds all of them
 DECLINED = "DECLINE"
 CALIBRATION = ("ece", "observed_to_expected")  # an estimate takes it for granted and says nothing of it
 OF_ALL, OF_APPROVED, OF_OUTCOMES = "all decisions", "the approved", "all with outcomes"
-
-
-class Costs(NamedTuple):
-    """What an approved applicant who defaults costs, and a declined one who would not have."""
-
-    false_negative: float
-    false_positive: float
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def merge(parts: Sequence[Counts]) -> Counts:
     return _counts(ALL, parts[0].model_version, np.hstack([keys, sums]))
 
 
-def performance(counts: Iterable[Counts], costs: Costs) -> list[dict[str, Any]]:
+def performance(counts: Iterable[Counts], costs: DecisionSettings) -> list[dict[str, Any]]:
     """A row for each period and model version, then one for each model version over all periods; ready for JSON.
 
     Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number and their share of the
@@ -120,7 +114,7 @@ def performance(counts: Iterable[Counts], costs: Costs) -> list[dict[str, Any]]:
     return [_row(part, costs) for part in [*parts, *(merge(group) for group in versions.values())]]
 
 
-def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: Costs) -> dict[str, Values]:
+def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings) -> dict[str, Values]:
     """The figures of applicants counted in cells.
 
     Parameters
@@ -151,13 +145,13 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
             "observed_to_expected": bad / expected.sum(axis=-1),
             "default_rate": bad / total,
             "default_rate_of_approved": (bad - bad_declined) / (total - refused),
-            "cost_per_client": (costs.false_negative * (bad - bad_declined) + costs.false_positive * good_declined) / total,
+            "cost_per_client": (costs.false_negative_cost * (bad - bad_declined) + costs.false_positive_cost * good_declined) / total,
             "approval_rate": 1 - refused / total,
         }
 
 
 def with_intervals(
-    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: Costs
+    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings
 ) -> dict[str, dict[str, float | None]]:
     """The figures, each with `value`, `low` and `high`, a 95 % interval by a Poisson bootstrap of the counts; null where not determined."""
     random = np.random.default_rng(0)
@@ -185,7 +179,7 @@ def _counts(period: str, version: str, table: Values) -> Counts:
     return Counts(period, version, step.astype(np.int64), declined.astype(bool), total, pd, known, known_pd, defaulted)
 
 
-def _row(counts: Counts, costs: Costs) -> dict[str, Any]:
+def _row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
     declined = counts.declined
     known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
     total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}

@@ -4,9 +4,6 @@ The only module of the package that imports pandas, matplotlib and Evidently, an
 dependency group `monitor`, not where requests are served.
 """
 
-import base64
-import html
-import io
 import json
 import os
 import warnings
@@ -20,6 +17,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Engine, select
 
+from monitoring import pages
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
 from monitoring.store import decisions, records
 
@@ -40,7 +38,6 @@ FIGURES = {
     "ece": "ECE",
     "observed_to_expected": "observed / expected",
 }
-STYLE = "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}"
 
 
 class ReportError(RuntimeError):
@@ -127,7 +124,7 @@ def write_drift(window: Window, table: Sequence[Mapping[str, Any]], version: str
     (folder / "drift.json").write_text(json.dumps({**about, "columns": table}, indent=1) + "\n", encoding="utf-8")
     rows = [[row["feature"], f"{row['psi']:.3f}", row["band"], f"{row['missing']:.1%}", f"{row['missing_shift']:+.1%}"] for row in table]
     heads = ["column", "PSI", "band", "missing", "change of missing"]
-    (folder / "drift.html").write_text(_page("Drift", about, _html_table(heads, rows)), encoding="utf-8")
+    (folder / "drift.html").write_text(pages.page("Drift", about, pages.table(heads, rows)), encoding="utf-8")
 
 
 def write_evidently(
@@ -236,8 +233,6 @@ def write_performance(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         axes.set_xticks(range(len(shown)), [row["period"] for row in shown], rotation=90, fontsize=6)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=90, metadata={"Software": None})
     heads = ["period", "model", "decisions", "outcomes", "of", *FIGURES.values()]
     table = [
         [row["period"], row["model_version"], f"{row['decisions']:,}", f"{row['outcomes']['count']:,}", f"{kind}: {row[kind]['of']}"]
@@ -246,8 +241,8 @@ def write_performance(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         for kind in ("estimated", "expected", "realised")
         if row[kind]
     ]
-    plot = f'<p><img alt="figures by period" src="data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"></p>'
-    (folder / "performance.html").write_text(_page("Performance", {}, plot + _html_table(heads, table)), encoding="utf-8")
+    plot = pages.image(figure, "figures by period")
+    (folder / "performance.html").write_text(pages.page("Performance", {}, plot + pages.table(heads, table)), encoding="utf-8")
 
 
 def _figure_lines(row: Mapping[str, Any], name: str, title: str) -> list[str]:
@@ -285,14 +280,3 @@ def _frame(columns: Mapping[str, Values], categories: Mapping[str, Sequence[str]
 
 def _word(code: float, words: Sequence[str]) -> str | None:
     return None if np.isnan(code) else words[int(code)] if 0 <= code < len(words) else "unseen"
-
-
-def _html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in heads)}</tr>"]
-    lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
-
-
-def _page(title: str, about: Mapping[str, Any], content: str) -> str:
-    facts = "".join(f"<p>{html.escape(f'{name}: {value}')}</p>" for name, value in about.items())
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{facts}{content}</html>\n'

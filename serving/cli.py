@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from serving import record_cli, report_cli
-from serving.console import fail, settings
+from serving.console import chosen_model, fail, settings
 from serving.keys import KeysError, create_key, read_keys, revoke_key
 
 app = typer.Typer(
@@ -36,10 +36,9 @@ def verify(
     from serving.contract import Contract, Row
     from serving.scorer import Scorer
 
-    chosen = settings().model
-    name, _, version = (tag or f"{chosen.name}:{chosen.version}").partition(":")
+    name, version = chosen_model(settings(), tag)
     try:
-        bundle = read_bundle(find_in_store(name, version or "latest"))
+        bundle = read_bundle(find_in_store(name, version))
     except BundleError as error:
         fail(str(error))
     contract = Contract(bundle.features, max_rows=1)

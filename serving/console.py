@@ -15,6 +15,12 @@ def settings() -> Settings:
         fail(str(error))
 
 
+def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:
+    """Name and version in the model store: of a tag NAME:VERSION or NAME, else those of the settings."""
+    name, _, version = (tag or f"{options.model.name}:{options.model.version}").partition(":")
+    return name, version or "latest"
+
+
 def fail(message: str) -> NoReturn:
     """Print an error and leave with exit code 1."""
     typer.echo(f"error: {message}", err=True)

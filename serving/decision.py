@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.settings import DecisionSettings
+
 RiskLevel = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 Values = NDArray[np.float64]
 
@@ -16,6 +18,11 @@ class Costs:
 
     false_negative: float
     false_positive: float
+
+    @classmethod
+    def of(cls, settings: DecisionSettings) -> Self:
+        """Those of the settings."""
+        return cls(settings.false_negative_cost, settings.false_positive_cost)
 
     @property
     def theoretical_threshold(self) -> float:

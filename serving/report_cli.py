@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from configs.settings import Settings
-from serving.console import fail, settings
+from serving.console import chosen_model, fail, settings
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
@@ -110,9 +110,8 @@ def _bundle() -> "Bundle":
     """The bundle that the settings name."""
     from serving.bundle import BundleError, find_in_store, read_bundle
 
-    chosen = settings().model
     try:
-        return read_bundle(find_in_store(chosen.name, chosen.version))
+        return read_bundle(find_in_store(*chosen_model(settings(), None)))
     except BundleError as error:
         fail(str(error))
 
@@ -132,8 +131,7 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
-    from monitoring.performance import Costs, performance, read_counts
+    from monitoring.performance import performance, read_counts
 
-    costs = Costs(options.decision.false_negative_cost, options.decision.false_positive_cost)
     with opened_store() as engine:
-        return performance(read_counts(engine, by, since, until), costs)
+        return performance(read_counts(engine, by, since, until), options.decision)

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from configs.settings import Settings
 from serving.cli import app
-from serving.console import fail, settings
+from serving.console import chosen_model, fail, settings
 from training import study_cli
+from training.console import Data, built_in, replace_between
 
-__all__ = ["app", "study_cli"]  # the module adds its commands by being imported
+app.add_typer(study_cli.app)
 
-Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786: its workers do the work")]
 
@@ -82,9 +81,7 @@ def score(  # noqa: PLR0917 - Typer names them all
 
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
-    chosen = settings().model
-    name, _, version = (model or f"{chosen.name}:{chosen.version}").partition(":")
-    tag = (name, version or "latest")
+    tag = chosen_model(settings(), model)
     try:
         if scheduler:
             done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler)
@@ -219,38 +216,6 @@ def document(
     except BundleError as error:
         fail(str(error))
     replace_between(write, "training", training_table(bundles))
-
-
-def built_in(settings: Settings) -> Path:
-    """The folder of the built-in data, generated where it is not there."""
-    from training.generator import generate as run
-    from training.generator import unlabelled
-
-    rows, seed = settings.training.generated_applications, settings.training.seed
-    folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
-    if not (folder / "generated.json").is_file():
-        with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
-            run(folder, rows, seed, progress=bar.update)
-    return folder
-
-
-def _generator_digest() -> str:
-    import hashlib
-
-    from training import generator, history
-
-    files = (Path(generator.__file__), generator.PROFILE, Path(history.__file__), history.PROFILE)
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
-
-
-def replace_between(path: Path, mark: str, content: str) -> None:
-    """Replace what stands between the marks of a guide; without the marks, fail."""
-    text = path.read_text(encoding="utf-8")
-    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-    if begin not in text or end not in text:
-        fail(f"{path} has no {begin} and {end}")
-    before, rest = text.split(begin, 1)
-    path.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
 def _say(message: str) -> None:

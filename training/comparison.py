@@ -124,7 +124,7 @@ def compare(prepared: Prepared, settings: Settings, say: Say) -> list[Result]:
 
 def judge(name: str, pd: Values, defaulted: Labels, folds: list[Fold], settings: Settings, seconds: float) -> Result:  # noqa: PLR0917
     """The figures of out-of-fold PDs; each fold's cost is at the threshold that the other folds choose."""
-    costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
+    costs = Costs.of(settings.decision)
     cost = []
     for inside, outside in folds:
         threshold = choose_threshold(cost_curve(defaulted[inside], pd[inside], costs), settings.decision.min_approval_rate)

@@ -116,11 +116,11 @@ def read_chunks(source: Source, table: Table, rows: int, row_groups: list[int] |
         with source.open() as file:
             if source.path.suffix == ".parquet":
                 parquet = pa.parquet.ParquetFile(file)
-                _check_columns(source, parquet.schema_arrow.names, list(types))
+                check_columns(source, parquet.schema_arrow.names, list(types))
                 for batch in parquet.iter_batches(rows, columns=list(types), row_groups=row_groups):
                     yield _typed(source, pa.table(batch), types)
                 return
-            _check_columns(source, _header(source), list(types))
+            check_columns(source, header_of(source), list(types))
             convert = pa.csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""])
             read = pa.csv.ReadOptions(block_size=rows * BYTES_OF_ROW)
             yield from (pa.table(batch) for batch in pa.csv.open_csv(file, read_options=read, convert_options=convert))
@@ -187,7 +187,7 @@ def _warnings(values: pd.Series, column: Column) -> Iterator[str]:
 
 def _read_parquet(source: Source, required: list[str], types: dict[str, Any]) -> pa.Table:
     with source.open() as file:
-        _check_columns(source, pa.parquet.read_schema(file).names, required)
+        check_columns(source, pa.parquet.read_schema(file).names, required)
         file.seek(0)
         data = pa.parquet.read_table(file, columns=required)
     return _typed(source, data, types)
@@ -205,14 +205,14 @@ def _typed(source: Source, data: pa.Table, types: dict[str, Any]) -> pa.Table:
         if pa.types.is_null(column.type) or (numeric if kind == pa.float64() else textual):
             columns[name] = column.cast(kind)
         else:
-            problems.append(f"  {name}: expected {_named(kind)}, got {column.type}")
+            problems.append(f"  {name}: expected {type_name(kind)}, got {column.type}")
     if problems:
         raise DataError(f"{source} has columns of the wrong type:\n" + "\n".join(problems))
     return pa.table(columns)
 
 
 def _read_csv(source: Source, required: list[str], types: dict[str, Any]) -> pa.Table:
-    _check_columns(source, _header(source), required)
+    check_columns(source, header_of(source), required)
 
     def read(column_types: dict[str, Any]) -> pa.Table:
         convert = pa.csv.ConvertOptions(column_types=column_types, include_columns=required, strings_can_be_null=True, null_values=[""])
@@ -235,19 +235,28 @@ def _read_csv(source: Source, required: list[str], types: dict[str, Any]) -> pa.
     raise DataError(f"{source} has columns of the wrong type:\n" + "\n".join(problems))
 
 
-def _header(source: Source) -> list[str]:
+def header_of(source: Source) -> list[str]:
+    """The column names of a CSV file."""
     with source.open() as file:
         return next(csv.reader([file.readline().decode("utf-8-sig", "replace")]), [])
 
 
-def _check_columns(source: Source, given: list[str], required: list[str]) -> None:
+def check_columns(source: Source, given: list[str], required: list[str]) -> None:
+    """Refuse a file without some columns.
+
+    Raises
+    ------
+    DataError
+        Columns are missing; it names them.
+    """
     missing = [name for name in required if name not in given]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise DataError(f"{source} lacks columns: {', '.join(missing[:SHOWN])}{more}")
 
 
-def _named(kind: pa.DataType) -> str:
+def type_name(kind: pa.DataType) -> str:
+    """The word for a type of the schema in an error."""
     return "numbers" if kind == pa.float64() else "text"
 
 

@@ -1,8 +1,5 @@
 """One HTML report on the applications of a folder: target, missing values, distributions by outcome, correlations, outliers, stability."""
 
-import base64
-import html
-import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +10,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from features.schema import Column, Table, load_schema
-from training.data import find_source, is_generated, read_table
+from monitoring import pages
+from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
+from training.data import DataError, find_source, is_generated, read_table
 
 mpl.use("Agg")
 SHOWN = 20  # rows of a table, panels of a figure
 BINS = 10
 FENCE = 3.0  # quartile distances beyond the quartiles, outside which a value is far out (Tukey 1977)
-STABLE, SHIFTED = 0.1, 0.25  # the usual bands of the population stability index
-STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;font-size:13px}"
-    "td,th{padding:2px 10px;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}img{max-width:100%}"
-)
 
 
 def explore(folder: Path) -> str:
@@ -36,8 +30,10 @@ def explore(folder: Path) -> str:
     """
     table = load_schema()["application"]
     train = _known(read_table(find_source(folder, table.files["train"]), table, with_target=True), table)
-    has_test = any((folder / f"{table.files['test']}{suffix}").is_file() for suffix in (".parquet", ".csv")) or list(folder.glob("*.zip"))
-    test = _known(read_table(find_source(folder, table.files["test"]), table, with_target=False), table) if has_test else None
+    try:
+        test = _known(read_table(find_source(folder, table.files["test"]), table, with_target=False), table)
+    except DataError:
+        test = None
     parts = [
         *_target(train, table),
         *_missing(train, test, table),
@@ -49,11 +45,12 @@ def explore(folder: Path) -> str:
     origin = "generated data" if is_generated(folder) else "the data of the lender"
     title = "Exploration of the applications"
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-        f"<h1>{title}</h1><p>{len(train):,} labelled{'' if test is None else f', {len(test):,} unlabelled'} applications; {origin}; {made}.</p>"
-        + "\n".join(parts)
-    )
+    about = {
+        "applications": f"{len(train):,} labelled{'' if test is None else f', {len(test):,} unlabelled'}",
+        "data": origin,
+        "made": made,
+    }
+    return pages.page(title, about, "\n".join(parts))
 
 
 def information_value(values: pd.Series, target: pd.Series) -> float:
@@ -69,27 +66,27 @@ def information_value(values: pd.Series, target: pd.Series) -> float:
 
 
 def stability(train: pd.Series, test: pd.Series) -> float:
-    """Population stability index of a column, test against train: bins at the deciles of train, a bin for missing, one for what is new."""
-    expected, edges = _bins(train, None)
-    actual, _ = _bins(test, edges)
-    shares = [bins.value_counts(normalize=True) for bins in (expected, actual)]
-    places = shares[0].index.union(shares[1].index)
-    one, other = (share.reindex(places).fillna(0).clip(lower=1e-4) for share in shares)
-    return float(((other - one) * np.log(other / one)).sum())
+    """Population stability index of a column, test against train, as the running service measures it."""
+    text = train.dtype.kind not in "if"
+    known = pd.Index(train.dropna().unique())
+    columns = [_codes(values, known) if text else values.to_numpy(dtype=float) for values in (train, test)]
+    expected, actual = (column.reshape(-1, 1) for column in columns)
+    frozen = Reference(reference(expected, ["column"], [0] if text else []), len(train))
+    return float(frozen.measure(frozen.count(actual)).psi[0])
+
+
+def _codes(values: pd.Series, known: pd.Index) -> Values:
+    codes = known.get_indexer(pd.Index(values)).astype(float)
+    return np.where(values.isna(), np.nan, codes)
 
 
 def binned(values: pd.Series) -> pd.Series:
-    """The bin of each value, as text."""
-    return _bins(values, None)[0]
-
-
-def _bins(values: pd.Series, edges: list[float] | None) -> tuple[pd.Series, list[float] | None]:
+    """The bin of each value, as text: deciles or categories, and missing."""
     if values.dtype.kind not in "if":
-        return values.fillna("missing").astype(str), None
-    if edges is None:
-        edges = np.unique(values.dropna().quantile(np.arange(1, BINS) / BINS)).tolist()
-    place = pd.Series(np.searchsorted(np.array(edges), values.to_numpy(), side="left").astype(str), values.index)
-    return place.mask(values.isna(), "missing"), edges
+        return values.fillna("missing").astype(str)
+    edges = np.unique(values.dropna().quantile(np.arange(1, BINS) / BINS))
+    place = pd.Series(np.searchsorted(edges, values.to_numpy(), side="left").astype(str), values.index)
+    return place.mask(values.isna(), "missing")
 
 
 def _known(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
@@ -133,7 +130,7 @@ def _distributions(train: pd.DataFrame, table: Table) -> Iterator[str]:
         panel.axhline(outcome.mean(), color="C3", linewidth=1)
         panel.tick_params(axis="x", labelrotation=90, labelsize=6)
         panel.set_title(f"{name}, IV {value:.3f}", fontsize=9)
-    yield _image(figure)
+    yield pages.image(figure, "default rate by bin")
 
 
 def _correlations(train: pd.DataFrame, table: Table) -> Iterator[str]:
@@ -148,7 +145,9 @@ def _correlations(train: pd.DataFrame, table: Table) -> Iterator[str]:
     axes.set_xticks(range(len(matrix)), matrix.columns.tolist(), rotation=90, fontsize=7)
     axes.set_yticks(range(len(matrix)), matrix.columns.tolist(), fontsize=7)
     figure.colorbar(drawn)
-    yield "<h2>Correlations</h2><p>Rank correlations of the numbers that correlate most with default.</p>" + _image(figure)
+    yield "<h2>Correlations</h2><p>Rank correlations of the numbers that correlate most with default.</p>" + pages.image(
+        figure, "rank correlations"
+    )
     whole = every.loc[ranks.columns, ranks.columns].abs().to_numpy()
     upper = pd.Series(
         {(numeric.columns[i], numeric.columns[j]): whole[i, j] for i, j in np.argwhere(np.triu(whole, 1) > 0.9).tolist()}, dtype=float
@@ -181,26 +180,14 @@ def _far_out(values: pd.Series, column: Column) -> dict[str, float]:
 
 def _stability(train: pd.DataFrame, test: pd.DataFrame, table: Table) -> Iterator[str]:
     index = pd.Series({column.name: stability(train[column.name], test[column.name]) for column in table.columns})
-    shifted, warned = int((index >= SHIFTED).sum()), int(((index >= STABLE) & (index < SHIFTED)).sum())
+    shifted, warned = int((index >= DRIFT).sum()), int(((index >= WARNING) & (index < DRIFT)).sum())
     yield (
-        f"<h2>Stability between train and test</h2><p>Population stability index: {shifted} columns at or above {SHIFTED}, {warned} between "
-        f"{STABLE} and {SHIFTED}; the largest:</p>"
+        f"<h2>Stability between train and test</h2><p>Population stability index: {shifted} columns at or above {DRIFT}, {warned} between "
+        f"{WARNING} and {DRIFT}; the largest:</p>"
     )
     yield _table(pd.DataFrame({"index": index.nlargest(SHOWN)}), "{:.3f}")
 
 
 def _table(frame: pd.DataFrame, form: str) -> str:
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("", *frame.columns))
-    rows = (
-        f"<tr><td>{html.escape(str(name))}</td>"
-        + "".join(f"<td>{'' if pd.isna(value) else form.format(value)}</td>" for value in row)
-        + "</tr>"
-        for name, row in zip(frame.index, frame.itertuples(index=False), strict=True)
-    )
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
-
-
-def _image(figure: Figure) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=90)
-    return f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"></p>'
+    rows = [["" if pd.isna(value) else form.format(value) for value in row] for row in frame.itertuples(index=False)]
+    return pages.table(["", *map(str, frame.columns)], [[str(name), *row] for name, row in zip(frame.index, rows, strict=True)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.history import UNSEEN, History, Mask, Matrix, Positions, Rows, codes_of, repeats
 from features.schema import Column, Table, history_tables
-from training.data import DataError, Source, _check_columns, _header, _named, find_source
+from training.data import DataError, Source, check_columns, find_source, header_of, type_name
 
 HISTORY_OF = "complete_history_ids"
 CHUNK = 1_000_000  # rows read at once
@@ -183,12 +183,12 @@ def _columns(source: Source, kinds: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         with source.open() as file:
             if source.path.suffix == ".parquet":
                 parquet = pa.parquet.ParquetFile(file)
-                _check_columns(source, parquet.schema_arrow.names, names)
+                check_columns(source, parquet.schema_arrow.names, names)
                 for batch in parquet.iter_batches(CHUNK, columns=names):
                     yield pa.RecordBatch.from_arrays([_typed(source, batch.column(name), name, kinds[name]) for name in names], names)
                 return
-            header = _header(source)
-            _check_columns(source, header, names)
+            header = header_of(source)
+            check_columns(source, header, names)
             convert = pa.csv.ConvertOptions(column_types=kinds, include_columns=names, strings_can_be_null=True, null_values=[""])
             yield from pa.csv.open_csv(file, read_options=pa.csv.ReadOptions(block_size=32 << 20), convert_options=convert)
     except pa.ArrowInvalid as error:
@@ -201,7 +201,7 @@ def _typed(source: Source, data: Any, name: str, kind: Any) -> Any:
     numeric = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
     textual = pa.types.is_string(data.type) or pa.types.is_large_string(data.type) or pa.types.is_dictionary(data.type)
     if not (pa.types.is_null(data.type) or (numeric if kind == pa.float64() else textual)):
-        raise DataError(f"{source} has columns of the wrong type:\n  {name}: expected {_named(kind)}, got {data.type}")
+        raise DataError(f"{source} has columns of the wrong type:\n  {name}: expected {type_name(kind)}, got {data.type}")
     return data if pa.types.is_dictionary(data.type) else data.cast(kind)
 
 

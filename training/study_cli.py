@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
-from serving.cli import app
-from serving.console import fail, settings
+from serving.console import chosen_model, fail, settings
+from training.console import Data, built_in, replace_between
 
-Data = Annotated[Path | None, typer.Option(help="Folder with the tables; without it the built-in data")]
+app = typer.Typer()
 
 
 @app.command()
@@ -23,7 +23,7 @@ def compare(
     from training.train import prepare
 
     options = settings()
-    folder = data or _built_in(options)
+    folder = data or built_in(options)
     try:
         results = comparison.compare(prepare(folder, options, typer.echo), options, typer.echo)
     except DataError as error:
@@ -37,6 +37,8 @@ def compare(
         f"{result.name.replace(' ', '_')}.{what}": float(getattr(result, what).mean()) for result in results for what in ("auc", "cost")
     }
     _record("compare", folder, metrics, [*files, out / "comparison.md"], options)
+    if write:
+        replace_between(write, "comparison", table)
 
 
 @app.command()
@@ -46,7 +48,7 @@ def explore(data: Data = None) -> None:
     from training.exploration import explore as run
 
     options = settings()
-    folder = data or _built_in(options)
+    folder = data or built_in(options)
     try:
         page = run(folder)
     except DataError as error:
@@ -70,10 +72,9 @@ def interpret(
     from training.train import prepare
 
     options = settings()
-    name, _, version = (model or f"{options.model.name}:{options.model.version}").partition(":")
-    folder = data or _built_in(options)
+    folder = data or built_in(options)
     try:
-        bundle = read_bundle(find_in_store(name, version or "latest"))
+        bundle = read_bundle(find_in_store(*chosen_model(options, model)))
         prepared = prepare(folder, options, typer.echo, bundle.features.names)
     except (BundleError, DataError) as error:
         fail(str(error))
@@ -97,7 +98,7 @@ def tune(
     from training.train import prepare
 
     options = settings()
-    folder = data or _built_in(options)
+    folder = data or built_in(options)
     try:
         prepared = prepare(folder, options, typer.echo)
         study = searching.open_study(prepared, options)
@@ -110,12 +111,6 @@ def tune(
     files = plots.save(searching.study_plots(study), out)
     metrics = {"best_roc_auc": float(study.best_value), "trials": float(len(study.trials))}
     _record("tune", folder, metrics, [*files, out / "parameters.yaml"], options)
-
-
-def _built_in(options: Settings) -> Path:
-    from training.cli import built_in
-
-    return built_in(options)
 
 
 def _record(kind: str, folder: Path, metrics: dict[str, float], files: list[Path], options: Settings) -> None:

@@ -145,7 +145,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     fit : fits the gradient boosting on some of the rows; another than `fit_here` fits elsewhere.
     """
     y, options = prepared.defaulted, settings.training
-    costs = Costs(settings.decision.false_negative_cost, settings.decision.false_positive_cost)
+    costs = Costs.of(settings.decision)
     folds = folds_of(prepared, settings)
     margins, fold_auc = np.empty(len(y)), []
     for number, (inside, outside) in enumerate(folds, 1):

@@ -9,10 +9,11 @@ from decided import MONDAY, THRESHOLD, keep, tell
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sqlalchemy import Engine
 
-from monitoring.performance import ALL, Costs, Values, merge, performance, read_counts
+from configs.settings import DecisionSettings
+from monitoring.performance import ALL, Values, merge, performance, read_counts
 from monitoring.store import open_store
 
-COSTS = Costs(10, 1)
+COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
 RNG = np.random.default_rng(0)
 PDS = RNG.beta(0.8, 8, 6000)
 DEFAULTED = RNG.random(6000) < PDS

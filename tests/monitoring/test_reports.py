@@ -9,8 +9,9 @@ import pytest
 from decided import MONDAY, keep, tell
 from sqlalchemy import Engine
 
+from configs.settings import DecisionSettings
 from monitoring.drift import Matrix, Reference, reference
-from monitoring.performance import Costs, performance, read_counts
+from monitoring.performance import performance, read_counts
 from monitoring.reports import (
     ReportError,
     Window,
@@ -135,7 +136,7 @@ def test_performance_is_printed_and_written(engine: Engine, tmp_path: Path) -> N
     defaulted = RNG.random(3000) < matrix[:, -1]
     tell(engine, np.array(ids)[approved].tolist(), defaulted[approved])
     keep(engine, matrix[:50], MONDAY + timedelta(weeks=3), "v2")
-    rows = performance(read_counts(engine, "week"), Costs(10, 1))
+    rows = performance(read_counts(engine, "week"), DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0))
     text = "\n".join(performance_lines(rows))
     assert "(100.0% of the approved, 0.0% of the declined)" in text
     assert "of the approved; expected" in text

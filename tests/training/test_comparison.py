@@ -1,23 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from configs.settings import Settings
 from training import comparison
 from training.comparison import WeightOfEvidence, compare, comparison_plot, comparison_table, judge, paired
-from training.generator import generate
-from training.train import Prepared, folds_of, prepare
+from training.train import Prepared, folds_of
 
 
 def ignore(_: str) -> None:
     pass
-
-
-@pytest.fixture
-def prepared(tmp_path: Path, settings: Settings) -> Prepared:
-    generate(tmp_path, 1500, seed=2, history=False)
-    return prepare(tmp_path, settings, ignore)
 
 
 def test_a_weight_is_the_log_odds_of_the_bin_less_those_of_all() -> None:

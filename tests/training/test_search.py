@@ -5,18 +5,11 @@ import yaml
 
 from configs.settings import Settings
 from training import plots, search
-from training.generator import generate
-from training.train import Prepared, prepare
+from training.train import Prepared
 
 
 def ignore(_: str) -> None:
     pass
-
-
-@pytest.fixture
-def prepared(tmp_path: Path, settings: Settings) -> Prepared:
-    generate(tmp_path, 1500, seed=2, history=False)
-    return prepare(tmp_path, settings, ignore)
 
 
 @pytest.mark.model
