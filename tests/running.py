@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -79,6 +79,11 @@ def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> 
     """Run the command line as a user would."""
     command = [str(Path(sys.executable).with_name("credit-scoring")), *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def as_dict(answer: Any) -> dict[str, Any]:
+    """An answer of BentoML's own client."""
+    return answer if isinstance(answer, dict) else dict(answer.model_dump())
 
 
 def free_port() -> int:

@@ -1,0 +1,131 @@
+"""How the service starts, what it refuses to start with, where it listens, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import bentoml
+import httpx
+import pytest
+from running import ROOT, Home, Server, as_dict, bundle_folder, run_cli, serve
+
+from features.schema import Table
+from serving.bundle import Bundle
+
+pytestmark = pytest.mark.service
+
+
+def test_by_itself_it_listens_on_loopback_only(server: Server) -> None:
+    import psutil
+
+    workers = psutil.Process(server.process.pid).children(recursive=True)
+    listening = {
+        item.laddr.ip
+        for process in [psutil.Process(server.process.pid), *workers]
+        for item in process.net_connections(kind="tcp")
+        if item.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def refused(home: Home, *arguments: str, **environment: str) -> str:
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", ".", *arguments]
+    result = subprocess.run(
+        command, env={**home.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_it_refuses_to_listen_beyond_loopback_without_authentication(home: Home) -> None:
+    assert "refusing to listen on 0.0.0.0 without authentication" in refused(home, "--host", "0.0.0.0")  # noqa: S104
+    assert "refusing to listen on 0.0.0.0 without authentication" in refused(home, BENTOML_HOST="0.0.0.0")  # noqa: S104
+
+
+def test_it_refuses_to_start_on_wrong_settings_or_without_a_model(home: Home, tmp_path: Path) -> None:
+    assert "CREDIT_AUTH" in refused(home, CREDIT_AUTH="maybe")
+    assert "holds no model credit_scoring:latest; run `make train` first" in refused(home, BENTOML_HOME=str(tmp_path))
+
+
+def test_it_refuses_a_log_that_another_service_writes_and_raw_fields_that_are_none(server: Server, home: Home, tmp_path: Path) -> None:
+    taken = str(server.log.parent / "credit")
+    assert "is being written by another process" in refused(home, CREDIT_HOME=taken)
+    assert "names NOPE; expected fields" in refused(home, CREDIT_HOME=str(tmp_path), CREDIT_LOG__RAW_FIELDS='["NOPE"]')
+
+
+def test_it_refuses_a_damaged_bundle(home: Home, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(home.path / "bentoml" / "models", tmp_path / "models")
+    (model,) = tmp_path.glob("models/credit_scoring/*/model.txt")
+    model.write_bytes(model.read_bytes() + b"\n")
+    assert "is damaged: model.txt does not match its checksum" in refused(home, BENTOML_HOME=str(tmp_path))
+
+
+def test_with_keys_it_listens_anywhere_and_scores_only_for_their_holders(home: Home, tmp_path: Path, table: Table) -> None:
+    keys_file = str(tmp_path / "keys.json")
+    environment = {**home.environment, "CREDIT_KEYS_FILE": keys_file}
+    token = run_cli(["keys", "create", "--note", "tests", "--days", "1"], environment).stdout.strip()
+    body = {"application": dict(table.example)}
+    for server in serve(home, tmp_path, "--host", "0.0.0.0", CREDIT_KEYS_FILE=keys_file):  # noqa: S104
+        for path in ("/health", "/livez", "/docs", "/docs.json"):
+            assert httpx.get(server.url + path).status_code == 200
+        for path in ("/model", "/metrics", "/nothing"):
+            assert httpx.get(server.url + path).status_code == 401
+        refused = httpx.post(f"{server.url}/predict", json=body)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert httpx.post(f"{server.url}/predict", json=body, headers={"X-API-Key": "cs_1_2"}).status_code == 401
+        for headers in ({"X-API-Key": token}, {"Authorization": f"Bearer {token}"}):
+            assert httpx.post(f"{server.url}/predict", json=body, headers=headers).status_code == 200
+        with bentoml.SyncHTTPClient(server.url, token=token) as client:
+            assert as_dict(client.predict(**body))["decision"] in ("APPROVE", "DECLINE")
+        assert run_cli(["keys", "revoke", token.split("_")[1]], environment).returncode == 0
+        time.sleep(1.1)
+        assert httpx.post(f"{server.url}/predict", json=body, headers={"X-API-Key": token}).status_code == 401
+        assert token not in server.log.read_text()
+
+
+def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Path, table: Table) -> None:
+    body = json.dumps({"applications": [{"application": dict(table.example)}] * 1000}).encode()
+    for server in serve(home, tmp_path):
+        host, port = server.url.removeprefix("http://").split(":")
+        connection = HTTPConnection(host, int(port), timeout=30)
+        connection.putrequest("POST", "/predict/batch")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:1000])
+        time.sleep(0.5)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        connection.send(body[1000:])
+        response = connection.getresponse()
+        assert (response.status, json.load(response)["count"]) == (200, 1000)
+        connection.close()
+        server.process.wait(20)
+
+
+def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
+    home: Home, tmp_path: Path, bundle: Bundle, client: httpx.Client, table: Table
+) -> None:
+    bentoml_program = str(Path(sys.executable).with_name("bentoml"))
+    built = subprocess.run(
+        [bentoml_program, "build", "-o", "tag"], env=home.environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+    newer = run_cli(["train"], {**home.environment, "CREDIT_DECISION__FALSE_NEGATIVE_COST": "5"})
+    assert newer.returncode == 0, newer.stderr
+    body = {"application": dict(table.example)}
+    for server in serve(home, tmp_path, target=tag):
+        answer = httpx.post(f"{server.url}/predict", json=body).json()
+        assert answer["model_version"] == bundle.version
+        assert answer["probability"] == client.post("/predict", json=body).json()["probability"]
+    assert run_cli(["train"], home.environment).returncode == 0
+    assert bundle_folder(home).name == bundle.version
