@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Engine, Integer, case, cast, func, select, text
 
 from configs.settings import DecisionSettings
-from monitoring.store import decisions, outcomes
+from monitoring.database import decisions, outcomes
 
 Period = Literal["week", "month"]
 Values = NDArray[np.float64]

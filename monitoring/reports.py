@@ -18,8 +18,8 @@ import numpy as np
 from sqlalchemy import Engine, select
 
 from monitoring import pages
+from monitoring.database import decisions, records
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
-from monitoring.store import decisions, records
 
 if TYPE_CHECKING:
     import pandas as pd

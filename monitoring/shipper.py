@@ -8,10 +8,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from monitoring.database import Store, StoreError, reading, writing
 from monitoring.lines import START, Position, end_of_log, log_id, read_lines, remove_old, unread
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from monitoring.store import Store, StoreError, insert_lines, read_position, reading, write_position, writing
+from monitoring.store import insert_lines, read_position, write_position
 
 log = logging.getLogger(LOGGER)
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitoring.database import Store, StoreError, writing
 from monitoring.lines import START, Record
 from monitoring.log import PROBE_SECONDS, LogError
 from monitoring.logs import LOGGER
-from monitoring.store import Store, StoreError, forget_position, insert_lines, write_position, writing
+from monitoring.store import forget_position, insert_lines, write_position
 
 log = logging.getLogger(LOGGER)
 

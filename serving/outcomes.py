@@ -10,9 +10,10 @@ from typing import Any, TextIO
 
 import msgspec
 
+from monitoring.database import Store, StoreError, writing
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import Kept, Outcome, Store, StoreError, add_outcomes, writing
+from monitoring.store import Kept, Outcome, add_outcomes
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.errors import Invalid, ServiceError, invalid
 from serving.fields import kind

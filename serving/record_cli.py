@@ -40,9 +40,9 @@ def upgrade_store() -> None:
 @app.command()
 def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there and end")] = False) -> None:
     """Move the decision log into the store, as the running service does by itself."""
+    from monitoring.database import Store, StoreError
     from monitoring.metrics import Metrics
     from monitoring.shipper import Shipper
-    from monitoring.store import Store, StoreError
 
     options = settings()
     shipper = Shipper(options.log_folder, Store(options.store_url), options.log.retention_days, Metrics())
@@ -62,7 +62,8 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
 @app.command("decision")
 def show_decision(prediction_id: PredictionId) -> None:
     """Print one decision of the store with its log line and its outcomes, as JSON."""
-    from monitoring.store import find_decision, reading
+    from monitoring.database import reading
+    from monitoring.store import find_decision
 
     with opened_store() as engine, reading(engine) as connection:
         found = find_decision(connection, checked(prediction_id))
@@ -78,7 +79,8 @@ def list_decisions(
     limit: Annotated[int, typer.Option(min=1, help="Most decisions to show")] = 100,
 ) -> None:
     """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
-    from monitoring.store import client_history, reading
+    from monitoring.database import reading
+    from monitoring.store import client_history
 
     with opened_store() as engine, reading(engine) as connection:
         for row in client_history(connection, client, limit):
@@ -92,8 +94,8 @@ def export(
     until: Time = None,
 ) -> None:
     """Write decisions with their present outcome to a file: as JSON lines with the whole record, or as CSV without features."""
+    from monitoring.database import reading
     from monitoring.store import export as rows
-    from monitoring.store import reading
 
     if out.suffix not in (".jsonl", ".csv"):
         fail(f"--out is {out}; expected a name that ends in .jsonl or .csv")
@@ -110,8 +112,9 @@ def export(
 @app.command("verify-log")
 def verify_log() -> None:
     """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
+    from monitoring.database import reading
     from monitoring.lines import log_id, verify
-    from monitoring.store import read_position, reading
+    from monitoring.store import read_position
 
     folder = settings().log_folder
     log = log_id(folder)
@@ -130,8 +133,9 @@ def verify_log() -> None:
 @app.command("replay")
 def replay_decision(prediction_id: PredictionId) -> None:
     """Score a recorded decision again with the model that made it: the same PD to the last bit, or why not."""
+    from monitoring.database import reading
     from monitoring.lines import find_line
-    from monitoring.store import find_decision, reading
+    from monitoring.store import find_decision
     from serving.bundle import BundleError
     from serving.replay import ReplayError, replay
 
@@ -152,7 +156,8 @@ def import_outcomes(
     file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
 ) -> None:
     """Keep the outcomes of a CSV file; exit code 1 where a line is bad or its decision unknown. It can be repeated."""
-    from monitoring.store import Outcome, StoreError, add_outcomes, writing
+    from monitoring.database import StoreError, writing
+    from monitoring.store import Outcome, add_outcomes
     from serving.outcomes import STATUSES, read_csv
 
     ship(once=True)
@@ -188,7 +193,7 @@ def import_outcomes(
 @contextlib.contextmanager
 def opened_store() -> Iterator["Engine"]:
     """The store of the settings; where it cannot be used, an error and exit code 1."""
-    from monitoring.store import StoreError, open_store
+    from monitoring.database import StoreError, open_store
 
     try:
         engine = open_store(settings().store_url)
@@ -233,7 +238,7 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     """Write the columns of the decisions and their outcomes; returns how many."""
-    from monitoring.store import decisions
+    from monitoring.database import decisions
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")
     writer.writeheader()

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from configs.settings import Settings
+from monitoring.database import Store
 from monitoring.lines import Record
 from monitoring.log import DecisionLog, LogError, NoLog, Sink
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import Store
 from monitoring.store_log import StoreLog
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk

@@ -1,1 +1,1 @@
-"""Migrations of the store's tables, run by Alembic; `monitoring.store.upgrade` starts them."""
+"""Migrations of the store's tables, run by Alembic; `monitoring.database.upgrade` starts them."""

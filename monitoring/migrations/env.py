@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, within the transaction of the connection that `monitoring.store.upgrade` hands over."""
+"""What Alembic runs: the revisions, within the transaction of the connection that `monitoring.database.upgrade` hands over."""
 
 from alembic import context
 

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
+from monitoring.database import open_store
 from monitoring.performance import ALL, Values, merge, performance, read_counts
-from monitoring.store import open_store
 
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
 RNG = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from decided import MONDAY, keep, tell
 from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
+from monitoring.database import open_store
 from monitoring.drift import Matrix, Reference, reference
 from monitoring.performance import performance, read_counts
 from monitoring.reports import (
@@ -23,7 +24,6 @@ from monitoring.reports import (
     write_evidently,
     write_performance,
 )
-from monitoring.store import open_store
 
 RNG = np.random.default_rng(0)
 NAMES = ["income", "flag", "word", "never", "pd"]

@@ -12,10 +12,10 @@ from running import Postgres
 from sqlalchemy import select
 
 from monitoring import shipper as module
+from monitoring.database import Store, StoreError, decisions, reading
 from monitoring.log import DecisionLog, LogError
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import Store, StoreError, decisions, reading
 from monitoring.store_log import StoreLog
 
 

@@ -15,28 +15,19 @@ from records import TIME, make_records
 from running import ROOT
 from sqlalchemy import Engine, func, inspect, select, text
 
-from monitoring import store
+from monitoring import database
+from monitoring.database import Store, StoreError, decisions, metadata, open_store, outcomes, reading, records, upgrade, writing
 from monitoring.lines import START, Position, Record
 from monitoring.store import (
     Outcome,
-    Store,
-    StoreError,
     add_outcomes,
     client_history,
-    decisions,
     export,
     find_decision,
     forget_position,
     insert_lines,
-    metadata,
-    open_store,
-    outcomes,
     read_position,
-    reading,
-    records,
-    upgrade,
     write_position,
-    writing,
 )
 
 
@@ -77,7 +68,7 @@ def test_tables_of_a_newer_release_are_refused(engine: Engine, store_url: str) -
 
 
 def test_processes_that_start_at_once_upgrade_once(store_url: str) -> None:
-    code = f"from monitoring.store import open_store; open_store({store_url!r}).dispose()"
+    code = f"from monitoring.database import open_store; open_store({store_url!r}).dispose()"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
 
@@ -92,7 +83,7 @@ def test_a_store_that_cannot_be_reached_is_an_error_without_its_password(url: st
 def test_a_store_is_opened_once_and_again_after_a_failure(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Store(store_url)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "open_store", lambda *_: (_ for _ in ()).throw(StoreError("down")))
+        patch.setattr(database, "open_store", lambda *_: (_ for _ in ()).throw(StoreError("down")))
         with pytest.raises(StoreError, match="down"):
             _ = held.engine
     engines: list[Engine] = []

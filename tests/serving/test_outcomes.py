@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from records import make_records, write_log
 
+from monitoring.database import Store
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import Outcome, Store
+from monitoring.store import Outcome
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk, parse_outcomes, read_csv
 

@@ -7,7 +7,7 @@ import pytest
 from decided import generated, keep, tell
 from running import Home, run_cli
 
-from monitoring.store import open_store
+from monitoring.database import open_store
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from monitoring.store import IDENTIFIER, UtcTime
+from monitoring.database import IDENTIFIER, UtcTime
 
 revision = "0001"
 down_revision = None

@@ -1,0 +1,279 @@
+"""The database of the store, SQLite or PostgreSQL: its tables, connections, transactions and migrations.
+
+Times are UTC with milliseconds.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Double,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.types import TypeEngine
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time with its zone; in SQLite as ISO 8601 in UTC with milliseconds, so that its order is that of the text."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text where the database knows no times."""
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the database; a time without zone is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the time {value} has no zone")
+        return milliseconds(value) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database, in UTC."""
+        if value is None:
+            return None
+        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+IDENTIFIER = Text().with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+
+metadata = MetaData()
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("prediction_id", IDENTIFIER, primary_key=True),
+    Column("time", UtcTime, nullable=False),
+    Column("client_id", Text),
+    Column("model_version", Text, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("risk_level", Text, nullable=False),
+    Column("latency_ms", Double, nullable=False),
+    Column("request_id", Text),
+    Index("decisions_of_client", "client_id", "time"),
+    Index("decisions_by_time", "time"),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("prediction_id", IDENTIFIER, ForeignKey("decisions.prediction_id"), primary_key=True),
+    Column("line", Text, nullable=False),  # the line of the decision log, verbatim
+)
+
+outcomes = Table(  # the newest id of a prediction is its outcome; the older ones are kept
+    "outcomes",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("prediction_id", IDENTIFIER, ForeignKey("decisions.prediction_id"), nullable=False),
+    Column("defaulted", Boolean, nullable=False),
+    Column("observed_at", UtcTime, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("source", Text, nullable=False),
+    Index("outcomes_of_decision", "prediction_id", "id"),
+)
+
+shipping = Table(  # how far each log has been shipped: after the line that ends at offset and has this chain
+    "shipping",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("chain", Text, nullable=False),
+)
+
+REVISION = "0001"  # the newest of monitoring/migrations/versions
+CONNECT_SECONDS = 3
+ANSWER_SECONDS = 5  # a dead or locked database must not hang the service
+UPGRADE_LOCK = 0x63726564  # a number of PostgreSQL's advisory locks
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read or written; the message says why."""
+
+
+def open_store(url: str, statement_seconds: int | None = None) -> Engine:
+    """Connect to the store and bring its tables to this release.
+
+    Parameters
+    ----------
+    url : as SQLAlchemy reads it, `sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.
+    statement_seconds : after which PostgreSQL ends a statement; None for reports, which take their time.
+
+    Raises
+    ------
+    StoreError
+        It cannot be reached, or its tables are of a newer release.
+    """
+    engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
+    try:
+        upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+class Store:
+    """The store of a service: connected and upgraded when it is first needed, by whatever thread needs it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The connections.
+
+        Raises
+        ------
+        StoreError
+            It cannot be reached now.
+        """
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_store(self._url, ANSWER_SECONDS)
+            return self._engine
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables to this release; processes that do it at once wait for each other.
+
+    Raises
+    ------
+    StoreError
+        The tables are of a newer release.
+    """
+    with reading(engine) as connection:
+        if _revision(connection) == REVISION:
+            return
+    from alembic import command, config
+    from alembic.util import CommandError
+
+    options = config.Config()
+    options.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with writing(engine) as connection:
+        one_at_a_time(connection, UPGRADE_LOCK)
+        options.attributes["connection"] = connection
+        try:
+            command.upgrade(options, REVISION)
+        except CommandError as error:
+            raise StoreError(f"the tables of the store are of another release: {error}") from None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads.
+
+    Raises
+    ------
+    StoreError
+        The database cannot do what is asked of it; this and `writing` make this error of every one of the driver.
+    """
+    with _store_errors(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed at the end, rolled back on an exception."""
+    with _store_errors(engine), engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _store_errors(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(f"the store {engine.url!r} cannot be used: {first_line(error)}") from None
+    except PoolTimeout:
+        raise StoreError(f"the store {engine.url!r} has no connection free") from None
+
+
+def first_line(error: Exception) -> str:
+    """What the driver says, without the details: they hold values."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
+
+
+def one_at_a_time(connection: Connection, lock: int) -> None:
+    """Wait until no other transaction holds this lock; in SQLite only one writes anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+
+
+def _postgresql(url: str, statement_seconds: int | None) -> Engine:
+    arguments = {
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": ANSWER_SECONDS * 1000,
+        "keepalives_idle": ANSWER_SECONDS,
+        "options": f"-c statement_timeout={statement_seconds * 1000 if statement_seconds else 0}",
+    }
+    return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": ANSWER_SECONDS})
+    path = Path(engine.url.database or "").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # what SQLite puts beside it gets the same mode
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, for tables too
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # a transaction that reads first and writes later fails where another one wrote meanwhile
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+    return engine
+
+
+def milliseconds(time: datetime) -> str:
+    """A time as SQLite keeps it."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
