@@ -1,6 +1,7 @@
 """What happens above capacity: an open loop of requests that does not wait for answers, judged answer by answer.
 
-h2load opens so many connections that one is free whenever a request is due, and spreads their beginnings over some seconds.
+h2load opens so many connections that one is free whenever a request is due, and spreads their beginnings evenly over some
+seconds: each sends at the same fraction of a second ever after, and requests that come in bursts are another matter.
 """
 
 import os
@@ -24,6 +25,7 @@ from loadtests.bench import wrk
 from loadtests.load import start
 
 RAMP = 15  # seconds over which the connections begin: a flood of new ones overflows the queue of the listening socket, another matter
+TICKS = 100  # times a second that connections begin: those that begin together send together ever after
 EACH = 1.0  # requests a second of one connection: most are free again when the next is due
 MOST_CONNECTIONS = 12_000
 TIMES_WELL = 1.5
@@ -42,8 +44,15 @@ def offer(url: str, body: Path, headers: list[str], rate: float, seconds: int) -
     connections = min(MOST_CONNECTIONS, round(rate / EACH))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        command = ["h2load", "--h1", f"-c{connections}", f"--rps={rate / connections:.6f}", "-r", str(max(1, connections // RAMP))]
-        command += ["--rate-period=1s", f"-n{round(rate * (seconds + RAMP))}", f"-d{body}", f"--log-file={log}"]
+        command = [
+            "h2load",
+            "--h1",
+            f"-c{connections}",
+            f"--rps={rate / connections:.6f}",
+            "-r",
+            str(max(1, round(connections / RAMP / TICKS))),
+        ]
+        command += [f"--rate-period={1000 // TICKS}ms", f"-n{round(rate * (seconds + RAMP))}", f"-d{body}", f"--log-file={log}"]
         for header in headers:
             command += ["-H", header]
         subprocess.run([*command, url], stdout=subprocess.DEVNULL, check=True)

@@ -23,6 +23,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
+        self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # looking labels up costs more than counting
         self._latency = Histogram(
             "credit_request_duration_seconds",
             "Time from the first byte of a request to the last of its answer.",
@@ -57,8 +58,11 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is one of the known routes, never a raw path."""
-        self._requests.labels(route, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        counted = self._routes.get((route, status))
+        if counted is None:
+            counted = self._routes[route, status] = (self._requests.labels(route, str(status)), self._latency.labels(route))
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
         """Count predictions and the warnings they carry."""

@@ -24,7 +24,7 @@ from monitoring.metrics import Metrics
 from serving.contract import now
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.keys import KeyRing, required_keys
-from serving.listen import accept_many
+from serving.listen import accept_many, refuse_early
 from serving.openapi import DOCS_PAGE
 from serving.specs import JSON
 
@@ -37,6 +37,7 @@ PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
 OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 OTHER_ROUTE = "other"
+ADMITTED = "credit_scoring.admitted"  # in the scope of a request that has its place
 Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -81,17 +82,16 @@ class Boundary:
             return
         start = time.perf_counter()
         path = scope["path"]
-        if self.in_flight >= self.limits.max_in_flight and path in API_ROUTES:
-            await send(_REFUSAL_START)  # made once: above capacity most of the time goes into refusing
-            await send(_REFUSAL_BODY)
-            self._note(scope, 503, start)
+        if ADMITTED not in scope and not self.admit(scope):
+            await send({"type": "http.response.start", "status": 503, "headers": _REFUSAL_HEADERS})
+            await send({"type": "http.response.body", "body": _REFUSAL_BODY})
+            self._note(scope["method"], path, 503, 0.0)
             return
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         token = REQUEST_ID.set(request_id)
         exchange = _Exchange(receive, send, request_id, self.limits.max_body_bytes, headers.get(b"content-length"))
         gone = _GONE.set(exchange.gone)
-        self.in_flight += 1
         try:
             if self.keys is not None and not is_open(path):
                 self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
@@ -107,17 +107,35 @@ class Boundary:
             if not exchange.status:
                 await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
         finally:
-            self.in_flight -= 1
-            self._note(scope, exchange.status or 500, start)
+            self.in_flight -= scope.get(ADMITTED, False)
+            self._note(scope["method"], path, exchange.status or 500, time.perf_counter() - start)
             _GONE.reset(gone)
             REQUEST_ID.reset(token)
 
-    def _note(self, scope: Scope, status: int, start: float) -> None:
+    def admit(self, scope: Scope) -> bool:
+        """Take a request into work, if there is room; only those to API routes take any, until they are answered."""
+        if scope["path"] in API_ROUTES:
+            if self.in_flight >= self.limits.max_in_flight:
+                return False
+            self.in_flight += 1
+            scope[ADMITTED] = True
+        return True
+
+    def refusal(self, method: bytes, url: bytes) -> bytes | None:
+        """The whole answer to a request for which there is no room, None where there is; see serving.listen.Gate."""
+        if self.in_flight < self.limits.max_in_flight:
+            return None
+        path = url.partition(b"?")[0].decode("ascii", "replace")
+        if path not in API_ROUTES:
+            return None
+        self._note(method.decode("ascii", "replace"), path, 503, 0.0)
+        return _REFUSAL
+
+    def _note(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answered request, and log it where the access log is on."""
-        path, seconds = scope["path"], time.perf_counter() - start
         self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
-            log.info("request", extra={"method": scope["method"], "path": path, "status": status, "seconds": seconds})
+            log.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
 
 
 class _Exchange:
@@ -181,17 +199,16 @@ class _Exchange:
         return ServiceError(413, f"the body is larger than {self._limit} bytes")
 
 
-_REFUSAL = ServiceError(503, "too many requests are in work; try again", retry_after=1)
-_REFUSAL_BODY: Message = {"type": "http.response.body", "body": _REFUSAL.to_bytes(None)}
-_REFUSAL_START: Message = {
-    "type": "http.response.start",
-    "status": 503,
-    "headers": [
-        (b"content-type", PROBLEM_TYPE.encode()),
-        (b"content-length", str(len(_REFUSAL_BODY["body"])).encode()),
-        (b"retry-after", b"1"),
-    ],
-}
+# made once: above capacity most of the time goes into refusing
+_REFUSAL_BODY = ServiceError(503, "too many requests are in work; try again", retry_after=1).to_bytes(None)
+_REFUSAL_HEADERS = [
+    (b"content-type", PROBLEM_TYPE.encode()),
+    (b"content-length", str(len(_REFUSAL_BODY)).encode()),
+    (b"retry-after", b"1"),
+]
+_REFUSAL = b"".join(
+    (b"HTTP/1.1 503 Service Unavailable\r\n", *(b"%b: %b\r\n" % header for header in _REFUSAL_HEADERS), b"\r\n", _REFUSAL_BODY)
+)
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
     405: "the route does not take this method; the header Allow lists those it takes",
@@ -278,6 +295,8 @@ def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
             self.inject_config()
             app = Factory(self, is_main=is_main)()
             routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
-            return Boundary(app, metrics, settings.service, required_keys(settings), routes)
+            boundary = Boundary(app, metrics, settings.service, required_keys(settings), routes)
+            refuse_early(boundary)
+            return boundary
 
     return LeanService

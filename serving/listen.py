@@ -1,4 +1,4 @@
-"""New connections are taken many at a time.
+"""Above capacity: new connections are taken many at a time, and what there is no room for is refused where it is read.
 
 libuv, beneath uvloop, accepts one connection a turn of the loop. Above capacity a turn takes 100 ms and more, since it serves
 everything that has arrived: then new connections, a prober's among them, wait for minutes while the old ones are served.
@@ -7,7 +7,10 @@ everything that has arrived: then new connections, a prober's among them, wait f
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, Protocol
+
+from starlette.types import Scope
+from uvicorn.protocols.http import auto
 
 AT_ONCE = 256
 
@@ -63,3 +66,56 @@ def _help(loop: asyncio.AbstractEventLoop, server: asyncio.Server, listener: soc
     listener.setblocking(False)
     loop.add_reader(listener, take)
     keep(loop.create_task(stop_with_server()))
+
+
+class Gate(Protocol):
+    """What knows whether there is room for a request."""
+
+    def refusal(self, method: bytes, url: bytes) -> bytes | None:
+        """The whole answer to a request for which there is no room, from its status line on; None where there is."""
+
+    def admit(self, scope: Scope) -> bool:
+        """Take a request into work before the app is called with it, if there is room."""
+
+
+def refuse_early(gate: Gate) -> None:
+    """Let uvicorn refuse requests before there is a task, a scope and a call of the app for them, at a third of the cost.
+
+    That is what keeps answers coming: everything that has arrived is read in one turn of the loop, and an answer takes three.
+    Requests in a pipeline, those that close their connection and those that ask before they send a body are left to the app.
+    """
+    base: Any = auto.AutoHTTPProtocol
+    if base.__name__ != "HttpToolsProtocol":  # without httptools there is another
+        return
+
+    class RefusingProtocol(base):  # type: ignore[misc]
+        """uvicorn's protocol; what it refuses never becomes a request."""
+
+        refusal: bytes | None = None
+
+        def on_headers_complete(self) -> None:
+            parser = self.parser
+            free = self.cycle is None or self.cycle.response_complete
+            plain = parser.get_http_version() == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
+            if free and plain and not self.expect_100_continue:
+                self.refusal = gate.refusal(parser.get_method(), self.url)
+            if self.refusal is None:
+                super().on_headers_complete()
+
+        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+            gate.admit(cycle.scope)
+            super()._start_asgi_task(cycle, app)
+
+        def on_body(self, body: bytes) -> None:
+            if self.refusal is None:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if self.refusal is None:
+                super().on_message_complete()
+            else:
+                self.transport.write(self.refusal)
+                self.refusal = None
+                self.on_response_complete()
+
+    auto.AutoHTTPProtocol = RefusingProtocol

@@ -2,10 +2,23 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Awaitable, Callable
 
+import pytest
+import uvicorn
 import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.protocols.http import auto
 
-from serving.listen import accept_many
+from configs.settings import load_settings
+from monitoring.metrics import Metrics
+from serving.http import Boundary
+from serving.listen import accept_many, refuse_early
+
+POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Greeter(asyncio.Protocol):
@@ -72,3 +85,164 @@ def test_loops_that_take_many_by_themselves_are_left_alone() -> None:
         assert loop.create_server == before
 
     asyncio.run(scenario())
+
+
+class Crowded:
+    """A server with room for one request to /predict, and that is taken."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.calls = 0
+        self.clients: list[asyncio.StreamWriter] = []
+        limits = load_settings().service.model_copy(update={"max_in_flight": 1})
+        self.metrics = Metrics()
+        self.boundary = Boundary(Starlette(routes=[Route("/predict", self.predict, methods=["POST"])]), self.metrics, limits)
+
+    async def predict(self, request: Request) -> Response:
+        self.calls += 1
+        body = await request.body()
+        await self.opened.wait()
+        return Response(body)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self.address)
+        self.clients.append(writer)
+        return reader, writer
+
+    async def hold(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Take the only place."""
+        reader, writer = await self.connect()
+        writer.write(POST)
+        await until(lambda: self.boundary.in_flight == 1)
+        return reader, writer
+
+    async def run(self, scenario: "Scenario") -> None:
+        refuse_early(self.boundary)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.address = listener.getsockname()
+            server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None))
+            task = asyncio.create_task(server.serve(sockets=[listener]))
+            await until(lambda: server.started)
+            try:
+                async with asyncio.timeout(20):
+                    await scenario(self)
+                    await until(lambda: not self.boundary.in_flight)
+            finally:
+                for writer in self.clients:
+                    writer.close()
+                server.should_exit = server.force_exit = True
+                await task
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110 it is the state of a server
+        await asyncio.sleep(0.01)
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The status and the body of the next answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    return int(head.split()[1]), await reader.readexactly(int(length))
+
+
+Scenario = Callable[[Crowded], Awaitable[None]]
+Play = Callable[[Scenario], None]
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Play:
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # put back afterwards
+
+    async def play(scenario: Scenario) -> None:
+        await Crowded().run(scenario)
+
+    return lambda scenario: uvloop.run(play(scenario))
+
+
+def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection_serves_on(
+    crowded: Play,
+) -> None:
+    async def scenario(server: Crowded) -> None:
+        first, _ = await server.hold()
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(POST[:-1])  # the body in two parts
+            await asyncio.sleep(0.02)
+            writer.write(POST[-1:])
+            status, body = await answer(reader)
+            assert (status, b"too many requests are in work" in body) == (503, True)
+        assert server.calls == 1
+        assert b'credit_requests_total{route="/predict",status="503"} 3.0' in server.metrics.exposition()
+        writer.write(b"GET /health HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert (await answer(reader))[0] == 404  # a probe is not refused; here there is none
+        server.opened.set()
+        assert await answer(first) == (200, b"{}")
+        writer.write(POST)
+        assert await answer(reader) == (200, b"{}")
+
+    crowded(scenario)
+
+
+def test_requests_in_a_pipeline_take_turns(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        reader, writer = await server.connect()
+        writer.write(3 * POST)
+        await asyncio.sleep(0.05)
+        server.opened.set()
+        assert [(await answer(reader))[0] for _ in range(3)] == [200, 200, 200]
+
+    crowded(scenario)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (POST.replace(b"1.1", b"1.0"), 503),
+        (POST.replace(b"Host", b"Connection: close\r\nHost"), 503),
+        (POST.replace(b"Host", b"Expect: 100-continue\r\nHost"), 503),
+        (POST.replace(b"/predict", b"/%70redict?x=1"), 503),
+        (POST.replace(b"/predict", b"/predict/batch?x=1"), 503),
+        (POST.replace(b"/predict", b"http://[/predict"), 400),
+        (POST.replace(b"Length: 2", b"Length: 2x"), 400),
+        (POST.replace(b"/predict", b"/predicted"), 404),
+    ],
+)
+def test_odd_requests_take_no_place_for_good(crowded: Play, request_bytes: bytes, status: int) -> None:
+    async def scenario(server: Crowded) -> None:
+        await server.hold()
+        reader, writer = await server.connect()
+        writer.write(request_bytes)
+        assert (await answer(reader))[0] == status
+        assert (server.boundary.in_flight, server.calls) == (1, 1)
+        server.opened.set()
+
+    crowded(scenario)
+
+
+def test_an_upgrade_takes_no_place_for_good(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        _, writer = await server.connect()
+        writer.write(POST.replace(b"Host", b"Connection: upgrade\r\nUpgrade: websocket\r\nHost"))
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    crowded(scenario)
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_gives_its_place_back(
+    crowded: Play,
+) -> None:
+    async def scenario(server: Crowded) -> None:
+        _, writer = await server.connect()
+        writer.write(POST[:-1])
+        await until(lambda: server.boundary.in_flight == 1)
+        writer.close()
+        await until(lambda: not server.boundary.in_flight)
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert (await answer(reader))[0] == 200
+
+    crowded(scenario)
