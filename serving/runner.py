@@ -47,7 +47,8 @@ class Runner(Generic[Item, Result]):
     """Scores rows of concurrent calls together, in the event loop, without a timer.
 
     A call puts its rows into the queue. The first one asks the loop to score after everything that is ready now has
-    run, so all requests that arrived together form a batch; what arrives while it is being scored waits in the sockets
+    run and the sockets have been read once more: clients that were answered together come back one after the other, and
+    that look, of some microseconds, makes one batch of them. What arrives while it is being scored waits in the sockets
     and forms the next. A lone request waits for nobody, and the batch grows with the load by itself.
 
     Every call takes turns: a turn gives each waiting call an equal share of a batch, and none more than a quarter, so a call
@@ -109,7 +110,7 @@ class Runner(Generic[Item, Result]):
         self._waiting += len(items)
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._turn)
+            loop.call_soon(loop.call_soon, self._turn)  # once the sockets have been read again
         return await call.done
 
     def _turn(self) -> None:

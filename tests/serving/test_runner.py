@@ -73,14 +73,28 @@ def test_many_calls_fill_a_batch_and_one_call_at_most_a_quarter() -> None:
     assert [len(batch) for batch in score.batches] == [2, 2, 2, 8, 3]
 
 
+def test_calls_that_come_with_the_next_look_at_the_sockets_join_the_batch() -> None:
+    score = Recorder()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        first = asyncio.create_task(runner.run([1]))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(runner.run([2]))
+        assert await asyncio.gather(first, second) == [[2], [4]]
+        assert [len(batch) for batch in score.batches] == [2]
+
+    asyncio.run(scenario())
+
+
 def test_one_turn_scores_every_single_call_even_if_that_takes_several_batches() -> None:
     score = Recorder()
 
     async def scenario() -> None:
         runner = make(score, size=8)
         calls = [asyncio.create_task(runner.run([number])) for number in range(20)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
         assert [len(batch) for batch in score.batches] == [8, 8, 4]
         assert await asyncio.gather(*calls) == [[2 * number] for number in range(20)]
 
