@@ -93,7 +93,11 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
 
     def ours(name: str, port: str, target: str = ".", **environment: str) -> Contestant:
         command = [bentoml, "serve", target, "--working-dir", str(ROOT), "--port", port]
-        home = {"CREDIT_HOME": str(folder / f"home{port}"), "CREDIT_KEYS_FILE": str(keys)}
+        home = {
+            "CREDIT_HOME": str(folder / f"home{port}"),
+            "CREDIT_KEYS_FILE": str(keys),
+            "CREDIT_STORE__URL": f"sqlite:///{folder}/{port}.db",
+        }
         return Contestant(name, command, f":{port}/predict", by_vector, {**home, **environment}, key)
 
     def batchable(name: str, port: str, service: str) -> Contestant:

@@ -60,7 +60,7 @@ class Service(NamedTuple):
 
 
 def start() -> Service:
-    """A service on a free port of loopback, ready, with keys."""
+    """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
@@ -68,8 +68,8 @@ def start() -> Service:
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
     command = [Path(sys.executable).with_name("bentoml"), "serve", str(ROOT), "--port", str(port)]
-    environment = {**os.environ, "CREDIT_KEYS_FILE": str(keys)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    own = {"CREDIT_HOME": folder.name, "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder.name}/store.db"}
+    process = subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)
     for _ in range(300):
         try:
