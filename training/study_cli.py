@@ -91,7 +91,7 @@ def tune(
     data: Data = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials that the study has in the end; a study that was broken off continues")] = 50,
 ) -> None:
-    """Search for better parameters of the gradient boosting and judge them by fold against those in force."""
+    """Search for better parameters of the gradient boosting and judge them against those in force, on folds that it has not seen."""
     from training import plots
     from training import search as searching
     from training.data import DataError
@@ -103,7 +103,7 @@ def tune(
         prepared = prepare(folder, options, typer.echo)
         study = searching.open_study(prepared, options)
         searching.search(study, prepared, options, trials, typer.echo)
-        typer.echo(searching.verdict(study))
+        typer.echo(searching.verdict(study, prepared, options, typer.echo))
     except (DataError, ValueError) as error:
         fail(str(error))
     out = options.home / "reports" / "tuning"

@@ -19,8 +19,10 @@ def test_a_search_is_continued_and_judged_against_the_parameters_in_force(
     monkeypatch.setattr(search, "MOST_TREES", 120)
     said: list[str] = []
     study = search.open_study(prepared, settings)
-    with pytest.raises(ValueError, match="has not judged the parameters of the settings"):
-        search.verdict(study)
+    search.search(study, prepared, settings, 1, said.append)
+    assert (
+        search.verdict(study, prepared, settings, ignore) == f"best ROC-AUC {study.best_value:.4f} of 1 trials, by the parameters in force"
+    )
     search.search(study, prepared, settings, 2, said.append)
     assert [trial.state.is_finished() for trial in study.trials] == [True, True]
     assert study.trials[0].params == settings.training.lightgbm.model_dump()
@@ -30,10 +32,24 @@ def test_a_search_is_continued_and_judged_against_the_parameters_in_force(
     assert [trial.number for trial in again.trials] == [0, 1, 2]
     assert len(said) == 3
     assert "trial 3/3" in said[-1]
-    assert "against the parameters in force" in search.verdict(again)
     paths = plots.save(search.study_plots(again), tmp_path)
     assert "history.png" in {path.name for path in paths}
     search.write_parameters(again, tmp_path / "new" / "parameters.yaml")
     written = yaml.safe_load((tmp_path / "new" / "parameters.yaml").read_text())
     assert written == {"training": {"lightgbm": again.best_params}}
     assert search.with_parameters(settings, again.best_params).training.lightgbm.model_dump() == again.best_params
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("trees_in_force", "ends"), [(1, "worth a change"), (60, "no reason to change")])
+def test_the_best_parameters_must_win_on_folds_that_the_search_has_not_seen(
+    prepared: Prepared, settings: Settings, trees_in_force: int, ends: str
+) -> None:
+    present = settings.training.lightgbm.model_dump()
+    study = search.open_study(prepared, settings)
+    study.enqueue_trial({**present, "num_trees": 59})
+    search.search(study, prepared, settings, 1, ignore)
+    said: list[str] = []
+    in_force = search.with_parameters(settings, {**present, "num_trees": trees_in_force})
+    assert search.verdict(study, prepared, in_force, said.append).endswith(ends)
+    assert len(said) == search.FRESH_SPLITS * settings.training.folds
