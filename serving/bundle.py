@@ -124,7 +124,7 @@ def read_bundle(folder: Path) -> Bundle:
             raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
     try:
         decision = json.loads(content[DECISION])
-        return Bundle(
+        bundle = Bundle(
             model=content[MODEL].decode(),
             features=FeatureTransform.from_json(content[FEATURES].decode()),
             calibration=Calibration(**decision.pop("calibration")),
@@ -132,6 +132,8 @@ def read_bundle(folder: Path) -> Bundle:
             reference=json.loads(content[REFERENCE]),
             metadata=json.loads(content[METADATA]),
         )
+        vars(bundle)["version"] = stored_version(folder)  # not that of the files as this release would write them
+        return bundle
     except FeatureError as error:
         raise BundleError(f"the bundle in {folder} does not fit this release: {error}") from None
     except (KeyError, TypeError, ValueError) as error:

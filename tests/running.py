@@ -94,7 +94,24 @@ def free_port() -> int:
 
 def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
     """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
-    port, log = free_port(), folder / "service.log"
+    log = folder / "service.log"
+    for _ in range(3):  # a port that was free, ours or BentoML's own, is now and then another's when it is bound
+        server = _start(home, folder, log, target, arguments, environment)
+        try:
+            if _is_ready(server):
+                yield server
+                return
+        finally:
+            for step in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(server.process.pid, step)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.process.wait(20)
+    raise AssertionError(log.read_text())
+
+
+def _start(home: Home, folder: Path, log: Path, target: str, arguments: tuple[str, ...], environment: dict[str, str]) -> Server:
+    port = free_port()
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", target, "--port", str(port), *arguments]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -106,22 +123,18 @@ def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **enviro
             text=True,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        yield Server(url, process, log)
-    finally:
-        for step in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, step)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+    return Server(f"http://127.0.0.1:{port}", process, log)
+
+
+def _is_ready(server: Server) -> bool:
+    """Wait until the service is ready; False where it ended because a port was taken."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/readyz").status_code == 200:
+                return True
+        if server.process.poll() is not None:
+            assert "Address already in use" in server.log.read_text(), server.log.read_text()
+            return False
+        time.sleep(0.2)
+    raise AssertionError(server.log.read_text())

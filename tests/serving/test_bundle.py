@@ -1,6 +1,8 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,8 +61,6 @@ def test_a_bundle_that_cannot_be_served_says_why(folder: Path, damage: Callable[
     ],
 )
 def test_wrong_content_under_right_sums_says_why(bundle: Bundle, tmp_path: Path, file: str, content: str, said: str) -> None:
-    import hashlib
-
     files = bundle.files() | {file: content.encode()}
     manifest = json.loads(files[MANIFEST])
     manifest["files"][file] = hashlib.sha256(content.encode()).hexdigest()
@@ -78,6 +78,16 @@ def test_reading_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> 
     assert again.version == stored_version(tmp_path) == bundle.version
     assert set(FILES) | {MANIFEST} == set(bundle.files())
     assert again.population.names == (*bundle.features.names, "pd")  # in the order of the matrix, however they are stored
+
+
+def test_a_bundle_that_another_release_wrote_in_other_words_keeps_its_version(bundle: Bundle, folder: Path) -> None:
+    text = (folder / "decision.json").read_bytes() + b"\n"
+    (folder / "decision.json").write_bytes(text)
+    sums = json.loads((folder / MANIFEST).read_text())["files"]
+    edit_manifest(folder, files={**sums, "decision.json": hashlib.sha256(text).hexdigest()})
+    read = read_bundle(folder)
+    assert read.version == read.describe()["version"] == stored_version(folder) != bundle.version
+    assert replace(read, model=read.model + "\n").version != read.version
 
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:
