@@ -1,5 +1,6 @@
 """Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
 
+import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -66,11 +67,14 @@ class Metrics:
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
         """Count predictions and the warnings they carry."""
+        decided: collections.Counter[tuple[str, str]] = collections.Counter()  # labels are looked up once a batch
         for answer in answers:
-            self._predictions.labels(answer["decision"], answer["risk_level"]).inc()
+            decided[answer["decision"], answer["risk_level"]] += 1
             self._pd.observe(answer["probability"])
             for warning in answer["warnings"]:
                 self._warnings.labels(warning["code"]).inc()
+        for labels, count in decided.items():
+            self._predictions.labels(*labels).inc(count)
 
     def batch(self, rows: int, queued: int, waited: Sequence[float], seconds: float) -> None:
         """Record a scored batch: its rows, the rows still queued, how long its calls waited, how long it took."""
