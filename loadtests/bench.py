@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 
 from configs.settings import load_settings
 from features.transform import Applications
+from loadtests.load import own_home
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.keys import create_key
 from training.generator import Generator
@@ -93,12 +94,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
 
     def ours(name: str, port: str, target: str = ".", **environment: str) -> Contestant:
         command = [bentoml, "serve", target, "--working-dir", str(ROOT), "--port", port]
-        home = {
-            "CREDIT_HOME": str(folder / f"home{port}"),
-            "CREDIT_KEYS_FILE": str(keys),
-            "CREDIT_STORE__URL": f"sqlite:///{folder}/{port}.db",
-        }
-        return Contestant(name, command, f":{port}/predict", by_vector, {**home, **environment}, key)
+        return Contestant(name, command, f":{port}/predict", by_vector, {**own_home(folder / f"home{port}", keys), **environment}, key)
 
     def batchable(name: str, port: str, service: str) -> Contestant:
         command = [bentoml, "serve", f"bento_stock:{service}", "--working-dir", str(RIVALS), "--port", port]

@@ -59,6 +59,11 @@ class Service(NamedTuple):
         self.folder.cleanup()
 
 
+def own_home(folder: Path, keys: Path) -> dict[str, str]:
+    """The environment of a service that keeps everything in this folder, whatever the user's own settings say."""
+    return {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
+
+
 def start() -> Service:
     """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones."""
     with socket.socket() as sock:
@@ -68,8 +73,8 @@ def start() -> Service:
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
     command = [Path(sys.executable).with_name("bentoml"), "serve", str(ROOT), "--port", str(port)]
-    own = {"CREDIT_HOME": folder.name, "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder.name}/store.db"}
-    process = subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True)
+    environment = {**os.environ, **own_home(Path(folder.name), keys)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)
     for _ in range(300):
         try:

@@ -1,7 +1,7 @@
 """Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
 
-import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import prometheus_client.values
@@ -21,10 +21,12 @@ class Metrics:
         # BentoML asks for values in memory-mapped files, for workers to share; there is one worker, and they cost 4 % of a request
         prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         self.registry = CollectorRegistry()
+        self._labelled: Callable[..., Any] = cache(
+            lambda metric, *labels: metric.labels(*labels)
+        )  # looking labels up costs more than counting
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
-        self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # looking labels up costs more than counting
         self._latency = Histogram(
             "credit_request_duration_seconds",
             "Time from the first byte of a request to the last of its answer.",
@@ -59,22 +61,16 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is one of the known routes, never a raw path."""
-        counted = self._routes.get((route, status))
-        if counted is None:
-            counted = self._routes[route, status] = (self._requests.labels(route, str(status)), self._latency.labels(route))
-        counted[0].inc()
-        counted[1].observe(seconds)
+        self._labelled(self._requests, route, str(status)).inc()
+        self._labelled(self._latency, route).observe(seconds)
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
         """Count predictions and the warnings they carry."""
-        decided: collections.Counter[tuple[str, str]] = collections.Counter()  # labels are looked up once a batch
         for answer in answers:
-            decided[answer["decision"], answer["risk_level"]] += 1
+            self._labelled(self._predictions, answer["decision"], answer["risk_level"]).inc()
             self._pd.observe(answer["probability"])
             for warning in answer["warnings"]:
-                self._warnings.labels(warning["code"]).inc()
-        for labels, count in decided.items():
-            self._predictions.labels(*labels).inc(count)
+                self._labelled(self._warnings, warning["code"]).inc()
 
     def batch(self, rows: int, queued: int, waited: Sequence[float], seconds: float) -> None:
         """Record a scored batch: its rows, the rows still queued, how long its calls waited, how long it took."""
@@ -113,7 +109,7 @@ class Metrics:
     def outcomes(self, counts: Mapping[str, int]) -> None:
         """Count outcomes by what became of them."""
         for status, count in counts.items():
-            self._outcomes.labels(status).inc(count)
+            self._labelled(self._outcomes, status).inc(count)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus's text format."""

@@ -132,7 +132,7 @@ def read_bundle(folder: Path) -> Bundle:
             reference=json.loads(content[REFERENCE]),
             metadata=json.loads(content[METADATA]),
         )
-        vars(bundle)["version"] = stored_version(folder)  # not that of the files as this release would write them
+        vars(bundle)["version"] = _version((folder / MANIFEST).read_bytes())  # not that of the files as this release would write them
         return bundle
     except FeatureError as error:
         raise BundleError(f"the bundle in {folder} does not fit this release: {error}") from None

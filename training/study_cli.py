@@ -104,7 +104,7 @@ def tune(
         study = searching.open_study(prepared, options)
         searching.search(study, prepared, options, trials, typer.echo)
         typer.echo(searching.verdict(study, prepared, options, typer.echo))
-    except (DataError, ValueError) as error:
+    except DataError as error:
         fail(str(error))
     out = options.home / "reports" / "tuning"
     searching.write_parameters(study, out / "parameters.yaml")
