@@ -10,11 +10,13 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from training.data import find_source
-from training.history import APPROVED_CARDS, MEASURES, MONTH, NEVER, STATES, STUCK, TABLES, covariates
+from training.history import APPROVED_CARDS, MEASURES, NEVER, TABLES, covariates
+from training.months import MONTH, STATES
 from training.profile import FEWEST, MOST_VALUES, marginal, missing_groups, rounded
 
 SEGMENT_ROWS = 250  # a rarer kind of loan is told as the commonest of the same state
 LEVELS = np.linspace(0, 1, 51)
+STUCK = 0.25  # share of late spells of the own loans that never end
 LEAST_VARIANCE = 0.05  # of normal scores; below it a column says too little to estimate a correlation
 
 Values = NDArray[np.float64]
