@@ -73,7 +73,10 @@ class NoLog:
 
 def feature_rows(matrix: NDArray[np.float64]) -> list[msgspec.Raw]:
     """The JSON array of each row of a matrix in C order, NaN as null, for `Record.features`."""
-    return [msgspec.Raw(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)) for row in matrix]
+    if not len(matrix):
+        return []
+    rows = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+    return [msgspec.Raw(b"[%b]" % row) for row in rows]
 
 
 class DecisionLog:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -50,6 +49,21 @@ class Row:
     since: float = field(default_factory=time.perf_counter)
 
 
+class _Vector(msgspec.Struct, forbid_unknown_fields=True):
+    """A `POST /predict` by vector, as it mostly comes."""
+
+    features: list[float | None]
+    client_id: str | None = None
+
+
+class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
+    """A `POST /predict/batch` by vectors, as it mostly comes."""
+
+    features: list[list[float | None]]
+    client_ids: list[str | None] | None = None
+
+
+_ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
 Parsed = TypeVar("Parsed", Row, list[Row])
 
 
@@ -95,7 +109,7 @@ class Contract:
         ServiceError
             400 where the body is no JSON, 422 with a pointer to each bad value otherwise.
         """
-        row = self._read(body, lambda document: self._row(document, "", ("application", "features")))
+        row = self._vector_at_a_glance(body) or self._read(body, lambda document: self._row(document, "", ("application", "features")))
         if row.errors:
             raise invalid(row.errors)
         return row
@@ -112,7 +126,7 @@ class Contract:
         ServiceError
             400 where the body is no JSON, 413 for too many rows, 422 where the frame around the rows is bad.
         """
-        return self._read(body, self._batch)
+        return self._vectors_at_a_glance(body) or self._read(body, self._batch)
 
     def matrix(self, rows: list[Row]) -> Matrix:
         """The feature matrix of rows without errors, in their order; writes their warnings."""
@@ -186,6 +200,43 @@ class Contract:
         if implausible.any():
             for index, place in np.argwhere(implausible).tolist():
                 self._warn_of_range(rows[index], self._numeric[self.features.names[place]], block[index, place], place)
+
+    def _vector_at_a_glance(self, body: bytes) -> Row | None:
+        """The row of a vector in which nothing is wrong; None for anything else."""
+        try:
+            document = _ONE.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        block = self._block([document.features])
+        if block is None:
+            return None
+        row = Row("/features", vector=block[0])
+        row.client_id = read_client_id(document.client_id, "/client_id", row.errors)
+        return row
+
+    def _vectors_at_a_glance(self, body: bytes) -> list[Row] | None:
+        """The rows of vectors in which nothing is wrong; None for anything else."""
+        try:
+            document = _MANY.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        vectors = document.features
+        ids = document.client_ids if document.client_ids is not None else [None] * len(vectors)
+        if not len(vectors) == len(ids) <= self.max_rows or (block := self._block(vectors)) is None:
+            return None
+        rows = [Row(f"/features/{index}", vector=vector) for index, vector in enumerate(block)]
+        for index, (row, client_id) in enumerate(zip(rows, ids, strict=True)):
+            row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
+        return rows
+
+    def _block(self, vectors: list[list[float | None]]) -> Matrix | None:
+        """The vectors as a matrix, null as NaN; None where one has another length or a category that is no whole number."""
+        expected = len(self.features.names)
+        if not vectors or any(len(vector) != expected for vector in vectors):
+            return None
+        block = np.array(vectors, dtype=np.float64)
+        codes = block[:, self._code_positions]
+        return None if (np.floor(codes) < codes).any() else block
 
     def _read(self, body: bytes, parse: Callable[[Any], Parsed]) -> Parsed:
         try:
@@ -269,9 +320,7 @@ class Contract:
         if len(values) != expected:
             row.errors.append(Invalid(row.pointer, f"expected {expected} numbers in the order of GET /model, got {len(values)}"))
             return
-        row.vector = _plain_vector(values)
-        if row.vector is None:
-            row.vector = [self._number(value, f"{row.pointer}/{position}", row) for position, value in enumerate(values)]
+        row.vector = [self._number(value, f"{row.pointer}/{position}", row) for position, value in enumerate(values)]
         if row.errors:
             return
         codes = np.asarray(row.vector)[self._code_positions]
@@ -317,7 +366,8 @@ def now() -> str:
 def new_prediction_id() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): ordered by time, so an index on it stays compact."""
     stamp, noise = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
-    return str(UUID(int=(stamp << 80) | (7 << 76) | ((noise >> 4) & (0xFFF << 64)) | (2 << 62) | (noise & ((1 << 62) - 1))))
+    digits = f"{(stamp << 80) | (7 << 76) | ((noise >> 4) & (0xFFF << 64)) | (2 << 62) | (noise & ((1 << 62) - 1)):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def example_request(features: FeatureTransform) -> dict[str, Any]:
@@ -354,21 +404,6 @@ def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | Non
         return value
     errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters without U+0000, or null, got {kind(value)}"))
     return None
-
-
-def _plain_vector(values: list[Any]) -> NDArray[np.float64] | None:
-    """The values as floats, null as NaN; None where one of them is wrong or not known to be right at a glance."""
-    if not _PLAIN.issuperset(map(type, values)):
-        return None
-    try:
-        vector = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None
-    finite = np.count_nonzero(np.isfinite(vector))
-    return vector if finite + values.count(None) == len(values) else None
-
-
-_PLAIN = frozenset((float, int, type(None)))
 
 
 def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:

@@ -159,6 +159,33 @@ def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, 
     assert both[0].tobytes() == both[1].tobytes() == matrix[0].tobytes()
 
 
+@pytest.mark.parametrize("number", ["1", "-0.0", "-0", "5e-324", "1e-400", "0.1", "9007199254740993", "1" + "0" * 300, " 2\n", "null"])
+def test_a_vector_read_at_a_glance_is_the_vector_read_value_by_value(contract: Contract, number: str) -> None:
+    numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
+    glance = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}]}}'.encode())
+    by_value = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}], "application": null}}'.encode())
+    first, second = contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode())
+    (of_bad_batch, _) = contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode())
+    rows = [glance, by_value, first, second, of_bad_batch]
+    assert [row.client_id for row in rows] == ["a", "a", "a", None, None]
+    assert {np.asarray(row.vector, dtype=np.float64).tobytes() for row in rows} == {np.asarray(glance.vector).tobytes()}
+    assert not any(row.errors for row in rows)
+
+
+@pytest.mark.parametrize("number", ["1e400", "1" + "0" * 400, "true", '"1"', "NaN"])
+def test_a_vector_with_a_bad_number_names_it(contract: Contract, number: str) -> None:
+    numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
+    place = len(contract.features.names) - 1
+    assert list(errors_of(contract, f'{{"features": [{numbers}]}}'.encode())) == [f"/features/{place}"]
+
+
+def test_a_vector_with_a_bad_client_id_names_it(contract: Contract) -> None:
+    vector = [None] * len(contract.features.names)
+    assert list(errors_of(contract, body({"features": vector, "client_id": ""}))) == ["/client_id"]
+    rows = contract.parse_batch(body({"features": [vector, vector], "client_ids": ["", "b"]}))
+    assert [[error.pointer for error in row.errors] for row in rows] == [["/client_ids/0"], []]
+
+
 def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     features: list[Any] = [None] * len(contract.features.names)
     place = contract.features.names.index("CODE_GENDER")
