@@ -210,9 +210,16 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: committed at the end, rolled back on an exception."""
-    with _store_errors(engine), engine.connect().execution_options(writes=True) as connection, connection.begin():
+def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection]:
+    """A transaction that writes: committed at the end, rolled back on an exception.
+
+    Parameters
+    ----------
+    may_be_lost : by a failure of power, whole, soon after its end: it can be repeated. SQLite then leaves its syncs aside, which
+        would hold up those of the decision log on the same disk.
+    """
+    options = {"writes": True, "may_be_lost": may_be_lost}
+    with _store_errors(engine), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 
@@ -257,13 +264,14 @@ def _sqlite(url: str) -> Engine:
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, for tables too
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if options.get('may_be_lost') else 'FULL'}")
         # a transaction that reads first and writes later fails where another one wrote meanwhile
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
 
     return engine
 

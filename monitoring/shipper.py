@@ -108,7 +108,7 @@ class Shipper:
                 self._position = read_position(connection, self._log)
         lines, after = read_lines(self._folder, self._position, BLOCK_BYTES)
         if lines:
-            with writing(self._store.engine) as connection:
+            with writing(self._store.engine, may_be_lost=True) as connection:  # the log has it, and from where it goes on
                 refused = insert_lines(connection, lines)
                 self._set_aside(refused)
                 write_position(connection, self._log or "", after)
@@ -156,5 +156,7 @@ class Shipper:
     def _remove_old(self, shipped: Position) -> None:
         if time.monotonic() - self._cleaned > RETENTION_SECONDS or not self._cleaned:
             self._cleaned = time.monotonic()
+            with writing(self._store.engine) as connection:  # what is shipped is safe from here on
+                write_position(connection, self._log or "", shipped)
             for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
                 log.info("%s was removed: it is shipped, and older than the retention", name)

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from records import make_records, write_log
 from running import Postgres
-from sqlalchemy import select
+from sqlalchemy import Connection, Engine, select
 
+from monitoring import database
 from monitoring import shipper as module
 from monitoring.database import Store, StoreError, decisions, reading
 from monitoring.log import DecisionLog, LogError
@@ -127,12 +129,26 @@ def test_after_a_cut_of_the_log_what_follows_is_shipped(logs: Path, store: Store
     assert len(stored(store)) == 9
 
 
-def test_old_files_are_removed_once_they_are_shipped(logs: Path, store: Store) -> None:
+def test_old_files_are_removed_once_they_are_shipped_and_that_cannot_be_lost(
+    logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed: list[tuple[bool, int]] = []
+
+    @contextmanager
+    def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection]:
+        with database.writing(engine, may_be_lost=may_be_lost) as connection:
+            yield connection
+        committed.append((may_be_lost, len(list(logs.glob("predictions-*.jsonl")))))
+
+    monkeypatch.setattr(module, "writing", writing)
     write_log(logs, make_records(60), max_bytes=5000, batch=3)
-    assert len(list(logs.glob("predictions-*.jsonl"))) > 2
+    files = len(list(logs.glob("predictions-*.jsonl")))
+    assert files > 2
     shipper = make(logs, store, retention_days=1e-9)
     while shipper.ship():
         pass
+    assert committed[0] == (True, files)
+    assert committed[-1] == (False, files)  # the last commit before the removal
     assert len(list(logs.glob("predictions-*.jsonl"))) == 1
     assert len(stored(store)) == 60
 

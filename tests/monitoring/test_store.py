@@ -165,6 +165,18 @@ def test_a_transaction_that_fails_leaves_nothing(engine: Engine) -> None:
         assert read_position(connection, "log") == START
 
 
+def test_what_sqlite_commits_is_on_the_disk_unless_it_may_be_lost(tmp_path: Path) -> None:
+    engine = open_store(f"sqlite:///{tmp_path}/store.db")
+
+    def level(*, may_be_lost: bool) -> int:
+        with writing(engine, may_be_lost=may_be_lost) as connection:
+            return int(connection.execute(text("PRAGMA synchronous")).scalar_one())
+
+    normal, full = 1, 2
+    assert [level(may_be_lost=lost) for lost in (False, True, False)] == [full, normal, full]  # of one connection of the pool
+    engine.dispose()
+
+
 def test_a_position_is_replaced_and_forgotten(engine: Engine) -> None:
     for position in (Position(1, 5, "a"), Position(2, 2**40, "b")):
         with writing(engine) as connection:
