@@ -64,8 +64,13 @@ def own_home(folder: Path, keys: Path) -> dict[str, str]:
     return {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
 
 
-def start() -> Service:
-    """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones."""
+def start(**settings: str) -> Service:
+    """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones.
+
+    Parameters
+    ----------
+    settings : variables of its environment.
+    """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
@@ -73,7 +78,7 @@ def start() -> Service:
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
     command = [Path(sys.executable).with_name("bentoml"), "serve", str(ROOT), "--port", str(port)]
-    environment = {**os.environ, **own_home(Path(folder.name), keys)}
+    environment = {**os.environ, **own_home(Path(folder.name), keys), **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)
     for _ in range(300):

@@ -3,6 +3,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,8 +16,9 @@ from uvicorn.protocols.http import auto
 
 from configs.settings import load_settings
 from monitoring.metrics import Metrics
+from serving import listen
 from serving.http import Boundary
-from serving.listen import accept_many, refuse_early
+from serving.listen import Whole, accept_many, refuse_early
 
 POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -180,6 +182,43 @@ def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection
         assert await answer(first) == (200, b"{}")
         writer.write(POST)
         assert await answer(reader) == (200, b"{}")
+
+    crowded(scenario)
+
+
+def test_an_answer_leaves_as_one_piece(crowded: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    class Watched:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self.transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.transport, name)
+
+    monkeypatch.setattr(listen, "Whole", lambda transport: Whole(Watched(transport)))  # type: ignore[arg-type]
+
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(POST)
+            assert await answer(reader) == (200, b"{}")
+        assert [(piece.startswith(b"HTTP/1.1 200 OK"), piece.endswith(b"{}")) for piece in written] == [(True, True)] * 2
+
+    crowded(scenario)
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_an_answer_without_a_body_leaves_too(crowded: Play, method: bytes) -> None:
+    async def scenario(server: Crowded) -> None:
+        reader, writer = await server.connect()
+        writer.write(method + b" /predict HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
 
     crowded(scenario)
 
