@@ -61,7 +61,7 @@ class CreditScoring:
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
-        self.scorer = Scorer(bundle)
+        self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)
         self.contract = Contract(bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
         self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
         self._score([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's

@@ -56,6 +56,7 @@ class ServiceSettings(Section):
     max_body_bytes: Count
     max_rows: Count
     max_batch_size: Count
+    scoring_threads: Count
     max_waiting: Count
     max_in_flight: Count
     deadline_seconds: Positive

@@ -10,26 +10,38 @@ from features.transform import Applications
 from serving.bundle import Bundle
 
 Values = NDArray[np.float64]
+SHARED_ROWS = 64  # from which on sharing them out costs less than it gains
 
 
 class Scorer:
     """A bundle's model, loaded.
 
+    Parameters
+    ----------
+    threads : that share SHARED_ROWS rows or more; fewer are scored by the caller alone. The bits are the same with any number.
+
+    Raises
+    ------
+    ValueError
+        The model was trained on other features than the bundle lists.
+
     LightGBM is imported here and not at import of the module: `bentoml serve` imports the service in its
     parent process too, which never scores.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread without work leaves its processor to others
         import lightgbm
 
         self.bundle = bundle
+        self.threads = threads
         self.booster = lightgbm.Booster(model_str=bundle.model)
         if tuple(self.booster.feature_name()) != bundle.features.names:
             raise ValueError("the model was trained on other features than the bundle lists")
 
-    def pd(self, matrix: Matrix, threads: int = 1) -> Values:
-        """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features); the same bits with any number of threads.
+    def pd(self, matrix: Matrix) -> Values:
+        """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features).
 
         Raises
         ------
@@ -40,6 +52,7 @@ class Scorer:
             raise ValueError(f"got a matrix of shape {matrix.shape}; expected (rows, {len(self.bundle.features.names)})")
         if not len(matrix):
             return np.empty(0)
+        threads = self.threads if len(matrix) >= SHARED_ROWS else 1
         margins = self.booster.predict(matrix, raw_score=True, num_threads=threads)
         return self.bundle.calibration.apply(np.asarray(margins, dtype=np.float64))
 

@@ -64,7 +64,7 @@ def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threa
     DataError
         The table cannot be used, or has no rows.
     """
-    source, scorer = find_source(folder, name), Scorer(bundle)
+    source, scorer = find_source(folder, name), Scorer(bundle, threads)
 
     def scored() -> Iterator[pa.Table]:
         chunks = _chunks(folder, source, bundle, say)
@@ -72,7 +72,7 @@ def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threa
             coming = reader.submit(next, chunks, None)
             while (chunk := coming.result()) is not None:
                 coming = reader.submit(next, chunks, None)
-                yield score_chunk(chunk, scorer, threads)
+                yield score_chunk(chunk, scorer)
 
     return _write(scored(), bundle, source, out, say)
 
@@ -137,9 +137,9 @@ def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[
     return Chunk(keys.astype(np.int64), transformed.matrix, warnings)
 
 
-def score_chunk(chunk: Chunk, scorer: Scorer, threads: int = 1) -> pa.Table:
+def score_chunk(chunk: Chunk, scorer: Scorer) -> pa.Table:
     """The rows of the answer, in order."""
-    pds = scorer.pd(chunk.matrix, threads)
+    pds = scorer.pd(chunk.matrix)
     decision = scorer.bundle.decision
     declined = np.where(pds >= decision.threshold, "DECLINE", "APPROVE")
     levels = [decision.risk_level(pd) for pd in pds.tolist()]

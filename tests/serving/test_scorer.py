@@ -6,7 +6,7 @@ import pytest
 
 from features.transform import Applications
 from serving.bundle import Bundle
-from serving.scorer import Scorer
+from serving.scorer import SHARED_ROWS, Scorer
 from training.generator import Generator
 
 
@@ -28,6 +28,12 @@ def test_a_row_has_the_same_bits_alone_in_any_batch_and_among_threads(scorer: Sc
     with ThreadPoolExecutor(4) as pool:
         alone = list(pool.map(lambda row: scorer.pd(row.reshape(1, -1))[0], matrix))
     assert np.array(alone).tobytes() == whole.tobytes()
+
+
+def test_a_row_has_the_same_bits_whatever_number_of_threads_shares_its_batch(bundle: Bundle, scorer: Scorer, matrix: np.ndarray) -> None:
+    for rows in (SHARED_ROWS - 1, SHARED_ROWS, len(matrix)):
+        for threads in (2, 3, 8):
+            assert Scorer(bundle, threads).pd(matrix[:rows]).tobytes() == scorer.pd(matrix[:rows]).tobytes()
 
 
 def test_empty_missing_and_extreme_rows_are_scored(scorer: Scorer, matrix: np.ndarray) -> None:
