@@ -18,7 +18,7 @@ log = logging.getLogger(LOGGER)
 
 BLOCK_BYTES = 1_000_000  # of one transaction, some hundred lines
 IDLE_SECONDS = 1.0
-PATIENCE = 9  # it rests nine times as long as it worked, so that shipping takes a tenth of a core from the requests,
+PATIENCE = 19  # it rests nineteen times as long as it worked, so that shipping takes a twentieth of a core from the requests,
 HURRY_SECONDS = 60.0  # until the oldest decision that is not shipped is a minute old
 LONGEST_PAUSE = 30.0
 RETENTION_SECONDS = 3600.0
@@ -30,7 +30,7 @@ class Shipper:
 
     The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
     is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
-    refuses are set aside in `refused.jsonl` and hold up nothing. Under load it takes a tenth of a core at most, until it is a
+    refuses are set aside in `refused.jsonl` and hold up nothing. Under load it takes a twentieth of a core at most, until it is a
     minute behind or somebody waits for it. After a failure it pauses, longer each time, up to 30
     seconds.
 

@@ -254,6 +254,51 @@ def test_results_leave_when_they_are_on_record_and_the_next_batch_is_scored_mean
     asyncio.run(scenario())
 
 
+def test_fewer_than_wait_for_their_record_wait_for_it_too_and_for_those_it_answers() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+
+        async def client(number: int) -> None:
+            await runner.run([number])
+            await runner.run([10 + number])
+
+        pair = [asyncio.create_task(client(number)) for number in (1, 2)]
+        await scored(score, 1)
+        late = asyncio.create_task(runner.run([3]))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert score.batches == [[1, 2]]
+        score.records[0].set_result(None)
+        await scored(score, 2)
+        assert sorted(score.batches[1]) == [3, 11, 12]
+        score.records[1].set_result(None)
+        await asyncio.gather(*pair, late)
+        assert runner.waiting == 0
+
+    asyncio.run(scenario())
+
+
+def test_those_who_waited_for_a_record_are_served_when_it_fails() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        runner = make(score, size=8)
+        first = asyncio.create_task(runner.run([1, 2]))
+        await scored(score, 1)
+        second = asyncio.create_task(runner.run([3]))
+        await asyncio.sleep(0)
+        score.records[0].set_exception(OSError("the disk is full"))
+        with pytest.raises(ServiceError, match="the disk is full"):
+            await first
+        await scored(score, 2)
+        score.records[1].set_result(None)
+        assert await second == [6]
+
+    asyncio.run(scenario())
+
+
 def test_a_large_call_is_answered_in_order_whatever_the_order_of_its_records() -> None:
     score = Keeper()
 
