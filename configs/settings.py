@@ -131,6 +131,7 @@ class TrainingSettings(Section):
     bootstrap_samples: Annotated[int, Field(ge=20)]
     without_history: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
+    monotone: bool
     lightgbm: LightGBMSettings
 
 

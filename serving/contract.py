@@ -65,6 +65,7 @@ class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
 
 _ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
 Parsed = TypeVar("Parsed", Row, list[Row])
+Document = TypeVar("Document")
 
 
 class Contract:
@@ -203,12 +204,8 @@ class Contract:
 
     def _vector_at_a_glance(self, body: bytes) -> Row | None:
         """The row of a vector in which nothing is wrong; None for anything else."""
-        try:
-            document = _ONE.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        block = self._block([document.features])
-        if block is None:
+        document = _decoded(_ONE, body)
+        if document is None or (block := self._block([document.features])) is None:
             return None
         row = Row("/features", vector=block[0])
         row.client_id = read_client_id(document.client_id, "/client_id", row.errors)
@@ -216,9 +213,7 @@ class Contract:
 
     def _vectors_at_a_glance(self, body: bytes) -> list[Row] | None:
         """The rows of vectors in which nothing is wrong; None for anything else."""
-        try:
-            document = _MANY.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if (document := _decoded(_MANY, body)) is None:
             return None
         vectors = document.features
         ids = document.client_ids if document.client_ids is not None else [None] * len(vectors)
@@ -404,6 +399,14 @@ def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | Non
         return value
     errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters without U+0000, or null, got {kind(value)}"))
     return None
+
+
+def _decoded(decoder: msgspec.json.Decoder[Document], body: bytes) -> Document | None:
+    """The document, where it is one of the decoder's kind."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:

@@ -16,6 +16,9 @@ SHARED_ROWS = 64  # from which on sharing them out costs less than it gains
 class Scorer:
     """A bundle's model, loaded.
 
+    LightGBM is imported here and not at import of the module: `bentoml serve` imports the service in its
+    parent process too, which never scores.
+
     Parameters
     ----------
     threads : that share SHARED_ROWS rows or more; fewer are scored by the caller alone. The bits are the same with any number.
@@ -24,9 +27,6 @@ class Scorer:
     ------
     ValueError
         The model was trained on other features than the bundle lists.
-
-    LightGBM is imported here and not at import of the module: `bentoml serve` imports the service in its
-    parent process too, which never scores.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:

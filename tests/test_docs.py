@@ -79,6 +79,7 @@ def test_measured_tables_were_written_by_their_commands() -> None:
     for guide, mark in (
         (ROOT / "README.md", "training"),
         (ROOT / "README.md", "bench"),
+        (ROOT / "loadtests/README.md", "paired"),
         (ROOT / "training/README.md", "fidelity"),
         (ROOT / "monitoring/README.md", "drift-power"),
     ):

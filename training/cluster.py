@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from training.train import Fit, Prepared, learned_from, parameters
+from training.train import Fit, Prepared, fit_parameters, learned_from
 
 
 def fit_over(scheduler: str) -> Fit:
@@ -25,7 +25,7 @@ def fit_over(scheduler: str) -> Fit:
         with distributed.Client(scheduler) as client:
             matrix, defaulted = learned_from(prepared, settings, rows)
             size = -(-len(matrix) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
-            options: dict[str, Any] = {**parameters(settings), "n_estimators": settings.training.lightgbm.num_trees}
+            options: dict[str, Any] = {**fit_parameters(prepared, settings), "n_estimators": settings.training.lightgbm.num_trees}
             model = lightgbm.DaskLGBMClassifier(client=client, tree_learner="data", **options)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Parameter n_jobs will be ignored")  # said of a parameter that nobody gave

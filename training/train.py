@@ -23,6 +23,7 @@ from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from training.constraints import constraints
 from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
 from training.folder import HistoryFolder, history_sources
@@ -100,6 +101,12 @@ def parameters(settings: Settings) -> dict[str, Any]:
     }
 
 
+def fit_parameters(prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """The parameters for these features, with their constraints where they are asked for."""
+    constrained = {"monotone_constraints": constraints(prepared.features.names)} if settings.training.monotone else {}
+    return parameters(settings) | constrained
+
+
 def learned_from(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> tuple[Matrix, Labels]:
     """Features and outcomes that a model learns these rows from.
 
@@ -121,14 +128,15 @@ def learned_from(prepared: Prepared, settings: Settings, rows: NDArray[np.intp])
 def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
     """Fit the gradient boosting on these rows, on this machine."""
     matrix, defaulted = learned_from(prepared, settings, rows)
+    options = fit_parameters(prepared, settings)
     data = lightgbm.Dataset(
         matrix,
         defaulted,
         feature_name=list(prepared.features.names),
         categorical_feature=list(prepared.features.categorical_positions),
-        params=parameters(settings),
+        params=options,
     )
-    return lightgbm.train(parameters(settings), data, num_boost_round=settings.training.lightgbm.num_trees)
+    return lightgbm.train(options, data, num_boost_round=settings.training.lightgbm.num_trees)
 
 
 def folds_of(prepared: Prepared, settings: Settings) -> list[Fold]:
