@@ -16,7 +16,7 @@ from monitoring.store import insert_lines, read_position, write_position
 
 log = logging.getLogger(LOGGER)
 
-BLOCK_BYTES = 1_000_000  # of one transaction, some hundred lines
+BLOCK_BYTES = 500_000  # of one transaction, some hundred lines: 10 ms, in which requests have a core less
 IDLE_SECONDS = 1.0
 PATIENCE = 19  # it rests nineteen times as long as it worked, so that shipping takes a twentieth of a core from the requests,
 HURRY_SECONDS = 60.0  # until the oldest decision that is not shipped is a minute old
