@@ -1,6 +1,6 @@
 """What is computed from the history of a Home Credit client: one aggregate a line, from the rows of one table.
 
-Relations between aggregates, and between them and the application, are RATIOS and CHANGES of features/application.py.
+Relations between aggregates, and between them and the application, are RATIOS and DIFFERENCES of features/application.py.
 """
 
 import numpy as np

@@ -121,8 +121,12 @@ RATIOS: dict[str, tuple[str, str]] = {
     "CARD_ATM_SHARE": ("CARD_ATM_AMOUNT_MEAN", "CARD_AMOUNT_MEAN"),
 }
 
-# name: value of the last months, value of all; their difference is a trend
-CHANGES: dict[str, tuple[str, str]] = {
+# name: what the rest of the application leads one to expect of it
+EXPECTED = {f"{name}_EXPECTED": name for name in EXTERNAL}
+
+# name: one value and another, which is taken from it: trends, of the last months and of all; and external scores beside what is expected
+DIFFERENCES: dict[str, tuple[str, str]] = {
+    **{f"{name}_RESIDUAL": (name, expected) for expected, name in EXPECTED.items()},
     "BUREAU_CREDIT_CHANGE_12M": ("BUREAU_CREDIT_MEAN_12M", "BUREAU_CREDIT_MEAN"),
     "BALANCE_LATE_CHANGE_12M": ("BALANCE_LATE_SHARE_12M", "BALANCE_LATE_SHARE"),
     "PREVIOUS_INTEREST_CHANGE_24M": ("PREVIOUS_INTEREST_MEAN_24M", "PREVIOUS_INTEREST_MEAN"),

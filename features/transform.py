@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from configs.settings import CONFIGS
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
-from features.application import CHANGES, RATIOS, SIMPLE, Derived
+from features.application import DIFFERENCES, EXPECTED, EXTERNAL, RATIOS, SIMPLE, Derived
+from features.expectation import Expectation, cross_fitted
 from features.history import UNSEEN, Aggregate, Aggregator, History, Mask, Matrix, Positions
 from features.schema import Column, Table, history_tables, load_schema, read_yaml
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 CHOSEN = CONFIGS / "features.yaml"
 
 
@@ -39,15 +41,24 @@ def feature_pool() -> dict[str, Feature]:
     simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
     aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
     ratios = [(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
-    changes = [(name, "difference", f"{late} - {all_}") for name, (late, all_) in CHANGES.items()]
-    return {fields[0]: Feature(*fields) for fields in (*raw, *simple, *aggregates, *ratios, *changes)}
+    expected = [(name, "score", f"{score} as the rest of the application leads one to expect") for name, score in EXPECTED.items()]
+    differences = [(name, "difference", f"{one} - {other}") for name, (one, other) in DIFFERENCES.items()]
+    return {fields[0]: Feature(*fields) for fields in (*raw, *simple, *aggregates, *ratios, *expected, *differences)}
 
 
 @cache
 def history_features() -> frozenset[str]:
     """The features of the pool that need the history."""
     aggregates = {aggregate.name for aggregate in AGGREGATES}
-    return frozenset(aggregates | {name for name, pair in {**RATIOS, **CHANGES}.items() if aggregates & set(pair)})
+    return frozenset(aggregates | {name for name, pair in {**RATIOS, **DIFFERENCES}.items() if aggregates & set(pair)})
+
+
+@cache
+def explaining_features() -> tuple[str, ...]:
+    """The features of the application that the external scores are expected by: all that hold none of these."""
+    derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}
+    holding = history_features() | derived | set(EXTERNAL) | set(EXPECTED) | set(DIFFERENCES)
+    return tuple(name for name in feature_pool() if name not in holding)
 
 
 @cache
@@ -132,7 +143,7 @@ class Applications:
 
 
 class FeatureTransform:
-    """Learns the categories of the training data; maps raw applications and their history to the feature matrix.
+    """Learns from the training data, without their outcomes; maps raw applications and their history to the feature matrix.
 
     Each row is computed by itself, the application with elementwise operations, the history by the rule of
     features/history.py, so it has the same bits alone and in any batch. A category is its index in `categories_`, an
@@ -147,9 +158,11 @@ class FeatureTransform:
     table : schema of the application.
     history : schemas of the history tables.
     categories_ : the known values of each category column, sorted.
+    expectation_ : what the external scores are expected to be by the rest of the application; None where no feature needs it.
     """
 
     categories_: dict[str, tuple[str, ...]]
+    expectation_: Expectation | None = None
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self.table = load_schema()["application"]
@@ -158,25 +171,47 @@ class FeatureTransform:
         unknown = [name for name in self.names if name not in feature_pool()]
         if unknown:
             raise FeatureError(f"no such features: {', '.join(unknown)}; expected names of columns, or of what is computed from them")
-        computed = {*self.names, *(name for pair in self._chosen(RATIOS) + self._chosen(CHANGES) for name in pair)}
-        aggregates: list[Aggregate] = [aggregate for aggregate in AGGREGATES if aggregate.name in computed]
+        self._differences = {name: pair for name, pair in DIFFERENCES.items() if name in self.names}
+        needed = {*self.names, *chain.from_iterable(self._differences.values())}
+        self._expected = tuple(EXPECTED) if needed & set(EXPECTED) else ()
+        needed.update(explaining_features() if self._expected else ())
+        self._ratios = {name: pair for name, pair in RATIOS.items() if name in needed}
+        needed.update(chain.from_iterable(self._ratios.values()))
+        aggregates: list[Aggregate] = [aggregate for aggregate in AGGREGATES if aggregate.name in needed]
         self._aggregator = Aggregator(aggregates, self.history, EXPRESSIONS, WINDOWS)
 
     def fit(self, applications: Applications) -> Self:
-        """Learn the categories that occur.
+        """Learn the categories that occur, and what the external scores are expected to be.
 
         Raises
         ------
         FeatureError
             There is no row.
         """
-        if not len(applications):
-            raise FeatureError("no application to learn from; expected at least one row")
-        self.categories_ = {
-            column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
-            for column, values in zip(self.table.categorical, applications.categorical, strict=True)
-        }
+        self._learn_categories(applications)
+        if self._expected:
+            matrix, _ = self._computed(applications, History(len(applications), {}, {}))
+            self.expectation_ = Expectation.fit(*self._lesson(matrix))
         return self
+
+    def fit_transform(self, applications: Applications, history: History | None = None) -> Transformed:
+        """Learn, and compute the matrix that a model is to learn from.
+
+        It is that of `transform`, but what is expected of a row is learned from other rows, as it will be for new applicants; scores that
+        helped to learn what is expected of them lie too close to it. (`TargetEncoder.fit_transform` of scikit-learn differs in the same way.)
+
+        Raises
+        ------
+        FeatureError
+            There is no row, or the history is that of another number of clients.
+        """
+        self._learn_categories(applications)
+        matrix, unseen = self._computed(applications, self._history_of(applications, history))
+        if not self._expected:
+            return self._finished(matrix, None, unseen)
+        lesson = self._lesson(matrix)
+        self.expectation_ = Expectation.fit(*lesson)
+        return self._finished(matrix, cross_fitted(*lesson), unseen)
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -208,11 +243,87 @@ class FeatureTransform:
         FeatureError
             The history is that of another number of clients.
         """
+        matrix, unseen = self._computed(applications, self._history_of(applications, history))
+        expected = self.expectation_.expect(matrix.take(self._explaining, axis=1)) if self.expectation_ else None
+        return self._finished(matrix, expected, unseen)
+
+    def to_json(self) -> str:
+        """The learned state, versioned."""
+        state: dict[str, Any] = {
+            "format": STATE_FORMAT,
+            "features": [[feature.name, feature.source] for feature in self.features],
+            "categories": self.categories_,
+        }
+        if self.expectation_:
+            given = [[name, feature_pool()[name].source] for name in explaining_features()]
+            state["expectation"] = {"given": given, **self.expectation_.to_dict()}
+        return json.dumps(state, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Restore a fitted transform; one of format 2 expects nothing, one of format 1 has no history features and names no sources.
+
+        Raises
+        ------
+        FeatureError
+            The state is of another format, or was learned with features that this code computes otherwise or not at all.
+        """
+        try:
+            state = json.loads(text)
+            version, features, categories = state["format"], state["features"], state["categories"]
+            expectation = state.get("expectation")
+        except (ValueError, KeyError, TypeError) as error:
+            raise FeatureError(f"the feature state is not readable: {error!r}") from None
+        if version not in (1, 2, STATE_FORMAT):
+            raise FeatureError(f"the feature state has format {version!r}; expected {STATE_FORMAT}, 2 or 1")
+        pool = feature_pool()
+        sources = dict.fromkeys(features) if version == 1 else dict(features)
+        given = dict(expectation.pop("given")) if expectation else {}
+        differing = [
+            name for name, source in [*sources.items(), *given.items()] if name not in pool or source not in (None, pool[name].source)
+        ]
+        if differing:
+            raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
+        transform = cls(tuple(sources))
+        if bool(transform._expected) != bool(expectation) or (given and tuple(given) != explaining_features()):
+            raise FeatureError("the feature state does not say what the external scores are expected by, as this release asks; train again")
+        transform.categories_ = {name: tuple(values) for name, values in categories.items()}
+        transform.expectation_ = Expectation(**expectation) if expectation else None
+        return transform
+
+    def _learn_categories(self, applications: Applications) -> None:
+        if not len(applications):
+            raise FeatureError("no application to learn from; expected at least one row")
+        self.categories_ = {
+            column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
+            for column, values in zip(self.table.categorical, applications.categorical, strict=True)
+        }
+
+    def _lesson(self, matrix: Matrix) -> tuple[Matrix, Matrix, list[int]]:
+        """What the external scores are expected by, they themselves, and the positions of categories in the former."""
+        codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
+        return matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXPECTED.values()), axis=1), codes
+
+    def _history_of(self, applications: Applications, history: History | None) -> History:
         rows = len(applications)
         history = History(rows, {}, {}) if history is None else history
         if history.clients != rows:
             raise FeatureError(f"the history of {history.clients} clients does not go with {rows} applications")
-        matrix = np.empty((rows, len(self._place)))
+        return history
+
+    def _finished(self, matrix: Matrix, expected: Matrix | None, unseen: list[Unseen]) -> Transformed:
+        """The features, after what is expected and the differences have been put into their places."""
+        start = matrix.shape[1] - len(self._differences)
+        if expected is not None:
+            matrix[:, start - len(self._expected) : start] = expected
+        ones, others = self._minuends_and_subtrahends
+        with np.errstate(all="ignore"):
+            matrix[:, start:] = matrix.take(ones, axis=1) - matrix.take(others, axis=1)
+        return Transformed(matrix.take(self._chosen_positions, axis=1), unseen)
+
+    def _computed(self, applications: Applications, history: History) -> tuple[Matrix, list[Unseen]]:
+        """Everything that is computed but what is expected and the differences, whose places are left empty; and the unseen categories."""
+        matrix = np.empty((len(applications), len(self._place)))
         matrix[:, self._numeric_positions] = applications.numeric
         for position, value in self._unknown_numbers:
             column = matrix[:, position]
@@ -226,44 +337,11 @@ class FeatureTransform:
             start += len(SIMPLE)
             end = start + len(self._aggregator.aggregates)
             matrix[:, start:end] = self._aggregator.compute(history)
-            above, below = self._ratios
+            above, below = self._numerators_and_denominators
             denominators = matrix.take(below, axis=1)
             denominators[denominators == 0] = np.nan
-            start, end = end, end + len(above)
-            matrix[:, start:end] = matrix.take(above, axis=1) / denominators
-            late, whole = self._changes
-            matrix[:, end:] = matrix.take(late, axis=1) - matrix.take(whole, axis=1)
-        return Transformed(matrix.take(self._chosen_positions, axis=1), unseen)
-
-    def to_json(self) -> str:
-        """The learned state, versioned."""
-        features = [[feature.name, feature.source] for feature in self.features]
-        return json.dumps({"format": STATE_FORMAT, "features": features, "categories": self.categories_}, indent=1, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Restore a fitted transform; one of format 1 has no history features and names no sources.
-
-        Raises
-        ------
-        FeatureError
-            The state is of another format, or was learned with features that this code computes otherwise or not at all.
-        """
-        try:
-            state = json.loads(text)
-            version, features, categories = state["format"], state["features"], state["categories"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise FeatureError(f"the feature state is not readable: {error!r}") from None
-        if version not in (1, STATE_FORMAT):
-            raise FeatureError(f"the feature state has format {version!r}; expected {STATE_FORMAT} or 1")
-        pool = feature_pool()
-        sources = dict.fromkeys(features) if version == 1 else dict(features)
-        differing = [name for name, source in sources.items() if name not in pool or source not in (None, pool[name].source)]
-        if differing:
-            raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
-        transform = cls(tuple(sources))
-        transform.categories_ = {name: tuple(values) for name, values in categories.items()}
-        return transform
+            matrix[:, end : end + len(above)] = matrix.take(above, axis=1) / denominators
+        return matrix, unseen
 
     def _encode(self, applications: Applications, matrix: Matrix) -> list[Unseen]:
         unseen = []
@@ -288,8 +366,8 @@ class FeatureTransform:
         """Where everything that is computed stands before the features are taken from it."""
         raw, simple = (column.name for column in self.table.columns), (derived.name for derived in SIMPLE)
         aggregates = (aggregate.name for aggregate in self._aggregator.aggregates)
-        relations = (name for name in (*RATIOS, *CHANGES) if name in self.names)
-        return {name: place for place, name in enumerate((*raw, *simple, *aggregates, *relations))}
+        names = (*raw, *simple, *aggregates, *self._ratios, *self._expected, *self._differences)
+        return {name: place for place, name in enumerate(names)}
 
     @cached_property
     def _chosen_positions(self) -> Positions:
@@ -307,20 +385,20 @@ class FeatureTransform:
     def _simple(self) -> list[tuple[Derived, Positions]]:
         return [(derived, self._positions(derived.columns)) for derived in SIMPLE]
 
-    def _chosen(self, pairs: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
-        return [pair for name, pair in pairs.items() if name in self.names]
+    @cached_property
+    def _explaining(self) -> Positions:
+        return self._positions(explaining_features())
 
     @cached_property
-    def _ratios(self) -> tuple[Positions, Positions]:
-        return self._operands(RATIOS)
+    def _numerators_and_denominators(self) -> tuple[Positions, Positions]:
+        return self._operands(self._ratios)
 
     @cached_property
-    def _changes(self) -> tuple[Positions, Positions]:
-        return self._operands(CHANGES)
+    def _minuends_and_subtrahends(self) -> tuple[Positions, Positions]:
+        return self._operands(self._differences)
 
     def _operands(self, pairs: dict[str, tuple[str, str]]) -> tuple[Positions, Positions]:
-        chosen = self._chosen(pairs)
-        return self._positions(pair[0] for pair in chosen), self._positions(pair[1] for pair in chosen)
+        return self._positions(pair[0] for pair in pairs.values()), self._positions(pair[1] for pair in pairs.values())
 
     def _positions(self, names: Iterable[str]) -> Positions:
         return np.array([self._place[name] for name in names], dtype=np.intp)

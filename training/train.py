@@ -201,9 +201,9 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) ->
     for warning in validate(frame, table, str(source), with_target=True):
         say(f"warning: {warning}")
     applications = Applications.from_columns(frame, table)
-    features = FeatureTransform(names).fit(applications)
+    features = FeatureTransform(names)
     history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
-    matrix = features.transform(applications, history.history()).matrix
+    matrix = features.fit_transform(applications, history.history()).matrix
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
     partial = kept.with_name(f"{kept.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

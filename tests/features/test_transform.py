@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.settings import CONFIGS
+from features.application import EXPECTED, EXTERNAL
 from features.history import UNSEEN, History, Rows
 from features.schema import Table, history_tables, read_yaml
-from features.transform import Applications, FeatureError, FeatureTransform, chosen_features, feature_pool, history_features
+from features.transform import (
+    Applications,
+    FeatureError,
+    FeatureTransform,
+    chosen_features,
+    explaining_features,
+    feature_pool,
+    history_features,
+)
 from training.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
@@ -117,6 +126,51 @@ def test_formulas(features: FeatureTransform, name: str, values: dict[str, Any],
     np.testing.assert_equal(value(features, name, **values), expected)
 
 
+def test_external_scores_stand_beside_what_the_rest_leads_one_to_expect(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    applications = Applications.from_columns(frame)
+    matrix = features.transform(applications).matrix
+    for name in EXTERNAL:
+        given, expected, residual = (matrix[:, features.names.index(f"{name}{suffix}")] for suffix in ("", "_EXPECTED", "_RESIDUAL"))
+        np.testing.assert_equal(residual, given - expected)
+        known = ~np.isnan(given)
+        assert np.var(residual[known]) < np.var(given[known])
+        assert not np.isnan(expected).any()
+    changed = features.transform(Applications.from_columns(frame.assign(**dict.fromkeys(EXTERNAL, 0.5)))).matrix
+    places = [features.names.index(name) for name in EXPECTED]
+    assert changed[:, places].tobytes() == matrix[:, places].tobytes()
+
+
+def test_the_matrix_to_learn_from_expects_of_a_row_what_other_rows_teach(features: FeatureTransform, frame: pd.DataFrame) -> None:
+    applications, history = Applications.from_columns(frame), bureau_of(len(frame))
+    again = FeatureTransform(features.names)
+    learned, unseen = again.fit_transform(applications, history)
+    assert unseen == []
+    assert again.to_json() == features.to_json()
+    differing = np.flatnonzero(((learned != features.transform(applications, history).matrix) & ~np.isnan(learned)).any(axis=0))
+    assert {features.names[place] for place in differing} == {
+        f"{name}{suffix}" for name in EXTERNAL for suffix in ("_EXPECTED", "_RESIDUAL")
+    }
+
+
+def test_a_transform_that_expects_nothing_learns_from_its_own_matrix(frame: pd.DataFrame) -> None:
+    applications, history = Applications.from_columns(frame), bureau_of(len(frame))
+    features = FeatureTransform(["AMT_CREDIT", "CODE_GENDER", "BUREAU_LOANS"])
+    learned = features.fit_transform(applications, history)
+    assert features.expectation_ is None
+    assert learned.matrix.tobytes() == features.transform(applications, history).matrix.tobytes()
+    with pytest.raises(FeatureError, match="the history of 3 clients does not go with 2000 applications"):
+        features.fit_transform(applications, bureau_of(3))
+    with pytest.raises(FeatureError, match="at least one row"):
+        FeatureTransform().fit_transform(Applications.from_rows(features.table, []))
+
+
+def test_what_scores_are_expected_by_holds_none_of_them_and_no_history() -> None:
+    given = explaining_features()
+    assert not any("EXT_SOURCE" in feature_pool()[name].source for name in given)
+    assert not history_features() & set(given)
+    assert {"DAYS_BIRTH", "ANNUITY_TO_CREDIT", "DOCUMENT_COUNT", "CODE_GENDER"} <= set(given)
+
+
 def test_a_row_has_the_same_bits_alone_and_in_every_batch(features: FeatureTransform, frame: pd.DataFrame) -> None:
     applications = Applications.from_columns(frame)
     whole = features.transform(applications).matrix
@@ -134,9 +188,7 @@ def test_a_row_has_the_same_bits_alone_and_in_every_batch(features: FeatureTrans
         max_size=20,
     )
 )
-def test_any_values_give_the_same_bits_alone_and_together(rows: list[tuple[Any, ...]]) -> None:
-    features = FeatureTransform()
-    features.categories_ = {column.name: column.categories for column in features.table.categorical}
+def test_any_values_give_the_same_bits_alone_and_together(features: FeatureTransform, rows: list[tuple[Any, ...]]) -> None:
     names = ("AMT_INCOME_TOTAL", "AMT_ANNUITY", "DAYS_EMPLOYED", "EXT_SOURCE_1", "CODE_GENDER")
     together = features.transform(
         Applications.from_columns({n: list(v) for n, v in zip(names, zip(*rows, strict=True), strict=True)})
@@ -162,9 +214,9 @@ def test_no_rows_give_no_rows(features: FeatureTransform) -> None:
         FeatureTransform().fit(Applications.from_rows(features.table, []))
 
 
-def test_all_missing_is_a_row_of_nan(features: FeatureTransform) -> None:
-    matrix = features.transform(one(AMT_CREDIT=None)).matrix
-    assert np.isnan(matrix).all()
+def test_all_missing_is_a_row_of_nan_but_for_what_one_expects(features: FeatureTransform) -> None:
+    matrix = features.transform(one(AMT_CREDIT=None)).matrix[0]
+    assert {name for name, number in zip(features.names, matrix.tolist(), strict=True) if not np.isnan(number)} == set(EXPECTED)
 
 
 def test_unseen_categories_are_reported_with_their_row(features: FeatureTransform) -> None:
@@ -198,7 +250,10 @@ def test_state_survives_json(features: FeatureTransform, frame: pd.DataFrame) ->
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 3}, "format 3; expected 2 or 1"),
+        ({"format": 4}, "format 4; expected 3, 2 or 1"),
+        ({"expectation": None}, "does not say what the external scores are expected by"),
+        ({"expectation": {"given": [["AMT_CREDIT", "AMT_CREDIT"]]}}, "does not say what the external scores are expected by"),
+        ({"expectation": {"given": [["AGE_YEARS", "A"]]}}, r"other features than these: \['AGE_YEARS'\]; train again"),
         ({"features": [["A", "A"]]}, r"other features than these: \['A'\]; train again"),
         ({"features": [["AGE_YEARS", "DAYS_BIRTH / 365"]]}, r"other features than these: \['AGE_YEARS'\]; train again"),
     ],
@@ -212,6 +267,15 @@ def test_a_foreign_state_is_refused(features: FeatureTransform, change: dict[str
 def test_an_unreadable_state_is_refused(text: str) -> None:
     with pytest.raises(FeatureError, match="not readable"):
         FeatureTransform.from_json(text)
+
+
+def test_a_state_of_the_second_format_still_loads(frame: pd.DataFrame) -> None:
+    applications = Applications.from_columns(frame)
+    features = FeatureTransform(["AMT_CREDIT", "BUREAU_LOANS", "CARD_ATM_SHARE"]).fit(applications)
+    state = json.loads(features.to_json())
+    assert "expectation" not in state
+    restored = FeatureTransform.from_json(json.dumps(state | {"format": 2}))
+    assert restored.transform(applications).matrix.tobytes() == features.transform(applications).matrix.tobytes()
 
 
 def test_a_state_of_the_first_format_still_loads(features: FeatureTransform, frame: pd.DataFrame) -> None:
