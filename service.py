@@ -14,7 +14,7 @@ from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, find_in_store, read_bundle
-from serving.contract import Contract, Row, now, prediction, row_error
+from serving.contract import Contract, Row, predictions, row_error
 from serving.errors import invalid
 from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
@@ -124,8 +124,7 @@ class CreditScoring:
     def _score(self, rows: list[Row]) -> tuple[Matrix, Values, list[dict[str, Any]]]:
         matrix = self.contract.matrix(rows)
         pds = self.scorer.pd(matrix)
-        decision, version, time = self.bundle.decision, self.version, now()
-        return matrix, pds, [prediction(row, pd, decision, version, time) for row, pd in zip(rows, pds.tolist(), strict=True)]
+        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version)
 
     def _decide(self, rows: list[Row]) -> Scored[dict[str, Any]]:
         matrix, pds, answers = self._score(rows)

@@ -25,7 +25,7 @@ from loadtests.bench import wrk
 from loadtests.load import Service, start
 from monitoring.metrics import Metrics
 from serving.bundle import Bundle, find_in_store, read_bundle
-from serving.contract import Contract, now, prediction
+from serving.contract import Contract, predictions
 from serving.scorer import Scorer
 
 BATCH = 32
@@ -50,12 +50,12 @@ def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
     matrix = contract.matrix(rows)
     pds = scorer.pd(matrix).tolist()
     decision, version = bundle.decision, bundle.version
-    answers = [prediction(row, pd, decision, version, now()) for row, pd in zip(rows, pds, strict=True)]
+    answers = predictions(rows, pds, decision, version)
     work: dict[str, Callable[[], Any]] = {
         "parse": lambda: [contract.parse_one(body) for body in bodies],
         "features": lambda: contract.matrix(rows),
         "score": lambda: scorer.pd(matrix),
-        "decide": lambda: [prediction(row, pd, decision, version, now()) for row, pd in zip(rows, pds, strict=True)],
+        "decide": lambda: predictions(rows, pds, decision, version),
         "count": lambda: metrics.predictions(answers),
         "encode": lambda: [msgspec.json.encode(answer) for answer in answers],
     }

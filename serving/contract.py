@@ -26,6 +26,7 @@ from serving.history import HistoryReader, Tables
 
 MAX_CLIENT_ID = 200
 MAX_OUTCOMES = 10_000  # of one call
+_VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}  # two random bits beneath those that say how a UUID is laid out
 
 
 @dataclass(slots=True)
@@ -205,7 +206,7 @@ class Contract:
     def _vector_at_a_glance(self, body: bytes) -> Row | None:
         """The row of a vector in which nothing is wrong; None for anything else."""
         document = _decoded(_ONE, body)
-        if document is None or (block := self._block([document.features])) is None:
+        if document is None or (block := self._block([document.features], body)) is None:
             return None
         row = Row("/features", vector=block[0])
         row.client_id = read_client_id(document.client_id, "/client_id", row.errors)
@@ -217,18 +218,20 @@ class Contract:
             return None
         vectors = document.features
         ids = document.client_ids if document.client_ids is not None else [None] * len(vectors)
-        if not len(vectors) == len(ids) <= self.max_rows or (block := self._block(vectors)) is None:
+        if not len(vectors) == len(ids) <= self.max_rows or (block := self._block(vectors, body)) is None:
             return None
         rows = [Row(f"/features/{index}", vector=vector) for index, vector in enumerate(block)]
         for index, (row, client_id) in enumerate(zip(rows, ids, strict=True)):
             row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
         return rows
 
-    def _block(self, vectors: list[list[float | None]]) -> Matrix | None:
-        """The vectors as a matrix, null as NaN; None where one has another length or a category that is no whole number."""
+    def _block(self, vectors: list[list[float | None]], body: bytes) -> Matrix | None:
+        """The vectors of a body as a matrix, null as NaN; None where one has another length or a category that is no whole number."""
         expected = len(self.features.names)
         if not vectors or any(len(vector) != expected for vector in vectors):
             return None
+        if b"null" in body:  # numpy takes a None for NaN too, three times slower
+            vectors = [[math.nan if value is None else value for value in vector] for vector in vectors]
         block = np.array(vectors, dtype=np.float64)
         codes = block[:, self._code_positions]
         return None if (np.floor(codes) < codes).any() else block
@@ -330,21 +333,27 @@ class Contract:
             return math.nan
 
 
-def prediction(row: Row, pd: float, decision: Decision, model_version: str, timestamp: str) -> dict[str, Any]:
-    """The answer for one scored row; `timestamp` is when, as `now` gives it."""
-    declined = decision.declines(pd)
-    return {
-        "prediction_id": new_prediction_id(),
-        "client_id": row.client_id,
-        "prediction": int(declined),
-        "decision": "DECLINE" if declined else "APPROVE",
-        "probability": pd,
-        "risk_level": decision.risk_level(pd),
-        "threshold": decision.threshold,
-        "model_version": model_version,
-        "timestamp": timestamp,
-        "warnings": row.warnings,
-    }
+def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str) -> list[dict[str, Any]]:
+    """The answers for rows that were scored, with the present time."""
+    timestamp, threshold = now(), decision.threshold
+    answers = []
+    for row, pd, prediction_id in zip(rows, pds, new_prediction_ids(len(rows)), strict=True):
+        declined = decision.declines(pd)
+        answers.append(
+            {
+                "prediction_id": prediction_id,
+                "client_id": row.client_id,
+                "prediction": int(declined),
+                "decision": "DECLINE" if declined else "APPROVE",
+                "probability": pd,
+                "risk_level": decision.risk_level(pd),
+                "threshold": threshold,
+                "model_version": model_version,
+                "timestamp": timestamp,
+                "warnings": row.warnings,
+            }
+        )
+    return answers
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
@@ -358,11 +367,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def new_prediction_id() -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7): ordered by time, so an index on it stays compact."""
-    stamp, noise = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
-    digits = f"{(stamp << 80) | (7 << 76) | ((noise >> 4) & (0xFFF << 64)) | (2 << 62) | (noise & ((1 << 62) - 1)):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def new_prediction_ids(count: int) -> list[str]:
+    """UUIDs of version 7 (RFC 9562, section 5.7): ordered by time, so an index on them stays compact."""
+    stamp = f"{time.time_ns() // 1_000_000:012x}"
+    head, noise = f"{stamp[:8]}-{stamp[8:]}-7", os.urandom(10 * count).hex()
+    digits = (noise[start : start + 20] for start in range(0, 20 * count, 20))
+    return [f"{head}{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}" for random in digits]
 
 
 def example_request(features: FeatureTransform) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitoring.lines import Record
 from monitoring.log import DecisionLog, feature_rows
-from serving.contract import new_prediction_id
+from serving.contract import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ def make_records(count: int, **given: Any) -> list[Record]:
     records = []
     for row in range(count):
         values: dict[str, Any] = {
-            "prediction_id": new_prediction_id(),
+            "prediction_id": new_prediction_ids(1)[0],
             "time": (TIME + timedelta(seconds=row)).isoformat(timespec="milliseconds"),
             "client_id": f"c{row}",
             "model_version": "v1",

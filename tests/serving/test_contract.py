@@ -7,7 +7,7 @@ import pytest
 
 from features.history import UNSEEN
 from serving.bundle import Bundle
-from serving.contract import Contract, Row, new_prediction_id, prediction, row_error
+from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
 from serving.errors import ServiceError, invalid
 
 
@@ -241,7 +241,7 @@ def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
 
 
 def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
-    answer = prediction(Row("", "c"), bundle.decision.threshold, bundle.decision, "v", "now")
+    (answer,) = predictions([Row("", "c")], [bundle.decision.threshold], bundle.decision, "v")
     assert list(answer) == [
         "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
     ]  # fmt: skip
@@ -251,10 +251,12 @@ def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
 def test_prediction_ids_are_uuids_in_order_of_time() -> None:
     import time
 
-    first = new_prediction_id()
+    (first,) = new_prediction_ids(1)
     time.sleep(0.002)
-    second = new_prediction_id()
-    assert uuid.UUID(first).version == 7
-    assert uuid.UUID(first).variant == uuid.RFC_4122
+    (second,) = new_prediction_ids(1)
     assert first < second
-    assert len({new_prediction_id() for _ in range(10_000)}) == 10_000
+    many = new_prediction_ids(10_000)
+    assert len({*many, first, second}) == 10_002
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in many} == {(7, uuid.RFC_4122)}
+    assert all(uuid.UUID(one).hex == one.replace("-", "") and len(one) == 36 for one in many)
+    assert new_prediction_ids(0) == []

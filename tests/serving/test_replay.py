@@ -9,7 +9,7 @@ from running import Home, run_cli
 
 from monitoring.lines import Record
 from serving.bundle import Bundle, BundleError
-from serving.contract import Contract, now, prediction
+from serving.contract import Contract, predictions
 from serving.replay import ReplayError, replay
 from serving.scorer import Scorer
 
@@ -19,9 +19,9 @@ def record(bundle: Bundle) -> Record:
     contract = Contract(bundle.features, 10, ["AMT_CREDIT", "CODE_GENDER"])
     row = contract.parse_example()
     matrix = contract.matrix([row])
-    answer = prediction(row, float(Scorer(bundle).pd(matrix)[0]), bundle.decision, bundle.version, now())
+    answers = predictions([row], Scorer(bundle).pd(matrix).tolist(), bundle.decision, bundle.version)
     row.request_id = "r1"
-    return contract.records([row], [answer], matrix)[0]
+    return contract.records([row], answers, matrix)[0]
 
 
 def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bundle, record: Record) -> None:
@@ -29,10 +29,10 @@ def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bun
     assert record.raw == {name: example.get(name) for name in ("AMT_CREDIT", "CODE_GENDER")}
     contract = Contract(bundle.features, 10, ["AMT_CREDIT"])
     vector = contract.parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
-    answer = prediction(vector, 0.5, bundle.decision, "v", now())
+    answers = predictions([vector], [0.5], bundle.decision, "v")
     matrix = contract.matrix([vector])
-    assert contract.records([vector], [answer], matrix)[0].raw == {}
-    assert Contract(bundle.features, 10).records([vector], [answer], matrix)[0].raw is msgspec.UNSET
+    assert contract.records([vector], answers, matrix)[0].raw == {}
+    assert Contract(bundle.features, 10).records([vector], answers, matrix)[0].raw is msgspec.UNSET
     with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
         Contract(bundle.features, 10, ["AMT_CREDI"])
 
