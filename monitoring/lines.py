@@ -3,7 +3,8 @@
 A log is a folder with an active file and rotated ones, numbered from 1; the active file's number is one more than the
 last rotated one's. A line is a JSON object that ends with its `chain`: the SHA-256 sum of the chain of the line before
 (64 hexadecimal digits) and of this line's bytes up to the member `chain`. The first line of a file names the chain
-before it as `previous`; that of the very first line is the id of the log, which stands in the lock file.
+before it as `previous`; that of the very first line is the id of the log, which stands in the lock file. While the active file
+is written with `fsync` it ends in zeros: space that was written ahead.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ ROTATED = re.compile(r"predictions-(\d{6,})\.jsonl")
 LOG_ID = re.compile(r"[0-9a-f]{64}")
 END = re.compile(rb'(?:,"previous":"([0-9a-f]{64})")?,"chain":"([0-9a-f]{64})"\}\n\Z')
 END_BYTES = 200  # longer than what END matches
+TAIL_BYTES = 1 << 16
 
 
 class Record(msgspec.Struct, tag_field="format", tag=1):
@@ -279,8 +281,16 @@ def _sequences(folder: Path) -> list[int]:
 
 
 def _file_size(folder: Path, sequence: int) -> int:
+    """The bytes of a file up to the zeros at its end."""
     opened = _open(folder, sequence)
     if opened is None:
         return 0
     with opened[0] as file:
-        return os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
+        while size:
+            start = max(0, size - TAIL_BYTES)
+            file.seek(start)
+            if tail := file.read(size - start).rstrip(b"\0"):
+                return start + len(tail)
+            size = start
+        return 0

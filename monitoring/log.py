@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,6 +29,8 @@ log = logging.getLogger(LOGGER)
 PROBE = "predictions.probe"
 PROBE_BYTES = 1 << 20  # what must fit on the disk again before decisions are made again
 PROBE_SECONDS = 1.0
+ROOM = 1 << 20  # written ahead of the lines with `fsync`: a sync that has no new size of the file to write takes half as long
+AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
 OWNER_ONLY = 0o600
 
 
@@ -86,8 +89,9 @@ class DecisionLog:
     ----------
     folder : of the log, made where it is missing; its files are readable by their owner only.
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
-        `fsync`: when the disk has it, so it survives a loss of power. Syncs run in a thread, one at a time;
-        what was appended meanwhile is covered by the next.
+        `fsync`: when the disk has it, so it survives a loss of power. A quick disk is waited for; where the last sync took long,
+        the next one runs in a thread, one at a time, and what is appended meanwhile is covered by the one after. The active file
+        ends in zeros then, up to ROOM of them.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
     sync : how a file is synced; for tests of its failure.
 
@@ -118,9 +122,11 @@ class DecisionLog:
             before = _recover(rotated(folder, numbers[-1]))[1] if numbers else b""
             self._size, chain = _recover(folder / ACTIVE)
             self._chain = chain or before or (log_id(folder) or "").encode()
-            self._file = os.open(folder / ACTIVE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+            self._end = self._size
+            self._file = os.open(folder / ACTIVE, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
+            self._seconds = 0.0
             if self._fsync:
-                self._sync(self._file)
+                self._time_sync(self._file)
                 _sync_folder(folder)
         except OSError as error:
             raise LogError(f"the decision log in {folder} cannot be opened: {error}") from None
@@ -135,7 +141,7 @@ class DecisionLog:
         if self._broken and time.monotonic() - self._probed >= PROBE_SECONDS:
             self._probed = time.monotonic()
             try:
-                os.ftruncate(self._file, self._size)
+                self._cut()
                 self._probe()
             except OSError as error:
                 self._broken = str(error)
@@ -172,6 +178,8 @@ class DecisionLog:
             self._jobs.put(None)
             self._thread.join()
             self._try_sync(self._file)
+        with suppress(OSError):  # what is left behind the lines, the next start takes away
+            self._cut()
         os.close(self._file)
         os.close(self._lock)
 
@@ -188,20 +196,30 @@ class DecisionLog:
         return b"".join(parts)
 
     def _write(self, lines: bytes) -> None:
-        written = os.write(self._file, lines)
+        while self._fsync and self._size + len(lines) > self._end:
+            self._end += os.pwrite(self._file, bytes(ROOM), self._end)
+        written = 0
         while written < len(lines):
-            written += os.write(self._file, lines[written:])
+            written += os.pwrite(self._file, lines[written:], self._size + written)
+
+    def _cut(self) -> None:
+        """Take away what stands behind the lines."""
+        os.ftruncate(self._file, self._size)
+        self._end = self._size
 
     def _rotate(self) -> None:
         active, name = self._folder / ACTIVE, rotated(self._folder, self._sequence)
+        if self._fsync:
+            self._cut()
+            self._sync(self._file)
         active.rename(name)
         try:
-            file = os.open(active, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+            file = os.open(active, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
         except OSError:
             name.rename(active)
             raise
         os.close(self._file)
-        self._file, self._size = file, 0
+        self._file, self._size, self._end = file, 0, 0
         self._sequence += 1
         self._synced = (0, self._chain)
         if self._fsync:
@@ -210,7 +228,7 @@ class DecisionLog:
     def _start_sync(self) -> None:
         self._syncing, self._waiting = self._waiting, []
         end = (self._size, self._chain)
-        if self._size >= self._max_bytes:  # at once, so that the next batch finds no sync in work and can rotate
+        if self._seconds < AT_ONCE or self._size >= self._max_bytes:  # the next batch is to find no sync in work, to rotate
             self._end_sync(end, self._try_sync(self._file))
         else:
             self._jobs.put((asyncio.get_running_loop(), self._file, end))
@@ -224,9 +242,14 @@ class DecisionLog:
             except RuntimeError:  # the loop is closed; nobody waits
                 return
 
+    def _time_sync(self, file: int) -> None:
+        begin = time.perf_counter()
+        self._sync(file)
+        self._seconds = time.perf_counter() - begin
+
     def _try_sync(self, file: int) -> OSError | None:
         try:
-            self._sync(file)
+            self._time_sync(file)
         except OSError as error:
             return error
         return None
@@ -252,7 +275,7 @@ class DecisionLog:
         self._size, self._chain = keep
         self._broken, self._probed = str(error), time.monotonic()
         try:
-            os.ftruncate(self._file, self._size)
+            self._cut()
         except OSError as second:  # tried again before the log is ready
             self._broken += f", {second}"
         log.error("the decision log cannot be written: %s", self._broken)
@@ -299,13 +322,14 @@ def _lock(folder: Path) -> int:
 
 
 def _recover(path: Path) -> tuple[int, bytes]:
-    """The size and the last chain of a file, after what follows its last whole line was set aside."""
+    """The size and the last chain of a file, after what follows its last whole line was set aside, zeros were taken away."""
     if not path.exists() or not path.stat().st_size:
         return 0, b""
     with path.open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end, chain = _last_line(content)
-            tail = content[end:]
+            tail = content[end:].rstrip(b"\0")
+        file.truncate(end)
         if tail:
             partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
             with partial.open("xb") as aside:
@@ -313,13 +337,13 @@ def _recover(path: Path) -> tuple[int, bytes]:
                 aside.flush()
                 os.fsync(aside.fileno())
             partial.chmod(OWNER_ONLY)
-            file.truncate(end)
             log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
     return end, chain
 
 
 def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
-    end = content.rfind(b"\n") + 1
+    zero = content.find(b"\0")  # lines behind zeros were never synced: a loss of power can keep a later page and lose an earlier one
+    end = content.rfind(b"\n", 0, zero if zero >= 0 else len(content)) + 1
     while end:
         start = content.rfind(b"\n", 0, end - 1) + 1
         line = content[start:end]

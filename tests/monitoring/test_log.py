@@ -17,7 +17,7 @@ from records import make_records, write_log
 from running import ROOT
 
 from monitoring import log as log_module
-from monitoring.lines import Record, rotated, verify
+from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
 from monitoring.log import DecisionLog, LogError, NoLog, check_unlocked, feature_rows
 
 LARGE = 10**9
@@ -34,7 +34,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(folder: Path) -> list[bytes]:
-    return (folder / "predictions.jsonl").read_bytes().splitlines()
+    """Those of the active file, without the zeros behind them."""
+    return (folder / "predictions.jsonl").read_bytes().rstrip(b"\0").splitlines()
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
@@ -106,6 +107,87 @@ def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -
     asyncio.run(scenario())
 
 
+def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> None:
+    seconds = 0.0
+
+    def sync(_: int) -> None:
+        time.sleep(seconds)
+
+    async def scenario() -> None:
+        nonlocal seconds
+        log = open_log(tmp_path, "fsync", sync=sync)
+        quick = log.append(make_records(1))
+        assert quick
+        assert quick.done()
+        seconds = 0.02
+        slow = [log.append(make_records(1)) for _ in range(2)]
+        assert [future.done() for future in slow if future] == [True, False]  # the first one showed it
+        await asyncio.gather(*(future for future in slow if future))
+        log.close()
+
+    asyncio.run(scenario())
+
+
+def test_with_fsync_the_file_ends_in_zeros_that_nobody_takes_for_lines(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync")
+        for _ in range(40):
+            if future := log.append(make_records(30)):
+                await future
+        content = (tmp_path / "predictions.jsonl").read_bytes()
+        written = content.rstrip(b"\0")
+        assert log_module.ROOM <= len(content) <= len(written) + log_module.ROOM
+        assert end_of_log(tmp_path) == (1, len(written))
+        result = verify(tmp_path)
+        assert (result.lines, result.problems) == (1200, [])
+        found, position = read_lines(tmp_path, START, len(content))
+        assert found == written
+        assert unread(tmp_path, position) == (0, None)
+        assert find_line(tmp_path, "none") is None
+        log.close()
+        assert (tmp_path / "predictions.jsonl").read_bytes() == written
+
+    asyncio.run(scenario())
+
+
+def test_a_rotated_file_has_no_zeros(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", max_bytes=2000)
+        for _ in range(10):
+            if future := log.append(make_records(3)):
+                await future
+        kept.extend(rotated(tmp_path, number).read_bytes() for number in rotated_sequences(tmp_path))
+        log.close()
+
+    kept: list[bytes] = []
+    asyncio.run(scenario())
+    assert not any(b"\0" in content for content in kept)
+    result = verify(tmp_path)
+    assert (result.files > 3, result.lines, result.problems) == (True, 30, [])
+
+
+def test_zeros_behind_the_lines_are_no_loss(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(3))
+    with (tmp_path / "predictions.jsonl").open("ab") as file:
+        file.write(bytes(3 * log_module.ROOM))
+    assert end_of_log(tmp_path)[1] == sum(len(line) + 1 for line in lines(tmp_path))
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5, [])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_lines_behind_zeros_were_never_synced_and_are_set_aside(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(4))
+    *first, last = (tmp_path / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "predictions.jsonl").write_bytes(b"".join(first) + bytes(4096) + last + bytes(4096))
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5, [])
+    (partial,) = tmp_path.glob("predictions-*.partial")
+    assert partial.read_bytes() == bytes(4096) + last
+
+
 def test_off_records_nothing() -> None:
     log = NoLog()
     log.append(make_records(2))
@@ -150,7 +232,7 @@ def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durabil
     assert rotated(tmp_path, 1).stat().st_size < 4000
 
 
-@pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0" * 5000, b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
+@pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
 @pytest.mark.parametrize("whole", [0, 3])
 def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, whole: int) -> None:
     write_log(tmp_path, make_records(whole))
@@ -176,32 +258,40 @@ def test_a_full_disk_refuses_decisions_and_leaves_no_half_line(tmp_path: Path, m
     log = open_log(tmp_path)
     log.append(make_records(3))
     before = (tmp_path / "predictions.jsonl").read_bytes()
-    write, room = os.write, 700
+    room = 700
 
-    def write_until_full(file: int, data: bytes) -> int:
-        nonlocal room
-        if not room:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written = write(file, data[:room])
-        room -= written
-        return written
+    def until_full(write: Callable[..., int]) -> Callable[..., int]:
+        def limited(file: int, data: bytes, *place: int) -> int:
+            nonlocal room
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = write(file, data[:room], *place)
+            room -= written
+            return written
 
-    monkeypatch.setattr(os, "write", write_until_full)
-    with pytest.raises(LogError, match=r"cannot be put on record now .*No space left"):
-        log.append(make_records(3))
-    assert (tmp_path / "predictions.jsonl").read_bytes() == before
-    assert not log.ready
-    with pytest.raises(LogError):
-        log.append(make_records(1))
-    room = 10
-    assert not log.ready, "a few bytes are not room enough"
-    monkeypatch.setattr(os, "write", write)
+        return limited
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", until_full(os.write))
+        full.setattr(os, "pwrite", until_full(os.pwrite))
+        _refuse_while_full(log, tmp_path, before)
+        room = 10
+        assert not log.ready, "a few bytes are not room enough"
     assert log.ready
     log.append(make_records(2))
     log.close()
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (5, [])
     assert not (tmp_path / "predictions.probe").exists()
+
+
+def _refuse_while_full(log: DecisionLog, folder: Path, before: bytes) -> None:
+    with pytest.raises(LogError, match=r"cannot be put on record now .*No space left"):
+        log.append(make_records(3))
+    assert (folder / "predictions.jsonl").read_bytes() == before
+    assert not log.ready
+    with pytest.raises(LogError):
+        log.append(make_records(1))
 
 
 def test_a_real_limit_of_the_file_size_is_met_without_a_half_line(tmp_path: Path) -> None:
@@ -229,7 +319,37 @@ except LogError as error:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path) -> None:
+def test_a_failed_sync_that_was_waited_for_fails_its_decisions(tmp_path: Path) -> None:
+    broken = False
+
+    def sync(file: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+
+    async def scenario() -> None:
+        nonlocal broken
+        log = open_log(tmp_path, "fsync", sync=sync)
+        await log.append(make_records(2))  # type: ignore[misc]
+        broken = True
+        failed = log.append(make_records(3))
+        assert failed
+        assert failed.done()
+        with pytest.raises(LogError, match="Input/output error"):
+            await failed
+        assert len(lines(tmp_path)) == 2
+        broken = False
+        assert log.ready
+        await log.append(make_records(4))  # type: ignore[misc]
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (6, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "AT_ONCE", 0)
     broken = False
 
     def sync(file: int) -> None:
