@@ -4,7 +4,7 @@ A log is a folder with an active file and rotated ones, numbered from 1; the act
 last rotated one's. A line is a JSON object that ends with its `chain`: the SHA-256 sum of the chain of the line before
 (64 hexadecimal digits) and of this line's bytes up to the member `chain`. The first line of a file names the chain
 before it as `previous`; that of the very first line is the id of the log, which stands in the lock file. While the active file
-is written with `fsync` it ends in zeros: space that was written ahead.
+is written with `fsync` it ends in tabs: room that was written ahead. A line holds none, since JSON escapes them, and to text tools they are nothing.
 """
 
 import hashlib
@@ -30,6 +30,8 @@ LOG_ID = re.compile(r"[0-9a-f]{64}")
 END = re.compile(rb'(?:,"previous":"([0-9a-f]{64})")?,"chain":"([0-9a-f]{64})"\}\n\Z')
 END_BYTES = 200  # longer than what END matches
 TAIL_BYTES = 1 << 16
+ROOM = b"\t"
+NO_LINE = ROOM + b"\0"  # what may stand behind the lines; zeros are what a loss of power leaves of pages that were not synced
 
 
 class Record(msgspec.Struct, tag_field="format", tag=1):
@@ -281,7 +283,7 @@ def _sequences(folder: Path) -> list[int]:
 
 
 def _file_size(folder: Path, sequence: int) -> int:
-    """The bytes of a file up to the zeros at its end."""
+    """The bytes of a file up to the room at its end."""
     opened = _open(folder, sequence)
     if opened is None:
         return 0
@@ -290,7 +292,7 @@ def _file_size(folder: Path, sequence: int) -> int:
         while size:
             start = max(0, size - TAIL_BYTES)
             file.seek(start)
-            if tail := file.read(size - start).rstrip(b"\0"):
+            if tail := file.read(size - start).rstrip(NO_LINE):
                 return start + len(tail)
             size = start
         return 0

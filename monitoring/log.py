@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, Record, log_id, rotated, rotated_sequences
+from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, ROOM, Record, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
@@ -29,7 +29,7 @@ log = logging.getLogger(LOGGER)
 PROBE = "predictions.probe"
 PROBE_BYTES = 1 << 20  # what must fit on the disk again before decisions are made again
 PROBE_SECONDS = 1.0
-ROOM = 1 << 20  # written ahead of the lines with `fsync`: a sync that has no new size of the file to write takes half as long
+ROOM_BYTES = 1 << 20  # written ahead of the lines with `fsync`: a sync that has no new size of the file to write takes half as long
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
 OWNER_ONLY = 0o600
 
@@ -91,7 +91,7 @@ class DecisionLog:
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
         `fsync`: when the disk has it, so it survives a loss of power. A quick disk is waited for; where the last sync took long,
         the next one runs in a thread, one at a time, and what is appended meanwhile is covered by the one after. The active file
-        ends in zeros then, up to ROOM of them.
+        ends in room for more then; see monitoring.lines.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
     sync : how a file is synced; for tests of its failure.
 
@@ -197,7 +197,7 @@ class DecisionLog:
 
     def _write(self, lines: bytes) -> None:
         while self._fsync and self._size + len(lines) > self._end:
-            self._end += os.pwrite(self._file, bytes(ROOM), self._end)
+            self._end += os.pwrite(self._file, ROOM * ROOM_BYTES, self._end)
         written = 0
         while written < len(lines):
             written += os.pwrite(self._file, lines[written:], self._size + written)
@@ -322,13 +322,13 @@ def _lock(folder: Path) -> int:
 
 
 def _recover(path: Path) -> tuple[int, bytes]:
-    """The size and the last chain of a file, after what follows its last whole line was set aside, zeros were taken away."""
+    """The size and the last chain of a file, after what follows its last whole line was set aside, and room taken away."""
     if not path.exists() or not path.stat().st_size:
         return 0, b""
     with path.open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end, chain = _last_line(content)
-            tail = content[end:].rstrip(b"\0")
+            tail = content[end:].rstrip(NO_LINE)
         file.truncate(end)
         if tail:
             partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
@@ -342,8 +342,9 @@ def _recover(path: Path) -> tuple[int, bytes]:
 
 
 def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
-    zero = content.find(b"\0")  # lines behind zeros were never synced: a loss of power can keep a later page and lose an earlier one
-    end = content.rfind(b"\n", 0, zero if zero >= 0 else len(content)) + 1
+    gaps = [place for place in (content.find(bytes([byte])) for byte in NO_LINE) if place >= 0]
+    # lines behind a gap were never synced: a loss of power can keep a later page and lose an earlier one
+    end = content.rfind(b"\n", 0, min(gaps, default=len(content))) + 1
     while end:
         start = content.rfind(b"\n", 0, end - 1) + 1
         line = content[start:end]

@@ -56,7 +56,7 @@ class Runner(Generic[Item, Result]):
 
     While results wait for their record, calls are scored only when more rows wait than those; fewer wait for the record and for
     the clients it answers, who mostly come back at once. Otherwise the clients fall apart into groups with small batches and a sync
-    each: 4 to 5 rows a batch at 8 connections, 8 with this rule, at about the same rate.
+    each: on a disk that syncs in 4 ms, 886 requests a second at 8 connections with this rule and 640 without it, 3,300 and 3,220 at 64.
 
     Every call takes turns: a turn gives each waiting call an equal share of a batch, and none more than a quarter, so a call
     of 1,000 rows holds up others only for a quarter of a batch, while many calls are scored at once.

@@ -34,8 +34,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(folder: Path) -> list[bytes]:
-    """Those of the active file, without the zeros behind them."""
-    return (folder / "predictions.jsonl").read_bytes().rstrip(b"\0").splitlines()
+    """Those of the active file, without the room behind them."""
+    return (folder / "predictions.jsonl").read_bytes().rstrip(b"\t\0").splitlines()
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
-def test_with_fsync_the_file_ends_in_zeros_that_nobody_takes_for_lines(tmp_path: Path) -> None:
+def test_with_fsync_the_file_ends_in_room_that_nobody_takes_for_lines(tmp_path: Path) -> None:
     async def scenario() -> None:
         log = open_log(tmp_path, "fsync")
         for _ in range(40):
             if future := log.append(make_records(30)):
                 await future
         content = (tmp_path / "predictions.jsonl").read_bytes()
-        written = content.rstrip(b"\0")
-        assert log_module.ROOM <= len(content) <= len(written) + log_module.ROOM
+        written = content.rstrip(b"\t")
+        assert log_module.ROOM_BYTES <= len(content) <= len(written) + log_module.ROOM_BYTES
         assert end_of_log(tmp_path) == (1, len(written))
         result = verify(tmp_path)
         assert (result.lines, result.problems) == (1200, [])
@@ -150,7 +150,7 @@ def test_with_fsync_the_file_ends_in_zeros_that_nobody_takes_for_lines(tmp_path:
     asyncio.run(scenario())
 
 
-def test_a_rotated_file_has_no_zeros(tmp_path: Path) -> None:
+def test_a_rotated_file_has_no_room(tmp_path: Path) -> None:
     async def scenario() -> None:
         log = open_log(tmp_path, "fsync", max_bytes=2000)
         for _ in range(10):
@@ -161,15 +161,16 @@ def test_a_rotated_file_has_no_zeros(tmp_path: Path) -> None:
 
     kept: list[bytes] = []
     asyncio.run(scenario())
-    assert not any(b"\0" in content for content in kept)
+    assert not any(b"\t" in content for content in kept)
     result = verify(tmp_path)
     assert (result.files > 3, result.lines, result.problems) == (True, 30, [])
 
 
-def test_zeros_behind_the_lines_are_no_loss(tmp_path: Path) -> None:
-    write_log(tmp_path, make_records(3))
+@pytest.mark.parametrize("room", [b"\t", b"\0"])
+def test_room_behind_the_lines_is_no_loss(tmp_path: Path, room: bytes) -> None:
+    write_log(tmp_path, make_records(3, client_id="a\tb\0"))
     with (tmp_path / "predictions.jsonl").open("ab") as file:
-        file.write(bytes(3 * log_module.ROOM))
+        file.write(room * 3_000_000)
     assert end_of_log(tmp_path)[1] == sum(len(line) + 1 for line in lines(tmp_path))
     write_log(tmp_path, make_records(2))
     result = verify(tmp_path)
@@ -177,15 +178,16 @@ def test_zeros_behind_the_lines_are_no_loss(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_lines_behind_zeros_were_never_synced_and_are_set_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gap", [b"\t", b"\t" * 4096, bytes(4096)])
+def test_lines_behind_a_gap_were_never_synced_and_are_set_aside(tmp_path: Path, gap: bytes) -> None:
     write_log(tmp_path, make_records(4))
     *first, last = (tmp_path / "predictions.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "predictions.jsonl").write_bytes(b"".join(first) + bytes(4096) + last + bytes(4096))
+    (tmp_path / "predictions.jsonl").write_bytes(b"".join(first) + gap + last + gap)
     write_log(tmp_path, make_records(2))
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (5, [])
     (partial,) = tmp_path.glob("predictions-*.partial")
-    assert partial.read_bytes() == bytes(4096) + last
+    assert partial.read_bytes() == gap + last
 
 
 def test_off_records_nothing() -> None:
