@@ -181,21 +181,12 @@ class FeatureTransform:
         self._aggregator = Aggregator(aggregates, self.history, EXPRESSIONS, WINDOWS)
 
     def fit(self, applications: Applications) -> Self:
-        """Learn the categories that occur, and what the external scores are expected to be.
-
-        Raises
-        ------
-        FeatureError
-            There is no row.
-        """
-        self._learn_categories(applications)
-        if self._expected:
-            matrix, _ = self._computed(applications, History(len(applications), {}, {}))
-            self.expectation_ = Expectation.fit(*self._lesson(matrix))
+        """As `fit_transform`, without the matrix."""
+        self.fit_transform(applications)
         return self
 
     def fit_transform(self, applications: Applications, history: History | None = None) -> Transformed:
-        """Learn, and compute the matrix that a model is to learn from.
+        """Learn the categories that occur and what the external scores are expected to be; compute the matrix that a model is to learn from.
 
         It is that of `transform`, but what is expected of a row is learned from other rows, as it will be for new applicants; scores that
         helped to learn what is expected of them lie too close to it. (`TargetEncoder.fit_transform` of scikit-learn differs in the same way.)
@@ -205,11 +196,17 @@ class FeatureTransform:
         FeatureError
             There is no row, or the history is that of another number of clients.
         """
-        self._learn_categories(applications)
+        if not len(applications):
+            raise FeatureError("no application to learn from; expected at least one row")
+        self.categories_ = {
+            column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
+            for column, values in zip(self.table.categorical, applications.categorical, strict=True)
+        }
         matrix, unseen = self._computed(applications, self._history_of(applications, history))
         if not self._expected:
             return self._finished(matrix, None, unseen)
-        lesson = self._lesson(matrix)
+        codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
+        lesson = matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1), codes
         self.expectation_ = Expectation.fit(*lesson)
         return self._finished(matrix, cross_fitted(*lesson), unseen)
 
@@ -290,19 +287,6 @@ class FeatureTransform:
         transform.categories_ = {name: tuple(values) for name, values in categories.items()}
         transform.expectation_ = Expectation(**expectation) if expectation else None
         return transform
-
-    def _learn_categories(self, applications: Applications) -> None:
-        if not len(applications):
-            raise FeatureError("no application to learn from; expected at least one row")
-        self.categories_ = {
-            column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
-            for column, values in zip(self.table.categorical, applications.categorical, strict=True)
-        }
-
-    def _lesson(self, matrix: Matrix) -> tuple[Matrix, Matrix, list[int]]:
-        """What the external scores are expected by, they themselves, and the positions of categories in the former."""
-        codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
-        return matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXPECTED.values()), axis=1), codes
 
     def _history_of(self, applications: Applications, history: History | None) -> History:
         rows = len(applications)

@@ -54,12 +54,12 @@ def measure(folder: Path, seed: int) -> str:
     frame = read_table(find_source(folder, table.files["train"]), table, with_target=True)
     order = random.permutation(len(frame))
     base, live = frame.iloc[order[: len(frame) // 2]], frame.iloc[order[len(frame) // 2 :]]
-    features = FeatureTransform().fit(Applications.from_columns(base))
+    features = FeatureTransform()
+    entries = reference(features.fit_transform(Applications.from_columns(base)).matrix, features.names, features.categorical_positions)
 
     def matrix(rows: pd.DataFrame) -> Matrix:
         return features.transform(Applications.from_columns(rows)).matrix
 
-    entries = reference(matrix(base), features.names, features.categorical_positions)
     whole, unshifted = Reference(entries, len(base)), matrix(live)
     if whole.minimum_rows > len(live):
         raise DataError(f"{folder} holds {len(frame)} applications; half of them are too few to measure drift of the other half")
