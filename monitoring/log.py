@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, ROOM, Record, log_id, rotated, rotated_sequences
+from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, NO_LINES, ROOM, Record, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
@@ -329,7 +329,6 @@ def _recover(path: Path) -> tuple[int, bytes]:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end, chain = _last_line(content)
             tail = content[end:].rstrip(NO_LINE)
-        file.truncate(end)
         if tail:
             partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
             with partial.open("xb") as aside:
@@ -338,13 +337,12 @@ def _recover(path: Path) -> tuple[int, bytes]:
                 os.fsync(aside.fileno())
             partial.chmod(OWNER_ONLY)
             log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
+        file.truncate(end)
     return end, chain
 
 
 def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
-    gaps = [place for place in (content.find(bytes([byte])) for byte in NO_LINE) if place >= 0]
-    # lines behind a gap were never synced: a loss of power can keep a later page and lose an earlier one
-    end = content.rfind(b"\n", 0, min(gaps, default=len(content))) + 1
+    end = content.rfind(b"\n", 0, _gap(content)) + 1
     while end:
         start = content.rfind(b"\n", 0, end - 1) + 1
         line = content[start:end]
@@ -353,6 +351,21 @@ def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
             return end, match[2]
         end = start
     return 0, b""
+
+
+def _gap(content: mmap.mmap) -> int:
+    """Where room begins that reaches to the end of a page: a loss of power can keep a later page and lose an earlier one.
+
+    What stands behind it was never synced. Room that ends within a page is none of the log's doing, and left to `verify`.
+    """
+    end = 0
+    while (found := [start for byte in (ROOM, b"\0") if (start := content.find(byte, end)) >= 0]) and (
+        gap := NO_LINES.match(content, min(found))  # which would search by itself, but ten times slower
+    ):
+        end = gap.end()
+        if end % mmap.PAGESIZE == 0 or end == len(content):
+            return gap.start()
+    return len(content)
 
 
 def _is_json(line: bytes) -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import mmap
 import os
 import random
 import resource
@@ -178,16 +179,29 @@ def test_room_behind_the_lines_is_no_loss(tmp_path: Path, room: bytes) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-@pytest.mark.parametrize("gap", [b"\t", b"\t" * 4096, bytes(4096)])
-def test_lines_behind_a_gap_were_never_synced_and_are_set_aside(tmp_path: Path, gap: bytes) -> None:
+@pytest.mark.parametrize("byte", [b"\t", b"\0"])
+def test_lines_behind_a_gap_were_never_synced_and_are_set_aside(tmp_path: Path, byte: bytes) -> None:
     write_log(tmp_path, make_records(4))
     *first, last = (tmp_path / "predictions.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "predictions.jsonl").write_bytes(b"".join(first) + gap + last + gap)
+    whole = b"".join(first)
+    gap = byte * (2 * mmap.PAGESIZE - len(whole))
+    (tmp_path / "predictions.jsonl").write_bytes(whole + gap + last + gap)
     write_log(tmp_path, make_records(2))
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (5, [])
     (partial,) = tmp_path.glob("predictions-*.partial")
     assert partial.read_bytes() == gap + last
+
+
+def test_a_spoilt_byte_is_no_gap_and_cuts_nothing_off(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(4))
+    content = (tmp_path / "predictions.jsonl").read_bytes()
+    place = content.index(b"APPROVE")
+    (tmp_path / "predictions.jsonl").write_bytes(content[:place] + b"\t" + content[place + 1 :] + b"\t" * 100)
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.lines, len(result.problems)) == (6, 1)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_off_records_nothing() -> None:
