@@ -1,5 +1,6 @@
 """What some columns are expected to be, given others: a gradient boosting with an output for each, learned without outcomes."""
 
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -24,17 +25,19 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
 class Expectation:
     """The expected values of several columns, each by trees of its own in one model, so that they cost one call.
 
-    Parameters
+    Attributes
     ----------
     model : the LightGBM model as text; its outputs are in standard deviations from the mean. Empty: the mean is all one can expect.
     mean, scale : mean and standard deviation of each column where it is known.
     """
 
-    def __init__(self, model: str, mean: list[float], scale: list[float]) -> None:
-        self.model, self.mean, self.scale = model, mean, scale
+    model: str
+    mean: list[float]
+    scale: list[float]
 
     @classmethod
     def fit(cls, given: Matrix, wanted: Matrix, categorical: list[int]) -> Self:
@@ -76,7 +79,7 @@ class Expectation:
 
     def to_dict(self) -> dict[str, Any]:
         """What was learned: the arguments of this class."""
-        return {"model": self.model, "mean": self.mean, "scale": self.scale}
+        return asdict(self)
 
     @cached_property
     def _booster(self) -> Any:

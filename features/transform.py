@@ -203,12 +203,12 @@ class FeatureTransform:
             for column, values in zip(self.table.categorical, applications.categorical, strict=True)
         }
         matrix, unseen = self._computed(applications, self._history_of(applications, history))
-        if not self._expected:
-            return self._finished(matrix, None, unseen)
-        codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
-        lesson = matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1), codes
-        self.expectation_ = Expectation.fit(*lesson)
-        return self._finished(matrix, cross_fitted(*lesson), unseen)
+        expected = None
+        if self._expected:
+            codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
+            lesson = matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1), codes
+            self.expectation_, expected = Expectation.fit(*lesson), cross_fitted(*lesson)
+        return self._finished(matrix, expected, unseen)
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -282,7 +282,7 @@ class FeatureTransform:
         if differing:
             raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
         transform = cls(tuple(sources))
-        if bool(transform._expected) != bool(expectation) or (given and tuple(given) != explaining_features()):
+        if tuple(given) != (explaining_features() if transform._expected else ()):
             raise FeatureError("the feature state does not say what the external scores are expected by, as this release asks; train again")
         transform.categories_ = {name: tuple(values) for name, values in categories.items()}
         transform.expectation_ = Expectation(**expectation) if expectation else None

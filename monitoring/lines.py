@@ -32,7 +32,7 @@ END_BYTES = 200  # longer than what END matches
 TAIL_BYTES = 1 << 16
 ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # what may stand behind the lines; zeros are what a loss of power leaves of pages that were not synced
-NO_LINES = re.compile(rb"[\t\0]+")
+NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
 class Record(msgspec.Struct, tag_field="format", tag=1):

@@ -228,7 +228,8 @@ class DecisionLog:
     def _start_sync(self) -> None:
         self._syncing, self._waiting = self._waiting, []
         end = (self._size, self._chain)
-        if self._seconds < AT_ONCE or self._size >= self._max_bytes:  # the next batch is to find no sync in work, to rotate
+        # where the file is full too, so that the next batch finds no sync in work and can rotate
+        if self._seconds < AT_ONCE or self._size >= self._max_bytes:
             self._end_sync(end, self._try_sync(self._file))
         else:
             self._jobs.put((asyncio.get_running_loop(), self._file, end))
@@ -359,13 +360,14 @@ def _gap(content: mmap.mmap) -> int:
     What stands behind it was never synced. Room that ends within a page is none of the log's doing, and left to `verify`.
     """
     end = 0
-    while (found := [start for byte in (ROOM, b"\0") if (start := content.find(byte, end)) >= 0]) and (
-        gap := NO_LINES.match(content, min(found))  # which would search by itself, but ten times slower
-    ):
+    while True:
+        starts = [content.find(bytes([byte]), end) for byte in NO_LINE]  # ten times as fast as a search by NO_LINES
+        gap = NO_LINES.match(content, min((start for start in starts if start >= 0), default=len(content)))
+        if gap is None:
+            return len(content)
         end = gap.end()
         if end % mmap.PAGESIZE == 0 or end == len(content):
             return gap.start()
-    return len(content)
 
 
 def _is_json(line: bytes) -> bool:
