@@ -1,7 +1,8 @@
 """Decisions to put on record."""
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ def make_records(count: int, **given: Any) -> list[Record]:
         }
         records.append(Record(**{**values, **given}))
     return records
+
+
+def open_log(folder: Path, durability: str = "flush", max_bytes: int = 10**9, sync: Callable[[int], None] = os.fdatasync) -> DecisionLog:
+    return DecisionLog(folder, durability=durability, max_bytes=max_bytes, sync=sync)  # type: ignore[arg-type]
+
+
+def log_lines(folder: Path) -> list[bytes]:
+    """Those of the active file, without the room behind them."""
+    return (folder / "predictions.jsonl").read_bytes().rstrip(b"\t\0").splitlines()
 
 
 def write_log(folder: Path, records: Sequence[Record], max_bytes: int = 10**9, batch: int = 10) -> None:

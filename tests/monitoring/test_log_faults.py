@@ -1,0 +1,238 @@
+"""What a log survives: full disks, failed syncs, the end of its process."""
+
+import asyncio
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from records import log_lines, make_records, open_log, write_log
+from running import ROOT
+
+from monitoring import log as log_module
+from monitoring.lines import verify
+from monitoring.log import DecisionLog, LogError
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed log is probed at every look."""
+    monkeypatch.setattr(log_module, "PROBE_SECONDS", 0)
+
+
+@pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
+@pytest.mark.parametrize("whole", [0, 3])
+def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, whole: int) -> None:
+    write_log(tmp_path, make_records(whole))
+    with (tmp_path / "predictions.jsonl").open("ab") as file:
+        file.write(tail)
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (whole + 2, [])
+    (partial,) = tmp_path.glob("predictions-*.partial")
+    assert partial.read_bytes() == tail
+
+
+def limited(size: int) -> Callable[[], None]:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    return limit
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_full_disk_refuses_decisions_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path)
+    log.append(make_records(3))
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+    room = 700
+
+    def until_full(write: Callable[..., int]) -> Callable[..., int]:
+        def limited(file: int, data: bytes, *place: int) -> int:
+            nonlocal room
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = write(file, data[:room], *place)
+            room -= written
+            return written
+
+        return limited
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", until_full(os.write))
+        full.setattr(os, "pwrite", until_full(os.pwrite))
+        _refuse_while_full(log, tmp_path, before)
+        room = 10
+        assert not log.ready, "a few bytes are not room enough"
+    assert log.ready
+    log.append(make_records(2))
+    log.close()
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5, [])
+    assert not (tmp_path / "predictions.probe").exists()
+
+
+def _refuse_while_full(log: DecisionLog, folder: Path, before: bytes) -> None:
+    with pytest.raises(LogError, match=r"cannot be put on record now .*No space left"):
+        log.append(make_records(3))
+    assert (folder / "predictions.jsonl").read_bytes() == before
+    assert not log.ready
+    with pytest.raises(LogError):
+        log.append(make_records(1))
+
+
+def test_a_real_limit_of_the_file_size_is_met_without_a_half_line(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from monitoring.log import DecisionLog, LogError
+from records import make_records
+log = DecisionLog(Path({str(tmp_path)!r}), durability="flush", max_bytes=10**9)
+try:
+    for _ in range(10_000):
+        log.append(make_records(3))
+except LogError as error:
+    print(error, log.ready)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, preexec_fn=limited(20_000), capture_output=True, text=True, check=True
+    )
+    assert "File too large" in result.stdout
+    assert result.stdout.strip().endswith("False")
+    checked = verify(tmp_path)
+    assert checked.problems == []
+    assert checked.lines % 3 == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_failed_sync_that_was_waited_for_fails_its_decisions(tmp_path: Path) -> None:
+    broken = False
+
+    def sync(file: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+
+    async def scenario() -> None:
+        nonlocal broken
+        log = open_log(tmp_path, "fsync", sync=sync)
+        await log.append(make_records(2))  # type: ignore[misc]
+        broken = True
+        failed = log.append(make_records(3))
+        assert failed
+        assert failed.done()
+        with pytest.raises(LogError, match="Input/output error"):
+            await failed
+        assert len(log_lines(tmp_path)) == 2
+        broken = False
+        assert log.ready
+        await log.append(make_records(4))  # type: ignore[misc]
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (6, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "AT_ONCE", 0)
+    broken = False
+
+    def sync(file: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(file)
+
+    async def scenario() -> None:
+        nonlocal broken
+        log = open_log(tmp_path, "fsync", sync=sync)
+        good = log.append(make_records(2))
+        assert good
+        await good
+        broken = True
+        futures = [log.append(make_records(1)) for _ in range(3)]
+        results = await asyncio.gather(*(future for future in futures if future), return_exceptions=True)
+        assert [type(result) for result in results] == [LogError] * 3
+        assert len(log_lines(tmp_path)) == 2
+        assert not log.ready
+        with pytest.raises(LogError, match="Input/output error"):
+            log.append(make_records(1))
+        broken = False
+        again = log.append(make_records(4))
+        assert again
+        await again
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (6, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_rotation_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path, max_bytes=1000)
+    log.append(make_records(5))
+    opening = os.open
+
+    def fail(path: Path, *arguments: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(LogError):
+        log.append(make_records(1))
+    monkeypatch.setattr(os, "open", opening)
+    log.append(make_records(1))
+    log.close()
+    result = verify(tmp_path)
+    assert (result.files, result.lines, result.problems) == (2, 6, [])
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from monitoring.log import DecisionLog
+from records import make_records
+
+async def main():
+    log = DecisionLog(Path({folder!r}), durability={durability!r}, max_bytes=200_000)
+    while True:
+        records = make_records(5)
+        future = log.append(records)
+        if future:
+            await future
+        print(*(record.prediction_id for record in records), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, durability: str) -> None:
+    code = WRITER.format(folder=str(tmp_path), durability=durability)
+    acknowledged: list[str] = []
+    rng = random.Random(0)
+    for _ in range(4):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        writer = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert writer.stdout
+        acknowledged += writer.stdout.readline().split()
+        time.sleep(rng.uniform(0, 0.2))
+        writer.kill()
+        rest = writer.communicate()[0]
+        acknowledged += rest[: rest.rfind("\n") + 1].split()
+    write_log(tmp_path, make_records(1))
+    assert verify(tmp_path).problems == []
+    written = [msgspec.json.decode(line)["prediction_id"] for path in tmp_path.glob("*.jsonl") for line in path.read_bytes().splitlines()]
+    assert len(written) == len(set(written))
+    assert set(acknowledged) <= set(written)
+    assert len(acknowledged) >= 20
