@@ -38,8 +38,8 @@ NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 class Record(msgspec.Struct, tag_field="format", tag=1):
     """One decision as a line tells it: what was answered, and what a replay needs.
 
-    `features` is the JSON array of the model's features in their order, null where not known; `raw` the raw fields that
-    the settings name. The floats are written in the shortest form that reads back as the same bits.
+    `features` is the JSON array of the model's features in their order, null where not known, with the numbers as the client
+    wrote them or in the shortest form: either reads back as the bits that were scored. `raw` are the raw fields that the settings name.
     """
 
     prediction_id: str

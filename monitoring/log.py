@@ -74,12 +74,9 @@ class NoLog:
         """Nothing to finish."""
 
 
-def feature_rows(matrix: NDArray[np.float64]) -> list[msgspec.Raw]:
-    """The JSON array of each row of a matrix in C order, NaN as null, for `Record.features`."""
-    if not len(matrix):
-        return []
-    rows = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
-    return [msgspec.Raw(b"[%b]" % row) for row in rows]
+def feature_json(values: NDArray[np.float64]) -> msgspec.Raw:
+    """The JSON array of a row of features, shape (features,), NaN as null, for `Record.features`."""
+    return msgspec.Raw(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 class DecisionLog:

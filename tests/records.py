@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.lines import Record
-from monitoring.log import DecisionLog, feature_rows
+from monitoring.log import DecisionLog, feature_json
 from serving.contract import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,7 +18,6 @@ TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 def make_records(count: int, **given: Any) -> list[Record]:
     """Decisions a second apart, of clients c0, c1, …"""
-    features = feature_rows(np.array([[0.1 + row, np.nan, -0.0, 1e-300] for row in range(count)]).reshape(count, 4))
     records = []
     for row in range(count):
         values: dict[str, Any] = {
@@ -33,7 +32,7 @@ def make_records(count: int, **given: Any) -> list[Record]:
             "warnings": [],
             "latency_ms": 1.5,
             "request_id": None,
-            "features": features[row],
+            "features": feature_json(np.array([0.1 + row, np.nan, -0.0, 1e-300])),
         }
         records.append(Record(**{**values, **given}))
     return records

@@ -11,12 +11,12 @@ from records import log_lines, make_records, open_log, write_log
 
 from monitoring import log as log_module
 from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
-from monitoring.log import DecisionLog, LogError, NoLog, check_unlocked, feature_rows
+from monitoring.log import DecisionLog, LogError, NoLog, check_unlocked, feature_json
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
-    values = np.array([[0.1, np.nan, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3]])
-    (record,) = make_records(1, client_id="é漢\n", features=feature_rows(values)[0], raw={"AMOUNT": 5.0, "KIND": None})
+    values = np.array([0.1, np.nan, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3])
+    (record,) = make_records(1, client_id="é漢\n", features=feature_json(values), raw={"AMOUNT": 5.0, "KIND": None})
     write_log(tmp_path, [record])
     (line,) = log_lines(tmp_path)
     document = msgspec.json.decode(line)
@@ -35,9 +35,9 @@ def test_a_record_of_another_format_is_not_read() -> None:
         msgspec.json.decode(msgspec.json.encode(make_records(1)[0]).replace(b'"format":1', b'"format":2'), type=Record)
 
 
-def test_no_rows_are_no_features() -> None:
-    assert feature_rows(np.empty((0, 3))) == []
-    assert [bytes(row) for row in feature_rows(np.full((1, 2), np.nan))] == [b"[null,null]"]
+@pytest.mark.parametrize(("values", "text"), [([], b"[]"), ([np.nan], b"[null]"), ([1.0, -0.0], b"[1.0,-0.0]")])
+def test_features_are_an_array_with_null_for_what_is_not_known(values: list[float], text: bytes) -> None:
+    assert bytes(feature_json(np.array(values))) == text
 
 
 @pytest.mark.parametrize("durability", ["flush", "fsync"])

@@ -168,7 +168,8 @@ def test_a_vector_read_at_a_glance_is_the_vector_read_value_by_value(contract: C
     (of_bad_batch, _) = contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode())
     rows = [glance, by_value, first, second, of_bad_batch]
     assert [row.client_id for row in rows] == ["a", "a", "a", None, None]
-    assert {np.asarray(row.vector, dtype=np.float64).tobytes() for row in rows} == {np.asarray(glance.vector).tobytes()}
+    assert len({row.vector.tobytes() for row in rows if row.vector is not None}) == 1
+    assert all(row.vector is not None and row.vector.dtype == np.float64 for row in rows)
     assert not any(row.errors for row in rows)
 
 

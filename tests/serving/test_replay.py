@@ -7,6 +7,7 @@ import pytest
 from records import make_records, write_log
 from running import Home, run_cli
 
+from features.history import UNSEEN
 from monitoring.lines import Record
 from serving.bundle import Bundle, BundleError
 from serving.contract import Contract, predictions
@@ -35,6 +36,45 @@ def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bun
     assert Contract(bundle.features, 10).records([vector], answers, matrix)[0].raw is msgspec.UNSET
     with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
         Contract(bundle.features, 10, ["AMT_CREDI"])
+
+
+def recorded(bundle: Bundle, body: str) -> Record:
+    """The record of a decision on a vector, alone or the last of a batch."""
+    contract = Contract(bundle.features, 10)
+    rows = contract.parse_batch(body.encode()) if "[[" in body.replace(" ", "").replace("\n", "") else [contract.parse_one(body.encode())]
+    matrix = contract.matrix(rows)
+    answers = predictions(rows, Scorer(bundle).pd(matrix).tolist(), bundle.decision, bundle.version)
+    return contract.records(rows, answers, matrix)[-1]
+
+
+@pytest.mark.parametrize(
+    "number", ["1", "-0", "1E-2", "5e-324", "1e-400", "0.1000000000000000055511151231257827", "9007199254740993", "1" + "0" * 300, "null"]
+)
+@pytest.mark.parametrize("body", ['{"features": [%s]}', '{"features":[[%s], [%s]]}'])
+def test_a_vector_is_on_record_as_it_was_sent_and_replays(bundle: Bundle, number: str, body: str) -> None:
+    numbers = ", ".join(["null"] * (len(bundle.features.names) - 1) + [number])
+    record = recorded(bundle, body.replace("%s", numbers))
+    assert bytes(record.features) == f"[{numbers}]".encode()
+    assert replay(msgspec.json.encode(record), "credit_scoring").startswith("the same PD to the last bit")
+
+
+@pytest.mark.parametrize("space", ["\n", "\r", "\t", " " * 40], ids=["line feed", "carriage return", "tab", "much space"])
+@pytest.mark.parametrize("body", ['{"features": [%s]}', '{"features":[[%s], [%s]]}'])
+def test_a_vector_that_would_break_a_line_or_fill_the_disk_is_on_record_without_its_space(bundle: Bundle, space: str, body: str) -> None:
+    numbers = ["null"] * (len(bundle.features.names) - 1) + ["0.5"]
+    record = recorded(bundle, body.replace("%s", f",{space}".join(numbers)))
+    assert bytes(record.features) == f"[{','.join(numbers)}]".encode()
+
+
+def test_a_vector_with_an_unseen_code_is_on_record_as_it_was_scored(bundle: Bundle) -> None:
+    place = bundle.features.names.index("CODE_GENDER")
+    numbers = ["null"] * len(bundle.features.names)
+    numbers[place] = "7"
+    record = recorded(bundle, f'{{"features": [{", ".join(numbers)}]}}')
+    numbers[place] = str(float(UNSEEN))
+    assert bytes(record.features) == f"[{','.join(numbers)}]".encode()
+    assert [warning["code"] for warning in record.warnings] == ["unseen_category"]
+    assert replay(msgspec.json.encode(record), "credit_scoring").startswith("the same PD to the last bit")
 
 
 def test_a_replay_gives_the_same_bits(record: Record) -> None:
