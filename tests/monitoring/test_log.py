@@ -104,9 +104,10 @@ def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
-def test_with_fsync_the_file_ends_in_room_that_nobody_takes_for_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_the_active_file_ends_in_room_that_nobody_takes_for_lines(tmp_path: Path, durability: str) -> None:
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync")
+        log = open_log(tmp_path, durability)
         for _ in range(40):
             if future := log.append(make_records(30)):
                 await future
@@ -126,9 +127,10 @@ def test_with_fsync_the_file_ends_in_room_that_nobody_takes_for_lines(tmp_path: 
     asyncio.run(scenario())
 
 
-def test_a_rotated_file_has_no_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_rotated_file_has_no_room(tmp_path: Path, durability: str) -> None:
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync", max_bytes=2000)
+        log = open_log(tmp_path, durability, max_bytes=2000)
         for _ in range(10):
             if future := log.append(make_records(3)):
                 await future

@@ -53,7 +53,7 @@ def limited(size: int) -> Callable[[], None]:
 def test_a_full_disk_refuses_decisions_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_log(tmp_path)
     log.append(make_records(3))
-    before = (tmp_path / "predictions.jsonl").read_bytes()
+    before = (tmp_path / "predictions.jsonl").read_bytes().rstrip(b"\t")
     room = 700
 
     def until_full(write: Callable[..., int]) -> Callable[..., int]:

@@ -43,7 +43,7 @@ def stored(store: Store) -> list[str]:
 
 
 def ids(logs: Path) -> list[str]:
-    lines = [line for path in logs.glob("predictions*.jsonl") for line in path.read_bytes().splitlines()]
+    lines = [line for path in logs.glob("predictions*.jsonl") for line in path.read_bytes().rstrip(b"\t").splitlines()]
     return sorted(msgspec.json.decode(line)["prediction_id"] for line in lines)
 
 
