@@ -18,8 +18,8 @@ log = logging.getLogger(LOGGER)
 
 BLOCK_BYTES = 500_000  # of one transaction, some hundred lines: 10 ms, in which requests have a core less
 IDLE_SECONDS = 1.0
-PATIENCE = 19  # it rests nineteen times as long as it worked: 1,000 lines a second take a twentieth of a core from the requests,
-HURRY_SECONDS = 60.0  # until the oldest decision that is not shipped is a minute old; then half a core
+LEAST_SHARE, MOST_SHARE = 0.05, 0.5  # of a core, taken from the requests: the more, the older the oldest decision that is not shipped
+HURRY_SECONDS = 240.0  # age at which it takes most, a minute before the alert
 LONGEST_PAUSE = 30.0
 RETENTION_SECONDS = 3600.0
 REFUSED = "refused.jsonl"
@@ -30,8 +30,8 @@ class Shipper:
 
     The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
     is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
-    refuses are set aside in `refused.jsonl` and hold up nothing. Under load it takes a twentieth of a core at most, half of one while it is
-    a minute behind, and all it can while somebody waits for it. After a failure it pauses, longer each time, up to 30
+    refuses are set aside in `refused.jsonl` and hold up nothing. Under load it takes a twentieth of a core, rising to a half as it falls
+    four minutes behind, and all it can while somebody waits for it. After a failure it pauses, longer each time, up to 30
     seconds.
 
     Parameters
@@ -71,7 +71,7 @@ class Shipper:
                 if not self.ship():
                     pause = IDLE_SECONDS
                 else:
-                    rest = (PATIENCE if self.lag()[0] < HURRY_SECONDS else 1) * (time.monotonic() - begun)
+                    rest = _rest(time.monotonic() - begun, self.lag()[0])
                 self._note_failures(0)
             except Exception as error:  # whatever it is, the thread goes on
                 self._note_failures(self._failures + 1)
@@ -160,3 +160,9 @@ class Shipper:
                 write_position(connection, self._log or "", shipped)
             for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
                 log.info("%s was removed: it is shipped, and older than the retention", name)
+
+
+def _rest(worked: float, lag: float) -> float:
+    """Seconds to rest after so many of work."""
+    share = LEAST_SHARE + (MOST_SHARE - LEAST_SHARE) * min(1.0, lag / HURRY_SECONDS)
+    return worked * (1 / share - 1)
