@@ -137,8 +137,10 @@ class Contract:
         """The feature matrix of rows without errors, in their order; writes their warnings."""
         for row in rows:
             row.warnings = list(row.notes)
-        matrix = np.empty((len(rows), len(self.features.names)))
         named = [index for index, row in enumerate(rows) if row.named is not None]
+        if rows and not named:
+            return self._vectors(rows)
+        matrix = np.empty((len(rows), len(self.features.names)))
         if named:
             applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
             transformed = self.features.transform(applications, self._history.join([rows[index].history for index in named]))
@@ -154,9 +156,7 @@ class Contract:
                     self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
         if len(named) < len(rows):
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
-            block = np.concatenate([rows[index].vector for index in vectors]).reshape(-1, len(self.features.names))
-            self._check_vectors([rows[index] for index in vectors], block)
-            matrix[vectors if named else slice(None)] = block
+            matrix[vectors] = self._vectors([rows[index] for index in vectors])
         return matrix
 
     def records(self, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], matrix: Matrix) -> list[Record]:
@@ -191,8 +191,9 @@ class Contract:
         detail = f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}"
         row.warnings.append(_warning("implausible", f"{row.pointer}/{place}", detail))
 
-    def _check_vectors(self, rows: list[Row], block: Matrix) -> None:
-        """Warn of unseen codes and implausible values; an unseen code is written as such."""
+    def _vectors(self, rows: list[Row]) -> Matrix:
+        """The matrix of rows with vectors, unseen codes written as such; warns of these and of implausible values."""
+        block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self.features.names))
         codes = block[:, self._code_positions]
         unseen = (codes < 0) | (codes >= self._code_counts)
         if unseen.any():
@@ -206,6 +207,7 @@ class Contract:
         if implausible.any():
             for index, place in np.argwhere(implausible).tolist():
                 self._warn_of_range(rows[index], self._numeric[self.features.names[place]], block[index, place], place)
+        return block
 
     def _vector_at_a_glance(self, body: bytes) -> Row | None:
         """The row of a vector in which nothing is wrong; None for anything else."""
