@@ -137,23 +137,24 @@ class Contract:
         """The feature matrix of rows without errors, in their order; writes their warnings."""
         for row in rows:
             row.warnings = list(row.notes)
+        if not rows:
+            return np.empty((0, len(self.features.names)))
         named = [index for index, row in enumerate(rows) if row.named is not None]
-        if rows and not named:
+        if not named:
             return self._vectors(rows)
         matrix = np.empty((len(rows), len(self.features.names)))
-        if named:
-            applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
-            transformed = self.features.transform(applications, self._history.join([rows[index].history for index in named]))
-            matrix[named] = transformed.matrix
-            for unseen in transformed.unseen:
-                row = rows[named[unseen.row]]
-                detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
-                row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
-            implausible = applications.implausible()
-            if implausible.any():
-                for index, place in np.argwhere(implausible).tolist():
-                    column = self._table.numeric[place]
-                    self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
+        applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
+        transformed = self.features.transform(applications, self._history.join([rows[index].history for index in named]))
+        matrix[named] = transformed.matrix
+        for unseen in transformed.unseen:
+            row = rows[named[unseen.row]]
+            detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
+            row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
+        implausible = applications.implausible()
+        if implausible.any():
+            for index, place in np.argwhere(implausible).tolist():
+                column = self._table.numeric[place]
+                self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
         if len(named) < len(rows):
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
             matrix[vectors] = self._vectors([rows[index] for index in vectors])
