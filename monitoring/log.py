@@ -83,9 +83,9 @@ class DecisionLog:
     """The writer of a log; one at a time, held by a lock. It lives in one event loop.
 
     The active file ends in room for more lines; see monitoring.lines. A megabyte of it is written at once, and what was written before
-    is given back to the system's memory, of which the log then holds a few megabytes and no more: where memory has to come
-    from a hypervisor first, a megabyte of lines takes 0.5 ms so, and 2.5 to 3 ms when each batch makes the file longer. A sync that
-    has no new size of the file to write takes half as long.
+    is given back to the system as soon as the disk has it: under a steady load the system keeps 3 MB of the file in memory, and the room
+    is made of pages that were just given back. Where memory has to come from a hypervisor first, a megabyte of lines takes 0.5 ms so,
+    and 2.5 to 3 ms when each batch makes the file longer. A sync that has no new size of the file to write takes half as long.
 
     Parameters
     ----------
