@@ -33,6 +33,8 @@ ROOM_BYTES = 1 << 20  # written at once ahead of the lines
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
 OWNER_ONLY = 0o600
 
+_SHA256 = hashlib.sha256()  # copied for each line, since a new one makes OpenSSL look up the algorithm
+
 
 class LogError(RuntimeError):
     """A decision cannot be put on record now, so it must not be answered; the message says why."""
@@ -191,8 +193,11 @@ class DecisionLog:
             line = self._encoder.encode(record)[:-1]
             if not self._size and not parts:
                 line += b',"previous":"%b"' % chain
-            chain = hashlib.sha256(chain + line).hexdigest().encode()
-            parts += (line, b',"chain":"%b"}\n' % chain)
+            digest = _SHA256.copy()
+            digest.update(chain)
+            digest.update(line)
+            chain = digest.hexdigest().encode()
+            parts += (line, b',"chain":"', chain, b'"}\n')
         self._chain = chain
         return b"".join(parts)
 

@@ -176,10 +176,10 @@ class Contract:
                 warnings=row.warnings,
                 latency_ms=round((ended - row.since) * 1e3, 3),
                 request_id=row.request_id,
-                features=row.sent or feature_json(values),
+                features=row.sent or feature_json(matrix[index]),
                 raw=self._raw_values(row) if self._raw else msgspec.UNSET,
             )
-            for row, answer, values in zip(rows, answers, matrix, strict=True)
+            for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
         ]
 
     def _raw_values(self, row: Row) -> dict[str, Any]:
