@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 RIVALS = Path(__file__).parent / "rivals"
 FIRST_PORT = 3210
 CONNECTIONS = (1, 8, 64)
+REST_SECONDS = 1.0
 FASTAPI = "FastAPI, def"
 OURS = "this service, vector"
 
@@ -154,7 +155,8 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
 
 
 def measure(contestant: Contestant, connections: int, seconds: float) -> Figures:
-    """Send the contestant's body over this many connections for a while."""
+    """Send the contestant's body over this many connections for a while, after a rest in which others ship what they logged."""
+    time.sleep(REST_SECONDS)
     return wrk(f"http://127.0.0.1{contestant.path}", msgspec.json.encode(contestant.body), connections, seconds, contestant.headers)
 
 

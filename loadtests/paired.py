@@ -1,6 +1,7 @@
 """What parts of the service cost, and how a batch compares with the bare model: in pairs, since the speed of a machine drifts.
 
-Every round measures each case once, in random order, and only ratios within a round are told.
+Every round measures each case once, in random order, after a rest in which the others ship what they logged; only ratios
+within a round are told.
 """
 
 import os
@@ -22,7 +23,7 @@ from configs.settings import load_settings
 from features.history import Matrix
 from features.transform import Applications
 from loadtests.applicants import requests
-from loadtests.bench import CONNECTIONS, wrk
+from loadtests.bench import CONNECTIONS, REST_SECONDS, wrk
 from loadtests.load import Service, start
 from serving.bundle import Bundle, find_in_store, read_bundle
 from training.console import replace_between
@@ -48,6 +49,7 @@ def vectors(bundle: Bundle) -> dict[str, Matrix]:
 
 def bare(booster: lightgbm.Booster, matrix: Matrix, seconds: float) -> float:
     """Rows a second of the model alone on one thread."""
+    time.sleep(REST_SECONDS)
     begin, rows = time.perf_counter(), 0
     while (passed := time.perf_counter() - begin) < seconds:
         booster.predict(matrix, num_threads=1)
@@ -88,6 +90,7 @@ def parts(bundle: Bundle, services: dict[str, Service], rounds: int, seconds: in
         for connections in CONNECTIONS:
             rates = {}
             for name, service in random.sample(list(services.items()), len(services)):
+                time.sleep(REST_SECONDS)
                 rates[name] = wrk(f"{service.url}/predict", body, connections, seconds, {"X-API-Key": service.key}).rate
             for name, rate in rates.items():
                 ratios[connections][name].append(rate / rates[BASE])
@@ -131,7 +134,7 @@ def main(
     try:
         batch, meanwhile = batches(bundle, service, rounds, seconds)
     finally:
-        service.stop()  # its shipper has minutes of work, which the others would pay for
+        service.stop()
     with ExitStack() as stack:
         services = {}
         for name, environment in PARTS.items():

@@ -173,6 +173,34 @@ def test_the_thread_ships_catches_up_and_ends_with_nothing_left(logs: Path, stor
     assert len(stored(store)) == 60
 
 
+@pytest.mark.parametrize("deciding", [False, True])
+def test_only_beside_new_decisions_does_it_rest(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch, deciding: bool) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(module, "_rest", lambda worked, lag: 3600.0)
+    write_log(logs, make_records(60))
+    shipper = make(logs, store)
+    ship = shipper.ship
+    blocks: list[int] = []
+
+    def ship_beside_decisions() -> int:
+        if deciding and not blocks:
+            write_log(logs, make_records(1))
+        blocks.append(ship())
+        return blocks[-1]
+
+    monkeypatch.setattr(shipper, "ship", ship_beside_decisions)
+    shipper.start()
+    wait_for(lambda: len(blocks) == 1 if deciding else blocks and not blocks[-1])
+    if deciding:
+        time.sleep(0.3)
+        assert len(blocks) == 1
+    else:
+        assert len(blocks) > 10
+        assert stored(store) == ids(logs)
+    shipper.stop(20)
+    assert stored(store) == ids(logs)
+
+
 def test_a_store_that_is_away_is_tried_again_and_nothing_is_lost(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
     away = True
