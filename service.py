@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
+import msgspec
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
@@ -14,7 +15,7 @@ from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, find_in_store, read_bundle
-from serving.contract import Contract, Row, predictions, row_error
+from serving.contract import Contract, Row, encode, predictions, row_error
 from serving.errors import invalid
 from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
@@ -126,12 +127,13 @@ class CreditScoring:
         pds = self.scorer.pd(matrix)
         return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version)
 
-    def _decide(self, rows: list[Row]) -> Scored[dict[str, Any]]:
+    def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)
-        recorded = self.recording.record(self.contract.records(rows, answers, matrix))
+        sent = [encode(answer) for answer in answers]  # once, for the client and for the record
+        recorded = self.recording.record(self.contract.records(rows, sent, matrix))
         self.drift.add(matrix, pds)
         metrics.predictions(answers)
-        return Scored(answers, recorded)
+        return Scored([msgspec.Raw(answer) for answer in sent], recorded)
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name

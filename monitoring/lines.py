@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
@@ -35,22 +35,24 @@ NO_LINE = ROOM + b"\0"  # what may stand behind the lines; zeros are what a loss
 NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
-class Record(msgspec.Struct, tag_field="format", tag=1):
-    """One decision as a line tells it: what was answered, and what a replay needs.
+class Record(msgspec.Struct):
+    """One decision as a line tells it: the members of the answer, byte for byte as it was sent, and what a replay needs beside them.
 
     `features` is the JSON array of the model's features in their order, null where not known, with the numbers as the client
     wrote them or in the shortest form: either reads back as the bits that were scored. `raw` are the raw fields that the settings name.
     """
 
     prediction_id: str
-    time: str
     client_id: str | None
-    model_version: str
-    probability: float
-    threshold: float
+    prediction: int
     decision: str
+    probability: float
     risk_level: str
+    threshold: float
+    model_version: str
+    timestamp: str
     warnings: list[dict[str, str]]
+    format: Literal[2]
     latency_ms: float
     request_id: str | None
     features: msgspec.Raw
@@ -141,7 +143,7 @@ def unread(folder: Path, position: Position) -> tuple[int, datetime | None]:
 def line_time(line: bytes) -> datetime | None:
     """The time of a line; None where it is no line."""
     try:
-        return datetime.fromisoformat(msgspec.json.decode(line)["time"])
+        return datetime.fromisoformat(msgspec.json.decode(line)["timestamp"])
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         return None
 

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, NO_LINES, ROOM, Record, log_id, rotated, rotated_sequences
+from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, NO_LINES, ROOM, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
@@ -47,8 +47,12 @@ class Sink(Protocol):
     def ready(self) -> bool:
         """Whether decisions can be recorded now; where not, this looks again, at most once a second."""
 
-    def append(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+    def append(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
         """Put the decisions of a batch on record, in the event loop.
+
+        Parameters
+        ----------
+        records : the JSON object of each, a `monitoring.lines.Record` in one line.
 
         Returns
         -------
@@ -69,7 +73,7 @@ class NoLog:
 
     ready = True
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[bytes]) -> None:
         """Forget the decisions."""
 
     def close(self) -> None:
@@ -113,7 +117,6 @@ class DecisionLog:
         self._sync = sync
         self._broken = ""
         self._probed = 0.0
-        self._encoder = msgspec.json.Encoder()
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, tuple[int, bytes]] | None] = queue.SimpleQueue()
@@ -153,7 +156,7 @@ class DecisionLog:
                 log.warning("the decision log can be written again")
         return not self._broken
 
-    def append(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+    def append(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
         """Append a line for each decision in one write; see Sink."""
         if not self.ready:
             raise self._error()
@@ -161,7 +164,7 @@ class DecisionLog:
         try:
             if self._size >= self._max_bytes and not self._syncing:
                 self._rotate()
-            lines = self._encode(records)
+            lines = self._chained(records)
             self._write(lines)
         except OSError as error:
             self._fail(error, (self._size, chain))
@@ -186,11 +189,11 @@ class DecisionLog:
         os.close(self._file)
         os.close(self._lock)
 
-    def _encode(self, records: Sequence[Record]) -> bytes:
+    def _chained(self, records: Sequence[bytes]) -> bytes:
         parts: list[bytes] = []
         chain = self._chain
         for record in records:
-            line = self._encoder.encode(record)[:-1]
+            line = record[:-1]
             if not self._size and not parts:
                 line += b',"previous":"%b"' % chain
             digest = _SHA256.copy()

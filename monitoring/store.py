@@ -174,9 +174,12 @@ def _with_outcome(*columns: Any) -> Select[Any]:
     )
 
 
-_COLUMNS = decisions.c.keys()
-_NAMES = ", ".join(_COLUMNS)
-_VALUES = ", ".join(f"value ->> '{name}'" for name in _COLUMNS)
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+_MEMBERS = {column.name: "timestamp" if column.name == "time" else column.name for column in decisions.c}
+_NAMES = ", ".join(_MEMBERS)
+_VALUES = ", ".join(f"value ->> '{member}'" for member in _MEMBERS.values())
+_SELECTED = ", ".join(f'"{member}"' for member in _MEMBERS.values())
+_TYPED = ", ".join(f'"{_MEMBERS[column.name]}" {column.type.compile(_POSTGRESQL)}' for column in decisions.c)
 _INSERTS = {
     "sqlite": (
         text(f"INSERT INTO decisions ({_NAMES}) SELECT {_VALUES} FROM json_each(:heads) WHERE true ON CONFLICT DO NOTHING"),
@@ -188,8 +191,8 @@ _INSERTS = {
     ),
     "postgresql": (
         text(
-            f"INSERT INTO decisions ({_NAMES}) SELECT {_NAMES}"
-            " FROM json_populate_recordset(CAST(NULL AS decisions), CAST(:heads AS json)) ON CONFLICT DO NOTHING"
+            f"INSERT INTO decisions ({_NAMES}) SELECT {_SELECTED}"
+            f" FROM json_to_recordset(CAST(:heads AS json)) AS head ({_TYPED}) ON CONFLICT DO NOTHING"
         ),
         text(
             "INSERT INTO records (prediction_id, line) SELECT prediction_id,"

@@ -9,10 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from monitoring.database import Store, StoreError, writing
-from monitoring.lines import START, Record
+from monitoring.lines import START
 from monitoring.log import PROBE_SECONDS, LogError
 from monitoring.logs import LOGGER
 from monitoring.store import forget_position, insert_lines, write_position
@@ -42,7 +40,6 @@ class StoreLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._encoder = msgspec.json.Encoder()
         self._bytes = 0
         self._broken = "the store has not been reached yet"
         self._probed = time.monotonic()
@@ -59,14 +56,14 @@ class StoreLog:
             self._jobs.put(_Job(b"", None))
         return not self._broken
 
-    def append(self, records: Sequence[Record]) -> "asyncio.Future[None]":
+    def append(self, records: Sequence[bytes]) -> "asyncio.Future[None]":
         """Commit the decisions of a batch; see Sink."""
         if not self.ready:
             raise LogError(f"decisions cannot be put on record now ({self._broken})")
         if self._bytes > MAX_WAITING_BYTES:
             raise LogError("too many decisions wait for the store")
         future = asyncio.get_running_loop().create_future()
-        lines = b"".join([self._encoder.encode(record) + b"\n" for record in records])
+        lines = b"".join([record + b"\n" for record in records])
         self._bytes += len(lines)
         self._jobs.put(_Job(lines, future))
         return future

@@ -5,7 +5,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from features.history import UNSEEN, Matrix
 from features.schema import Column, Table
 from features.transform import Applications, FeatureTransform
-from monitoring.lines import Record
 from monitoring.log import feature_json
 from monitoring.logs import REQUEST_ID
 from serving.decision import Decision
@@ -51,6 +50,15 @@ class Row(msgspec.Struct, eq=False):  # made in less than half the time of a dat
     since: float = msgspec.field(default_factory=time.perf_counter)
 
 
+class _Kept(msgspec.Struct, tag_field="format", tag=2):
+    """What of a decision is kept beside its answer; see `monitoring.lines.Record`."""
+
+    latency_ms: float
+    request_id: str | None
+    features: msgspec.Raw
+    raw: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
 class _Vector(msgspec.Struct, forbid_unknown_fields=True):
     """A `POST /predict` by vector, as it mostly comes."""
 
@@ -65,6 +73,7 @@ class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
     client_ids: list[str | None] | None = None
 
 
+encode = msgspec.json.Encoder().encode
 _ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
 _NUMBERS = msgspec.json.Decoder(list[float | None])
 Parsed = TypeVar("Parsed", Row, list[Row])
@@ -160,27 +169,27 @@ class Contract:
             matrix[vectors] = self._vectors([rows[index] for index in vectors])
         return matrix
 
-    def records(self, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], matrix: Matrix) -> list[Record]:
-        """What is kept of the decisions on these rows; the matrix is the one that they were scored by."""
+    def records(self, rows: Sequence[Row], answers: Sequence[bytes], matrix: Matrix) -> list[bytes]:
+        """The `monitoring.lines.Record` of each decision as JSON: the members of its answer and what else is kept.
+
+        Parameters
+        ----------
+        answers : JSON objects, as they are sent.
+        matrix : the one that the rows were scored by.
+        """
         ended = time.perf_counter()
-        return [
-            Record(
-                prediction_id=answer["prediction_id"],
-                time=answer["timestamp"],
-                client_id=row.client_id,
-                model_version=answer["model_version"],
-                probability=answer["probability"],
-                threshold=answer["threshold"],
-                decision=answer["decision"],
-                risk_level=answer["risk_level"],
-                warnings=row.warnings,
-                latency_ms=round((ended - row.since) * 1e3, 3),
-                request_id=row.request_id,
-                features=row.sent or feature_json(matrix[index]),
-                raw=self._raw_values(row) if self._raw else msgspec.UNSET,
+        kept = [
+            encode(
+                _Kept(
+                    latency_ms=round((ended - row.since) * 1e3, 3),
+                    request_id=row.request_id,
+                    features=row.sent or feature_json(matrix[index]),
+                    raw=self._raw_values(row) if self._raw else msgspec.UNSET,
+                )
             )
-            for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
+            for index, row in enumerate(rows)
         ]
+        return [b"%b,%b" % (answer[:-1], rest[1:]) for answer, rest in zip(answers, kept, strict=True)]
 
     def _raw_values(self, row: Row) -> dict[str, Any]:
         if row.named is None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from configs.settings import Settings
 from monitoring.database import Store
-from monitoring.lines import Record
 from monitoring.log import DecisionLog, LogError, NoLog, Sink
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
@@ -41,7 +40,7 @@ class Recording:
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)
 
-    def record(self, records: Sequence[Record]) -> "asyncio.Future[None] | None":
+    def record(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
         """Put the decisions of a batch on record; see monitoring.log.Sink.
 
         Raises

@@ -39,7 +39,7 @@ def keep(
     for place, values in enumerate(matrix.tolist()):
         identifier = str(uuid.uuid4())
         vector = [None if math.isnan(value) else value for value in values[:-1]]
-        line = json.dumps({"format": 1, "prediction_id": identifier, "features": vector, "probability": values[-1], "warnings": []})
+        line = json.dumps({"format": 2, "prediction_id": identifier, "features": vector, "probability": values[-1], "warnings": []})
         lines.append({"prediction_id": identifier, "line": line})
         rows.append(
             {

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from monitoring.lines import Record
@@ -16,14 +17,23 @@ from serving.contract import new_prediction_ids
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def make_records(count: int, **given: Any) -> list[Record]:
+class Made(bytes):
+    """The JSON of a record, and what of it tests ask for."""
+
+    prediction_id: str
+    client_id: str
+
+
+def make_records(count: int, **given: Any) -> list[Made]:
     """Decisions a second apart, of clients c0, c1, …"""
     records = []
     for row in range(count):
         values: dict[str, Any] = {
             "prediction_id": new_prediction_ids(1)[0],
-            "time": (TIME + timedelta(seconds=row)).isoformat(timespec="milliseconds"),
+            "timestamp": (TIME + timedelta(seconds=row)).isoformat(timespec="milliseconds"),
             "client_id": f"c{row}",
+            "prediction": 0,
+            "format": 2,
             "model_version": "v1",
             "probability": 0.1,
             "threshold": 0.3,
@@ -34,7 +44,10 @@ def make_records(count: int, **given: Any) -> list[Record]:
             "request_id": None,
             "features": feature_json(np.array([0.1 + row, np.nan, -0.0, 1e-300])),
         }
-        records.append(Record(**{**values, **given}))
+        values |= given
+        record = Made(msgspec.json.encode(Record(**values)))
+        record.prediction_id, record.client_id = values["prediction_id"], values["client_id"]
+        records.append(record)
     return records
 
 
@@ -47,7 +60,7 @@ def log_lines(folder: Path) -> list[bytes]:
     return (folder / "predictions.jsonl").read_bytes().rstrip(b"\t\0").splitlines()
 
 
-def write_log(folder: Path, records: Sequence[Record], max_bytes: int = 10**9, batch: int = 10) -> None:
+def write_log(folder: Path, records: Sequence[bytes], max_bytes: int = 10**9, batch: int = 10) -> None:
     """Append decisions to the log in a folder."""
 
     async def append() -> None:

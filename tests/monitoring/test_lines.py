@@ -89,7 +89,7 @@ def test_unread_tells_bytes_and_the_time_of_the_first(tmp_path: Path) -> None:
     assert unread(tmp_path, read_all(tmp_path)[1]) == (0, None)
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"time":5}', b'{"time":"x"}'])
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"timestamp":5}', b'{"timestamp":"x"}'])
 def test_no_line_has_no_time(line: bytes) -> None:
     assert line_time(line) is None
 

@@ -290,7 +290,7 @@ def test_close_commits_what_waits(store: Store) -> None:
 def test_a_refused_decision_fails_alone(store: Store) -> None:
     async def scenario() -> None:
         log = ready(StoreLog(store))
-        bad = make_records(2, time=None)
+        bad = make_records(2, timestamp=None)
         results = await asyncio.gather(*(log.append(batch) for batch in (make_records(2), bad, make_records(2))), return_exceptions=True)
         assert [type(result) for result in results] == [type(None), LogError, type(None)]
         assert log.ready

@@ -2,12 +2,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import uuid4
 
-import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -17,7 +16,7 @@ from sqlalchemy import Engine, func, inspect, select, text
 
 from monitoring import database
 from monitoring.database import Store, StoreError, decisions, metadata, open_store, outcomes, reading, records, upgrade, writing
-from monitoring.lines import START, Position, Record
+from monitoring.lines import START, Position
 from monitoring.store import (
     Outcome,
     add_outcomes,
@@ -38,8 +37,8 @@ def engine(store_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def as_lines(given: list[Record]) -> bytes:
-    return b"".join(msgspec.json.encode(record) + b"\n" for record in given)
+def as_lines(given: Sequence[bytes]) -> bytes:
+    return b"".join(record + b"\n" for record in given)
 
 
 def insert(engine: Engine, lines: bytes) -> list[bytes]:

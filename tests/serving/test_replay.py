@@ -10,19 +10,26 @@ from running import Home, run_cli
 from features.history import UNSEEN
 from monitoring.lines import Record
 from serving.bundle import Bundle, BundleError
-from serving.contract import Contract, predictions
+from serving.contract import Contract, Row, predictions
 from serving.replay import ReplayError, replay
 from serving.scorer import Scorer
+
+
+def keep(contract: Contract, rows: list[Row], pds: list[float], bundle: Bundle) -> list[Record]:
+    """The records of these decisions."""
+    matrix = contract.matrix(rows)
+    answers = [msgspec.json.encode(answer) for answer in predictions(rows, pds, bundle.decision, bundle.version)]
+    lines = contract.records(rows, answers, matrix)
+    assert all(line.startswith(answer[:-1]) for line, answer in zip(lines, answers, strict=True)), "the answer as it is sent"
+    return [msgspec.json.decode(line, type=Record) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def record(bundle: Bundle) -> Record:
     contract = Contract(bundle.features, 10, ["AMT_CREDIT", "CODE_GENDER"])
     row = contract.parse_example()
-    matrix = contract.matrix([row])
-    answers = predictions([row], Scorer(bundle).pd(matrix).tolist(), bundle.decision, bundle.version)
     row.request_id = "r1"
-    return contract.records([row], answers, matrix)[0]
+    return keep(contract, [row], Scorer(bundle).pd(contract.matrix([row])).tolist(), bundle)[0]
 
 
 def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bundle, record: Record) -> None:
@@ -30,10 +37,8 @@ def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bun
     assert record.raw == {name: example.get(name) for name in ("AMT_CREDIT", "CODE_GENDER")}
     contract = Contract(bundle.features, 10, ["AMT_CREDIT"])
     vector = contract.parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
-    answers = predictions([vector], [0.5], bundle.decision, "v")
-    matrix = contract.matrix([vector])
-    assert contract.records([vector], answers, matrix)[0].raw == {}
-    assert Contract(bundle.features, 10).records([vector], answers, matrix)[0].raw is msgspec.UNSET
+    assert keep(contract, [vector], [0.5], bundle)[0].raw == {}
+    assert keep(Contract(bundle.features, 10), [vector], [0.5], bundle)[0].raw is msgspec.UNSET
     with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
         Contract(bundle.features, 10, ["AMT_CREDI"])
 
@@ -45,9 +50,7 @@ def recorded(bundle: Bundle, numbers: str, alone: bool = True) -> Record:
     rows = (
         [contract.parse_one(b'{"features": %b}' % vector)] if alone else contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector))
     )
-    matrix = contract.matrix(rows)
-    answers = predictions(rows, Scorer(bundle).pd(matrix).tolist(), bundle.decision, bundle.version)
-    return contract.records(rows, answers, matrix)[-1]
+    return keep(contract, rows, Scorer(bundle).pd(contract.matrix(rows)).tolist(), bundle)[-1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     assert "holds no decision log" in run("verify-log", code=1)
     assert "0 lines shipped" in run("ship", "--once")
     others = make_records(40, client_id="c")
-    write_log(tmp_path / "credit" / "logs", [record, *others], max_bytes=5000)
+    write_log(tmp_path / "credit" / "logs", [msgspec.json.encode(record), *others], max_bytes=5000)
     assert "the same PD to the last bit" in run("replay", record.prediction_id), "from the log"
     assert "41 lines shipped" in run("ship", "--once")
     assert "the decision log is sound: 41 lines" in run("verify-log")
