@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 RIVALS = Path(__file__).parent / "rivals"
 FIRST_PORT = 3210
 CONNECTIONS = (1, 8, 64)
-REST_SECONDS = 1.0
+REST_SECONDS = 2.0
 FASTAPI = "FastAPI, def"
 OURS = "this service, vector"
 

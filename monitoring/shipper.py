@@ -18,6 +18,7 @@ log = logging.getLogger(LOGGER)
 
 BLOCK_BYTES = 500_000  # of one transaction, some hundred lines: 10 ms, in which requests have a core less
 IDLE_SECONDS = 1.0
+QUIET_SECONDS = 0.5  # without a decision, after which requests have nothing to lose; a lone client asks more often
 LEAST_SHARE, MOST_SHARE = 0.05, 0.5  # of a core, taken from the requests: the more, the older the oldest decision that is not shipped
 HURRY_SECONDS = 240.0  # age at which it takes most, a minute before the alert
 LONGEST_PAUSE = 30.0
@@ -31,8 +32,8 @@ class Shipper:
     The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
     is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
     refuses are set aside in `refused.jsonl` and hold up nothing. While decisions are made it takes a twentieth of a core, rising to a half
-    as it falls four minutes behind; all it can while none is made or somebody waits for it. After a failure it pauses, longer each time,
-    up to 30 seconds.
+    as it falls four minutes behind; all it can once none was made for half a second, or while somebody waits for it. After a failure it
+    pauses, longer each time, up to 30 seconds.
 
     Parameters
     ----------
@@ -50,6 +51,7 @@ class Shipper:
         self._log: str | None = None
         self._position: Position | None = None
         self._end = end_of_log(folder)
+        self._grown = -QUIET_SECONDS
         self._failures = 0
         self._cleaned = 0.0
         self._awaited = 0
@@ -73,7 +75,7 @@ class Shipper:
                     pause = IDLE_SECONDS
                 else:
                     worked = time.monotonic() - begun
-                    rest = _rest(worked, self.lag()[0]) if self._grew() else 0.0
+                    rest = _rest(worked, self.lag()[0]) if self._is_busy() else 0.0
                 self._note_failures(0)
             except Exception as error:  # whatever it is, the thread goes on
                 self._note_failures(self._failures + 1)
@@ -139,10 +141,12 @@ class Shipper:
         size, since = unread(self._folder, self._position or START)
         return (max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0), size
 
-    def _grew(self) -> bool:
-        """Whether decisions were made since the last look."""
+    def _is_busy(self) -> bool:
+        """Whether decisions were made of late."""
         before, self._end = self._end, end_of_log(self._folder)
-        return self._end != before
+        if self._end != before:
+            self._grown = time.monotonic()
+        return time.monotonic() - self._grown < QUIET_SECONDS
 
     def _is_at(self, goal: tuple[int, int]) -> bool:
         return goal == (1, 0) or (self._position is not None and self._position[:2] >= goal)
