@@ -2,6 +2,7 @@
 
 import gc
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class CreditScoring:
     def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)
         sent = [encode(answer) for answer in answers]  # once, for the client and for the record
-        recorded = self.recording.record(self.contract.records(rows, sent, matrix))
+        recorded = self.recording.record(partial(self.contract.records, rows, sent, matrix))
         self.drift.add(matrix, pds)
         metrics.predictions(answers)
         return Scored([msgspec.Raw(answer) for answer in sent], recorded)

@@ -1,7 +1,7 @@
 """What puts decisions and outcomes on record, put together as the settings say."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from configs.settings import Settings
 from monitoring.database import Store
@@ -40,8 +40,8 @@ class Recording:
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)
 
-    def record(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
-        """Put the decisions of a batch on record; see monitoring.log.Sink.
+    def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
+        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.log.Sink.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Recording:
             503: they cannot be recorded, so they must not be answered.
         """
         try:
-            return self.sink.append(records)
+            return None if isinstance(self.sink, NoLog) else self.sink.append(records())
         except LogError as error:
             raise ServiceError(503, str(error), retry_after=1) from None
 
