@@ -285,9 +285,11 @@ def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
                     return [item for item in super().middlewares if getattr(item.cls, "__name__", "") != "TimeoutMiddleware"]
 
                 async def api_endpoint_wrapper(self, name: str, request: Request) -> Response:
+                    api = self.service.apis[name]
                     try:
-                        body = await self.service.apis[name].input_spec.from_http_request(request, None)
-                        response: Response = await getattr(self._service_instance, name).local(body)
+                        body = await api.input_spec.from_http_request(request, None)
+                        # as an attribute of the instance it would be wrapped anew, with a look at its signature, for every request
+                        response: Response = await api.func(self._service_instance, body)
                     except ServiceError as error:  # the router would make a 500 of it
                         response = Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
                     return response

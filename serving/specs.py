@@ -3,7 +3,7 @@
 from typing import Any
 
 import bentoml
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from serving.errors import ServiceError
 
@@ -28,10 +28,14 @@ class RawInput(bentoml.IODescriptor):
         content_type = request.headers.get("content-type", JSON)
         if content_type != JSON and content_type.split(";")[0].strip().lower() != JSON:
             raise ServiceError(415, f"the content type is {content_type[:100]!r}; expected {JSON}")
-        try:
-            return await request.body()
-        except ClientDisconnect:
-            raise ServiceError(400, "the client left before the body was complete") from None
+        parts, more = [], True
+        while more:  # Request.body() does it by two generators
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ServiceError(400, "the client left before the body was complete")
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        return b"".join(parts)
 
 
 class PredictInput(RawInput):
