@@ -4,7 +4,7 @@ A log is a folder with an active file and rotated ones, numbered from 1; the act
 last rotated one's. A line is a JSON object that ends with its `chain`: the SHA-256 sum of the chain of the line before
 (64 hexadecimal digits) and of this line's bytes up to the member `chain`. The first line of a file names the chain
 before it as `previous`; that of the very first line is the id of the log, which stands in the lock file. While the active file
-is written it ends in tabs: room that was written ahead. A line holds none, since JSON escapes them, and to text tools they are nothing.
+is written with `fsync` it ends in tabs: room that was written ahead. A line holds none, since JSON escapes them, and to text tools they are nothing.
 """
 
 import hashlib

@@ -50,15 +50,6 @@ class Row(msgspec.Struct, eq=False):  # made in less than half the time of a dat
     since: float = msgspec.field(default_factory=time.perf_counter)
 
 
-class _Kept(msgspec.Struct, tag_field="format", tag=2):
-    """What of a decision is kept beside its answer; see `monitoring.lines.Record`."""
-
-    latency_ms: float
-    request_id: str | None
-    features: msgspec.Raw
-    raw: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
-
 class _Vector(msgspec.Struct, forbid_unknown_fields=True):
     """A `POST /predict` by vector, as it mostly comes."""
 
@@ -178,18 +169,17 @@ class Contract:
         matrix : the one that the rows were scored by.
         """
         ended = time.perf_counter()
-        kept = [
-            encode(
-                _Kept(
-                    latency_ms=round((ended - row.since) * 1e3, 3),
-                    request_id=row.request_id,
-                    features=row.sent or feature_json(matrix[index]),
-                    raw=self._raw_values(row) if self._raw else msgspec.UNSET,
-                )
+        return [
+            b'%b,"format":2,"latency_ms":%.3f,"request_id":%b,"features":%b%b}'
+            % (
+                answer[:-1],
+                (ended - row.since) * 1e3,
+                encode(row.request_id),
+                row.sent or feature_json(matrix[index]),
+                b',"raw":%b' % encode(self._raw_values(row)) if self._raw else b"",
             )
-            for index, row in enumerate(rows)
+            for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
         ]
-        return [b"%b,%b" % (answer[:-1], rest[1:]) for answer, rest in zip(answers, kept, strict=True)]
 
     def _raw_values(self, row: Row) -> dict[str, Any]:
         if row.named is None:
