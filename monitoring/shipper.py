@@ -19,7 +19,7 @@ log = logging.getLogger(LOGGER)
 BLOCK_BYTES = 500_000  # of one transaction, some hundred lines: 10 ms, in which requests have a core less
 IDLE_SECONDS = 1.0
 QUIET_SECONDS = 0.5  # without a decision, after which requests have nothing to lose; a lone client asks more often
-LEAST_SHARE, MOST_SHARE = 0.02, 0.5  # of a core, taken from the requests: the more, the older the oldest decision that is not shipped
+LEAST_SHARE, MOST_SHARE = 0.01, 0.5  # of a core, taken from the requests: the more, the older the oldest decision that is not shipped
 HURRY_SECONDS = 240.0  # age at which it takes most, a minute before the alert
 LONGEST_PAUSE = 30.0
 RETENTION_SECONDS = 3600.0
@@ -31,7 +31,7 @@ class Shipper:
 
     The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
     is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
-    refuses are set aside in `refused.jsonl` and hold up nothing. While decisions are made it takes a fiftieth of a core, rising to a half
+    refuses are set aside in `refused.jsonl` and hold up nothing. While decisions are made it takes a hundredth of a core, rising to a half
     as it falls four minutes behind; all it can once none was made for half a second, or while somebody waits for it. After a failure it
     pauses, longer each time, up to 30 seconds.
 

@@ -342,7 +342,7 @@ def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytes
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("lag", "share"), [(0.0, 0.02), (120.0, 0.26), (240.0, 0.5), (1e9, 0.5)])
+@pytest.mark.parametrize(("lag", "share"), [(0.0, 0.01), (120.0, 0.255), (240.0, 0.5), (1e9, 0.5)])
 def test_shipping_takes_more_of_a_core_the_further_it_is_behind(lag: float, share: float) -> None:
     rest = module._rest(2.0, lag)
     assert 2.0 / (2.0 + rest) == pytest.approx(share)
