@@ -1,5 +1,5 @@
 """Between the sockets and the app: new connections are taken many at a time, what there is no room for is refused where it is read,
-and an answer is written as one piece.
+an answer is written as one piece, and a connection has one timer for its idle time.
 
 libuv, beneath uvloop, accepts one connection a turn of the loop. Above capacity a turn takes 100 ms and more, since it serves
 everything that has arrived: then new connections, a prober's among them, wait for minutes while the old ones are served.
@@ -97,6 +97,46 @@ def _transport(cycle: Any) -> Any:
     return Whole(cycle.transport) if cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue else cycle.transport
 
 
+def _one_timer(base: Any) -> Any:
+    """A protocol of uvicorn with one timer a connection for its idle time, which looks when it rings.
+
+    uvicorn makes one after each answer and cancels it at the next request.
+    """
+
+    class OneTimer(base):  # type: ignore[misc]
+        """uvicorn's protocol, idle or not."""
+
+        idle_since: float | None = None  # in the loop's time; None while a request is in work
+
+        def _unset_keepalive_if_required(self) -> None:
+            self.idle_since = None
+
+        def on_response_complete(self) -> None:
+            begins_next = bool(self.pipeline)
+            if self.timeout_keep_alive_task is None or begins_next or self.transport.is_closing():
+                super().on_response_complete()
+            else:
+                self.server_state.total_requests += 1
+                self.flow.resume_reading()
+            self.idle_since = None if begins_next else self.loop.time()
+
+        def timeout_keep_alive_handler(self) -> None:
+            self.timeout_keep_alive_task = None
+            if self.idle_since is None:  # its answer sets another
+                return
+            left = self.idle_since + self.timeout_keep_alive - self.loop.time()
+            if left > 0:
+                self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+            else:
+                super().timeout_keep_alive_handler()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            super()._unset_keepalive_if_required()
+
+    return OneTimer
+
+
 class Gate(Protocol):
     """What knows whether there is room for a request."""
 
@@ -110,6 +150,8 @@ class Gate(Protocol):
 def refuse_early(gate: Gate) -> None:
     """Let uvicorn refuse requests before there is a task, a scope and a call of the app for them, and write the others' answers whole.
 
+    Its connections keep one timer each.
+
     That is what keeps answers coming: everything that has arrived is read in one turn of the loop, and an answer takes three.
     At three times capacity 2,530 requests a second were answered with it, 187 without.
     Requests in a pipeline, those that close their connection and those that ask before they send a body are left to the app.
@@ -120,7 +162,7 @@ def refuse_early(gate: Gate) -> None:
     if base.__name__ != "HttpToolsProtocol":  # without httptools there is another
         return
 
-    class RefusingProtocol(base):  # type: ignore[misc]
+    class RefusingProtocol(_one_timer(base)):  # type: ignore[misc]
         """uvicorn's protocol; what it refuses never becomes a request."""
 
         refusal: bytes | None = None

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ from serving.http import Boundary
 from serving.listen import Whole, accept_many, refuse_early
 
 POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
+
+KEEP_ALIVE = 1  # second
 
 
 class Greeter(asyncio.Protocol):
@@ -122,7 +125,7 @@ class Crowded:
         refuse_early(self.boundary)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = listener.getsockname()
-            server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None))
+            server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE))
             task = asyncio.create_task(server.serve(sockets=[listener]))
             await until(lambda: server.started)
             try:
@@ -182,6 +185,53 @@ def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection
         assert await answer(first) == (200, b"{}")
         writer.write(POST)
         assert await answer(reader) == (200, b"{}")
+
+    crowded(scenario)
+
+
+def test_an_idle_connection_is_closed_after_its_time_and_not_before(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        begin = time.monotonic()
+        while time.monotonic() - begin < 1.7 * KEEP_ALIVE:  # the timer of the first answer rings meanwhile
+            writer.write(POST)
+            assert (await answer(reader))[0] == 200
+            await asyncio.sleep(0.3 * KEEP_ALIVE)
+        idle = time.monotonic()
+        assert await reader.read() == b""
+        assert 0.5 * KEEP_ALIVE < time.monotonic() - idle < 1.5 * KEEP_ALIVE
+
+    crowded(scenario)
+
+
+def test_a_connection_is_not_idle_while_its_request_is_in_work(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert (await answer(reader))[0] == 200
+        server.opened.clear()
+        writer.write(POST * 2)  # the second waits in the pipeline
+        await asyncio.sleep(1.5 * KEEP_ALIVE)
+        server.opened.set()
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+        assert await reader.read() == b""  # idle at last
+
+    crowded(scenario)
+
+
+def test_a_lost_connection_leaves_no_timer(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        await answer(reader)
+        (protocol,) = [item for item in gc.get_objects() if isinstance(item, auto.AutoHTTPProtocol) and item.transport]  # type: ignore[misc]
+        timer = protocol.timeout_keep_alive_task
+        assert not timer.cancelled()
+        writer.close()
+        await until(timer.cancelled)
 
     crowded(scenario)
 
