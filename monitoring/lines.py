@@ -292,4 +292,9 @@ def _file_size(folder: Path, sequence: int) -> int:
         return 0
     with opened[0] as file:
         descriptor = file.fileno()
-        return bisect_left(range(os.fstat(descriptor).st_size), True, key=lambda place: os.pread(descriptor, 1, place) in NO_LINE)
+        size = os.fstat(descriptor).st_size
+
+        def is_room(place: int) -> bool:
+            return os.pread(descriptor, 1, place) in NO_LINE
+
+        return bisect_left(range(size), True, key=is_room) if size and is_room(size - 1) else size
