@@ -25,9 +25,11 @@ DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_
 
 def _known_sum(block: Values) -> Values:
     """Sum of the known values of each row; NaN where none is known."""
-    missing = np.isnan(block)
-    total: Values = np.where(missing, 0.0, block).sum(axis=1)
-    total[missing.all(axis=1)] = np.nan
+    total: Values = np.add.reduce(block, axis=1)
+    if np.isnan(total).any():
+        missing = np.isnan(block)
+        total = np.add.reduce(np.where(missing, 0.0, block), axis=1)
+        total[missing.all(axis=1)] = np.nan
     return total
 
 

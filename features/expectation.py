@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.history import Matrix
+from features.trees import Trees
 
 TREES = 60  # for each output; more gave no better model of default, and cost every applicant time
 FOLDS = 5
@@ -69,12 +70,9 @@ class Expectation:
 
     def expect(self, given: Matrix) -> Matrix:
         """The expected values, shape (rows, columns), of inputs of shape (rows, inputs); a row has the same bits in any batch."""
-        if not len(given):
-            return np.empty((0, len(self.mean)))
         if not self.model:
             return np.tile(self.mean, (len(given), 1))
-        found = np.asarray(self._booster.predict(given, raw_score=True, num_threads=1), dtype=np.float64)
-        expected: Matrix = found * self.scale + self.mean
+        expected: Matrix = self._trees.raw_scores(given) * self.scale + self.mean
         return expected
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,10 +80,8 @@ class Expectation:
         return asdict(self)
 
     @cached_property
-    def _booster(self) -> Any:
-        import lightgbm  # late, since the parent process of a service reads bundles too and never scores
-
-        return lightgbm.Booster(model_str=self.model)
+    def _trees(self) -> Trees:
+        return Trees(self.model)
 
 
 def cross_fitted(given: Matrix, wanted: Matrix, categorical: list[int]) -> Matrix:

@@ -328,21 +328,21 @@ class FeatureTransform:
         return matrix, unseen
 
     def _encode(self, applications: Applications, matrix: Matrix) -> list[Unseen]:
-        unseen = []
-        for column, values in zip(self.table.categorical, applications.categorical, strict=True):
-            codes = self._codes[column.name]
-            encoded = [codes.get(value, UNSEEN) for value in values]
-            matrix[:, self._place[column.name]] = encoded
-            if UNSEEN in encoded:
-                unseen += [Unseen(row, column.name, str(values[row])) for row, code in enumerate(encoded) if code == UNSEEN]
-        return unseen
+        codes, given = self._codes, applications.categorical
+        encoded = [known.get(value, UNSEEN) for known, values in zip(codes, given, strict=True) for value in values]
+        table = np.array(encoded).reshape(len(codes), len(matrix))
+        matrix[:, self._categorical_positions] = table.T
+        if UNSEEN not in encoded:
+            return []
+        return [Unseen(row, self.table.categorical[at].name, str(given[at][row])) for at, row in np.argwhere(table == UNSEEN).tolist()]
 
     @cached_property
-    def _codes(self) -> dict[str, dict[str | None, float]]:
-        codes: dict[str, dict[str | None, float]] = {}
+    def _codes(self) -> list[dict[str | None, float]]:
+        """The code of each value of each category column of the table."""
+        codes: list[dict[str | None, float]] = []
         for column in self.table.categorical:
-            codes[column.name] = {value: float(code) for code, value in enumerate(self.categories_[column.name])}
-            codes[column.name].update(dict.fromkeys((None, *column.unknown), np.nan))
+            codes.append({value: float(code) for code, value in enumerate(self.categories_[column.name])})
+            codes[-1].update(dict.fromkeys((None, *column.unknown), np.nan))
         return codes
 
     @cached_property
@@ -360,6 +360,10 @@ class FeatureTransform:
     @cached_property
     def _numeric_positions(self) -> Positions:
         return self._positions(column.name for column in self.table.numeric)
+
+    @cached_property
+    def _categorical_positions(self) -> Positions:
+        return self._positions(column.name for column in self.table.categorical)
 
     @cached_property
     def _unknown_numbers(self) -> list[tuple[int, Any]]:

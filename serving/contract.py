@@ -142,10 +142,8 @@ class Contract:
         named = [index for index, row in enumerate(rows) if row.named is not None]
         if not named:
             return self._vectors(rows)
-        matrix = np.empty((len(rows), len(self.features.names)))
         applications = Applications.from_rows(self._table, [rows[index].named for index in named])  # type: ignore[misc]
         transformed = self.features.transform(applications, self._history.join([rows[index].history for index in named]))
-        matrix[named] = transformed.matrix
         for unseen in transformed.unseen:
             row = rows[named[unseen.row]]
             detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
@@ -155,9 +153,12 @@ class Contract:
             for index, place in np.argwhere(implausible).tolist():
                 column = self._table.numeric[place]
                 self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
-        if len(named) < len(rows):
-            vectors = [index for index, row in enumerate(rows) if row.vector is not None]
-            matrix[vectors] = self._vectors([rows[index] for index in vectors])
+        if len(named) == len(rows):
+            return transformed.matrix
+        matrix = np.empty((len(rows), len(self.features.names)))
+        matrix[named] = transformed.matrix
+        vectors = [index for index, row in enumerate(rows) if row.vector is not None]
+        matrix[vectors] = self._vectors([rows[index] for index in vectors])
         return matrix
 
     def records(self, rows: Sequence[Row], answers: Sequence[bytes], matrix: Matrix) -> list[bytes]:

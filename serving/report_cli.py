@@ -120,7 +120,7 @@ def _gain(bundle: "Bundle") -> Any:
     """The importance of each feature."""
     from serving.scorer import Scorer
 
-    return Scorer(bundle).booster.feature_importance("gain")
+    return Scorer(bundle).trees.booster.feature_importance("gain")
 
 
 def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":

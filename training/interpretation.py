@@ -20,7 +20,7 @@ def contributions(scorer: Scorer, matrix: Matrix, seed: int) -> tuple[Matrix, Ma
     """
     rows = np.random.default_rng(seed).permutation(len(matrix))[:SAMPLE]
     chosen = matrix[np.sort(rows)]
-    return chosen, np.asarray(scorer.booster.predict(chosen, pred_contrib=True))[:, :-1]
+    return chosen, np.asarray(scorer.trees.booster.predict(chosen, pred_contrib=True))[:, :-1]
 
 
 def importance(names: tuple[str, ...], values: Matrix) -> dict[str, float]:

@@ -37,7 +37,7 @@ def test_a_row_has_the_same_bits_whatever_number_of_threads_shares_its_batch(bun
 
 
 def test_a_lone_row_has_the_bits_of_the_library_however_it_lies_in_memory(scorer: Scorer, matrix: np.ndarray) -> None:
-    margins = scorer.booster.predict(matrix, raw_score=True)
+    margins = scorer.trees.booster.predict(matrix, raw_score=True)
     expected = scorer.bundle.calibration.apply(np.asarray(margins)).tolist()
     for form in (matrix, np.asfortranarray(matrix), np.repeat(matrix, 2, axis=1)[:, ::2]):
         assert [float(scorer.pd(form[row : row + 1])[0]) for row in range(len(matrix))] == expected

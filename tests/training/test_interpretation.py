@@ -14,8 +14,8 @@ def test_contributions_add_up_to_the_margin(bundle: Bundle) -> None:
     scorer = Scorer(bundle)
     chosen, values = interpretation.contributions(scorer, matrix, seed=0)
     np.testing.assert_array_equal(chosen, matrix)
-    margins = scorer.booster.predict(chosen, raw_score=True)
-    base = scorer.booster.predict(chosen[:1], pred_contrib=True)[0, -1]
+    margins = scorer.trees.booster.predict(chosen, raw_score=True)
+    base = scorer.trees.booster.predict(chosen[:1], pred_contrib=True)[0, -1]
     np.testing.assert_allclose(values.sum(axis=1) + base, margins, atol=1e-6)
 
 
