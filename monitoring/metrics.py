@@ -29,7 +29,7 @@ class Metrics:
         self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
         self._latency = Histogram(
             "credit_request_duration_seconds",
-            "Time from the first byte of a request to the last of its answer.",
+            "Time from the first byte of a request to the last of its answer, of all but those refused for want of room.",
             ("route",),
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
@@ -63,6 +63,10 @@ class Metrics:
         """Count an answered request; `route` is one of the known routes, never a raw path."""
         self._labelled(self._requests, route, str(status)).inc()
         self._labelled(self._latency, route).observe(seconds)
+
+    def refused(self, route: str) -> None:
+        """Count a request for which there was no room. It has no latency: refused at once, it would make the others look quick."""
+        self._labelled(self._requests, route, "503").inc()
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
         """Count predictions and the warnings they carry."""

@@ -178,7 +178,9 @@ def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection
             status, body = await answer(reader)
             assert (status, b"too many requests are in work" in body) == (503, True)
         assert server.calls == 1
-        assert b'credit_requests_total{route="/predict",status="503"} 3.0' in server.metrics.exposition()
+        shown = server.metrics.exposition()
+        assert b'credit_requests_total{route="/predict",status="503"} 3.0' in shown
+        assert b'credit_request_duration_seconds_count{route="/predict"' not in shown  # what is refused at once has no latency
         writer.write(b"GET /health HTTP/1.1\r\nHost: service\r\n\r\n")
         assert (await answer(reader))[0] == 404  # a probe is not refused; here there is none
         server.opened.set()
