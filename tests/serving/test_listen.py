@@ -139,6 +139,11 @@ class Crowded:
                 await task
 
 
+def connections() -> list[Any]:
+    """The protocols of the server's connections."""
+    return [item for item in gc.get_objects() if isinstance(item, auto.AutoHTTPProtocol) and item.transport]  # type: ignore[misc]
+
+
 async def until(reached: Callable[[], bool]) -> None:
     while not reached():  # noqa: ASYNC110 it is the state of a server
         await asyncio.sleep(0.01)
@@ -229,11 +234,55 @@ def test_a_lost_connection_leaves_no_timer(crowded: Play) -> None:
         reader, writer = await server.connect()
         writer.write(POST)
         await answer(reader)
-        (protocol,) = [item for item in gc.get_objects() if isinstance(item, auto.AutoHTTPProtocol) and item.transport]  # type: ignore[misc]
+        (protocol,) = connections()
         timer = protocol.timeout_keep_alive_task
         assert not timer.cancelled()
         writer.close()
         await until(timer.cancelled)
+
+    crowded(scenario)
+
+
+def test_a_connection_keeps_nothing_of_a_request_that_was_answered_or_refused(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        first, _ = await server.hold()
+        (answered,) = connections()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert (await answer(reader))[0] == 503
+        (refused,) = [connection for connection in connections() if connection is not answered]
+        assert (answered.cycle is None, answered.scope["path"]) == (False, "/predict")
+        server.opened.set()
+        assert (await answer(first))[0] == 200
+        for connection in (answered, refused):
+            assert (connection.cycle, connection.scope, connection.headers) == (None, None, None)
+
+    crowded(scenario)
+
+
+def test_the_begin_of_the_next_request_outlasts_the_answer_to_the_one_before(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        reader, writer = await server.hold()
+        writer.write(POST[:30])
+        await asyncio.sleep(0.05)
+        server.opened.set()
+        assert (await answer(reader))[0] == 200
+        writer.write(POST[30:])
+        assert await answer(reader) == (200, b"{}")
+
+    crowded(scenario)
+
+
+def test_the_rest_of_a_body_may_come_after_its_answer(crowded: Play) -> None:
+    async def scenario(server: Crowded) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST.replace(b"/predict", b"/predicted")[:-1])
+        assert (await answer(reader))[0] == 404
+        writer.write(POST[-1:])
+        await asyncio.sleep(0.05)
+        writer.write(POST)
+        assert await answer(reader) == (200, b"{}")
 
     crowded(scenario)
 
