@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from configs.settings import load_settings
 from features.transform import Applications
-from loadtests.load import own_home
+from loadtests.load import own_home, run
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.keys import create_key
 from training.generator import Generator
@@ -261,4 +261,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

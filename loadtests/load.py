@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -54,7 +56,8 @@ class Service(NamedTuple):
 
     def stop(self) -> None:
         """End its processes, and forget the key."""
-        os.killpg(self.process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(30)
         self.folder.cleanup()
 
@@ -81,17 +84,25 @@ def start(**settings: str) -> Service:
     environment = {**os.environ, **own_home(Path(folder.name), keys), **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)
-    for _ in range(300):
-        try:
-            if httpx.get(f"{service.url}/readyz").status_code == 200:
-                return service
-        except httpx.TransportError:
-            pass
-        if process.poll() is not None:
-            break
-        time.sleep(0.2)
-    raise SystemExit("the service did not start")
+    try:
+        for _ in range(300):
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{service.url}/readyz").status_code == 200:
+                    return service
+            if process.poll() is not None:
+                break
+            time.sleep(0.2)
+        raise SystemExit("the service did not start")
+    except BaseException:
+        service.stop()
+        raise
+
+
+def run(command: Callable[..., None]) -> None:
+    """Run a command of this folder; SIGTERM ends it as Ctrl-C does, so that no service outlives it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    typer.run(command)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

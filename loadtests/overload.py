@@ -22,7 +22,7 @@ import typer
 
 from loadtests.applicants import requests
 from loadtests.bench import wrk
-from loadtests.load import start
+from loadtests.load import run, start
 
 RAMP = 15  # seconds over which the connections begin: a flood of new ones overflows the queue of the listening socket, another matter
 TICKS = 100  # times a second that connections begin: those that begin together send together ever after
@@ -160,4 +160,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -24,7 +24,7 @@ from features.history import Matrix
 from features.transform import Applications
 from loadtests.applicants import requests
 from loadtests.bench import CONNECTIONS, REST_SECONDS, wrk
-from loadtests.load import Service, start
+from loadtests.load import Service, run, start
 from serving.bundle import Bundle, find_in_store, read_bundle
 from training.console import replace_between
 from training.generator import Generator
@@ -147,4 +147,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -22,7 +22,7 @@ import typer
 from configs.settings import load_settings
 from loadtests.applicants import requests
 from loadtests.bench import wrk
-from loadtests.load import Service, start
+from loadtests.load import Service, run, start
 from monitoring.metrics import Metrics
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.contract import Contract, predictions
@@ -174,4 +174,4 @@ def flame_graph(service: Service, body: bytes, seconds: int, path: Path) -> None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,7 +1,10 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from running import ROOT, Home, Server
 
@@ -31,6 +34,23 @@ def test_the_exit_code_tells_whether_the_target_was_met(home: Home, server: Serv
 @pytest.mark.service
 def test_a_service_that_is_not_there_is_a_miss(home: Home) -> None:
     assert load(home, "--shape", "smoke", "--host", "http://127.0.0.1:9").returncode == 1
+
+
+@pytest.mark.service
+def test_no_service_outlives_a_test_that_is_ended(home: Home) -> None:
+    command = [sys.executable, "-m", "loadtests.load"]
+    with subprocess.Popen(
+        command, env={**os.environ, **home.environment}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as load:
+        deadline, started = time.monotonic() + 60, list[psutil.Process]()
+        while not any(process.name() == "locust" for process in started if process.is_running()):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            started = psutil.Process(load.pid).children(recursive=True)
+        load.send_signal(signal.SIGTERM)
+        load.wait(60)
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert (len(started) >= 3, alive) == (True, [])  # the service's two and Locust
 
 
 def test_an_unknown_shape_is_named(home: Home) -> None:
