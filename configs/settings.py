@@ -222,6 +222,8 @@ def settings() -> Settings:
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     variable = PREFIX + "__".join(path).upper()
+    if path == ["store", "url"] and variable not in os.environ and DATABASE_VARIABLE in os.environ:
+        variable = DATABASE_VARIABLE
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(path)} ({variable}): no such setting"
     given = "a value that is not shown" if path == ["store", "url"] else repr(error["input"])

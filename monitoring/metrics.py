@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 import prometheus_client.values
@@ -29,7 +30,7 @@ class Metrics:
         self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
         self._latency = Histogram(
             "credit_request_duration_seconds",
-            "Time from the first byte of a request to the last of its answer, of all but those refused for want of room.",
+            "Time from the head of a request to the end of its answer, of all but those answered 503.",
             ("route",),
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
@@ -60,13 +61,13 @@ class Metrics:
         self._outcomes = Counter("credit_outcomes", "Outcomes received, by what became of them.", ("status",), registry=self.registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Count an answered request; `route` is one of the known routes, never a raw path."""
-        self._labelled(self._requests, route, str(status)).inc()
-        self._labelled(self._latency, route).observe(seconds)
+        """Count an answered request; `route` is one of the known routes, never a raw path.
 
-    def refused(self, route: str) -> None:
-        """Count a request for which there was no room. It has no latency: refused at once, it would make the others look quick."""
-        self._labelled(self._requests, route, "503").inc()
+        A 503 has no latency: refused at once, it would make the others look quick.
+        """
+        self._labelled(self._requests, route, str(status)).inc()
+        if status != HTTPStatus.SERVICE_UNAVAILABLE:
+            self._labelled(self._latency, route).observe(seconds)
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
         """Count predictions and the warnings they carry."""

@@ -1,6 +1,7 @@
 """The JSON of the HTTP contract: bytes to rows, and rows with their scores to bytes."""
 
 import json
+import logging
 import math
 import os
 import struct
@@ -17,11 +18,13 @@ from features.history import UNSEEN, Matrix
 from features.schema import Column, Table
 from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
-from monitoring.logs import REQUEST_ID
+from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
 from serving.errors import Invalid, ServiceError, invalid
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
+
+log = logging.getLogger(LOGGER)
 
 MAX_CLIENT_ID = 200
 MAX_OUTCOMES = 10_000  # of one call
@@ -377,8 +380,12 @@ def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, m
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
-    """The answer for one row of a batch that was not scored."""
-    problem = error if isinstance(error, ServiceError) else ServiceError(500, "the row could not be scored")
+    """The answer for one row of a batch that was not scored; the cause of a 500 goes to the service's log."""
+    if isinstance(error, ServiceError):
+        problem = error
+    else:
+        problem = ServiceError(500, "the row could not be scored")
+        log.error("a row could not be scored", extra={"row": index}, exc_info=error)
     return {"index": index, "client_id": row.client_id, "error": problem.to_dict()}
 
 

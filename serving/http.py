@@ -85,7 +85,7 @@ class Boundary:
         if ADMITTED not in scope and not self.admit(scope):
             await send({"type": "http.response.start", "status": 503, "headers": _REFUSAL_HEADERS})
             await send({"type": "http.response.body", "body": _REFUSAL_BODY})
-            self._note(scope["method"], path, 503, None)
+            self._note(scope["method"], path, 503, 0.0)
             return
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
@@ -128,15 +128,12 @@ class Boundary:
         path = url.partition(b"?")[0].decode("ascii", "replace")
         if path not in API_ROUTES:
             return None
-        self._note(method.decode("ascii", "replace"), path, 503, None)
+        self._note(method.decode("ascii", "replace"), path, 503, 0.0)
         return _REFUSAL
 
-    def _note(self, method: str, path: str, status: int, seconds: float | None) -> None:
-        """Count an answered request, and log it where the access log is on; no seconds: it was refused."""
-        if seconds is None:
-            self.metrics.refused(path)
-        else:
-            self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
+    def _note(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count an answered request, and log it where the access log is on."""
+        self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
             log.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
 

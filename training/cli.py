@@ -141,7 +141,7 @@ def fit_profile(
 @app.command()
 def fidelity(
     data: Annotated[Path, typer.Option(help="Folder with the real tables")],
-    out: Annotated[Path, typer.Option(help="Folder for the plot")] = Path(".credit/reports/fidelity"),
+    out: Annotated[Path | None, typer.Option(help="Folder for the plot; without it reports/fidelity under CREDIT_HOME")] = None,
     write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
     seed: Seed = 0,
     history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
@@ -154,7 +154,7 @@ def fidelity(
         if history:
             table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, settings(), seed, _say)
         else:
-            table = compare(data, out, settings(), seed, _say)
+            table = compare(data, out or settings().home / "reports" / "fidelity", settings(), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)

@@ -38,7 +38,7 @@ def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Pa
             "mysql://u:secret@host/db",
             "store.url .*got a value that is not shown; .*begins with 'mysql'; expected one of",
         ),
-        ("DATABASE_URL", "nonsense", "store.url .*not shown"),
+        ("DATABASE_URL", "nonsense", r"store.url \(DATABASE_URL\): .*not shown"),
         ("DATABASE_URL", "postgres://", "store.url .*not shown"),
         ("CREDIT_AUTH", "off", "'required' or 'disabled'"),
         ("CREDIT_DECISION", "3", "decision"),

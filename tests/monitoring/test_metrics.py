@@ -11,6 +11,7 @@ from monitoring.metrics import Metrics
 def test_metrics_count_what_happened_under_conventional_names() -> None:
     metrics = Metrics()
     metrics.request("/predict", 200, 0.003)
+    metrics.request("/predict", 503, 0.0)  # counted, but it tells nothing of how quick an answer is
     metrics.predictions([{"decision": "DECLINE", "risk_level": "HIGH", "probability": 0.12, "warnings": [{"code": "implausible"}]}])
     metrics.row_errors(2)
     metrics.model("m", "v", "generated")
@@ -20,6 +21,8 @@ def test_metrics_count_what_happened_under_conventional_names() -> None:
         for sample in family.samples
     }
     assert samples["credit_requests_total", ("/predict", "200")] == 1
+    assert samples["credit_requests_total", ("/predict", "503")] == 1
+    assert samples["credit_request_duration_seconds_count", ("/predict",)] == 1
     assert samples["credit_predictions_total", ("DECLINE", "HIGH")] == 1
     assert samples["credit_warnings_total", ("implausible",)] == 1
     assert samples["credit_row_errors_total", ()] == 2

@@ -200,14 +200,16 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     assert [(w["code"], w["pointer"]) for w in row.warnings] == [("unseen_category", f"/features/{place}")]
 
 
-def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract) -> None:
+def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pytest.LogCaptureFixture) -> None:
     rows = contract.parse_batch(body({"applications": [{"application": {}}, {"application": {"AMT_CREDIT": "x"}, "client_id": "b"}, 3]}))
     assert [bool(row.errors) for row in rows] == [False, True, True]
     answer = row_error(1, rows[1], invalid(rows[1].errors))
     assert (answer["index"], answer["client_id"], answer["error"]["status"]) == (1, "b", 422)
     assert answer["error"]["errors"][0]["pointer"] == "/applications/1/application/AMT_CREDIT"
     assert row_error(2, rows[2], invalid(rows[2].errors))["error"]["errors"][0]["pointer"] == "/applications/2"
+    assert not caplog.records
     assert row_error(0, rows[0], KeyError("secret"))["error"]["detail"] == "the row could not be scored"
+    assert "KeyError: 'secret'" in caplog.text
 
 
 def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:
