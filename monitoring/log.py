@@ -120,7 +120,6 @@ class DecisionLog:
         self._syncing: list[asyncio.Future[None]] = []
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, tuple[int, bytes]] | None] = queue.SimpleQueue()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder)
             numbers = rotated_sequences(folder)
             self._sequence = max(numbers, default=0) + 1
@@ -134,7 +133,7 @@ class DecisionLog:
                 self._time_sync(self._file)
                 _sync_folder(folder)
         except OSError as error:
-            raise LogError(f"the decision log in {folder} cannot be opened: {error}") from None
+            raise _not_opened(folder, error) from None
         self._synced = (self._size, self._chain)
         self._thread = threading.Thread(target=self._sync_all, name="decision-log", daemon=True)
         if self._fsync:
@@ -304,19 +303,26 @@ class DecisionLog:
         return LogError(f"decisions cannot be put on record now ({self._broken})")
 
 
-def check_unlocked(folder: Path) -> None:
-    """Look whether a log can be written by this process, if there is one already.
+def check_writable(folder: Path) -> None:
+    """Look whether a log can be written by this process; makes its folder.
 
     Raises
     ------
     LogError
-        Another process writes it.
+        Another process writes it, or the folder cannot be written.
     """
-    if (folder / LOCK).exists():
+    try:
         os.close(_lock(folder))
+    except OSError as error:
+        raise _not_opened(folder, error) from None
+
+
+def _not_opened(folder: Path, error: OSError) -> LogError:
+    return LogError(f"the decision log in {folder} cannot be opened: {error}")
 
 
 def _lock(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

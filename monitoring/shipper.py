@@ -20,6 +20,7 @@ BLOCK_BYTES = 500_000  # of one transaction, some hundred lines: 10 ms, in which
 IDLE_SECONDS = 1.0
 QUIET_SECONDS = 0.5  # without a decision, after which requests have nothing to lose; a lone client asks more often
 LEAST_SHARE, MOST_SHARE = 0.01, 0.5  # of a core, taken from the requests: the more, the older the oldest decision that is not shipped
+LONGEST_REST = 5.0  # whatever a step took: the first one makes the tables
 HURRY_SECONDS = 240.0  # age at which it takes most, a minute before the alert
 LONGEST_PAUSE = 30.0
 RETENTION_SECONDS = 3600.0
@@ -70,11 +71,11 @@ class Shipper:
         while True:
             pause = rest = 0.0
             try:
-                begun = time.monotonic()
+                begun = time.thread_time()  # waiting for the database takes nothing from the requests
                 if not self.ship():
                     pause = IDLE_SECONDS
                 else:
-                    worked = time.monotonic() - begun
+                    worked = time.thread_time() - begun
                     rest = _rest(worked, self.lag()[0]) if self._is_busy() else 0.0
                 self._note_failures(0)
             except Exception as error:  # whatever it is, the thread goes on
@@ -174,6 +175,6 @@ class Shipper:
 
 
 def _rest(worked: float, lag: float) -> float:
-    """Seconds to rest after so many of work."""
+    """Seconds to rest after so many of a core's work."""
     share = LEAST_SHARE + (MOST_SHARE - LEAST_SHARE) * min(1.0, lag / HURRY_SECONDS)
-    return worked * (1 / share - 1)
+    return min(LONGEST_REST, worked * (1 / share - 1))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from configs.settings import Settings
-from monitoring.log import LogError, check_unlocked
+from monitoring.log import LogError, check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract import Contract
 from serving.exposure import ExposureError, check_exposure
@@ -14,7 +14,7 @@ from serving.keys import KeysError, required_keys
 
 
 def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
-    """Check keys and the address, the bundle, the settings that depend on its schema, and that no other process writes the log.
+    """Check keys and the address, the bundle, the settings that depend on its schema, and that the log can be written, by no other process.
 
     Raises
     ------
@@ -26,6 +26,7 @@ def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
     try:
         check_exposure([host] if host else [], settings, has_keys=required_keys(settings) is not None)
         Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
-        check_unlocked(settings.log_folder)
+        if settings.log.durability in ("flush", "fsync"):
+            check_writable(settings.log_folder)
     except (BundleError, ExposureError, KeysError, LogError, ValueError) as error:
         raise SystemExit(str(error)) from None

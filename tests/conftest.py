@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,14 +70,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(need: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres(need: Callable[..., str]) -> Iterator[Postgres]:
     """A throw-away PostgreSQL server."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian puts them, off the path
     search = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
-    server = Postgres(Path(need("initdb", path=search)).parent, tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory() as folder:  # pytest closes its own to other users whenever it starts
+        server = Postgres(Path(need("initdb", path=search)).parent, Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

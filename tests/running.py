@@ -42,8 +42,6 @@ class Postgres:
         self.user: dict[str, str | int] = {}
         if os.getuid() == 0:
             self.user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            for path in (folder, *folder.parents[:2]):
-                path.chmod(0o755)
             shutil.chown(folder, "nobody")
         self.run("initdb", "-D", str(folder / "data"), "-U", "credit", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 

@@ -56,6 +56,9 @@ def test_it_refuses_to_start_on_wrong_settings_or_without_a_model(home: Home, tm
 def test_it_refuses_a_log_that_another_service_writes_and_raw_fields_that_are_none(server: Server, home: Home, tmp_path: Path) -> None:
     taken = str(server.log.parent / "credit")
     assert "is being written by another process" in refused(home, CREDIT_HOME=taken)
+    (tmp_path / "logs").touch()
+    assert f"the decision log in {tmp_path}/logs cannot be opened" in refused(home, CREDIT_HOME=str(tmp_path))
+    (tmp_path / "logs").unlink()
     assert "names NOPE; expected fields" in refused(home, CREDIT_HOME=str(tmp_path), CREDIT_LOG__RAW_FIELDS='["NOPE"]')
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -201,11 +202,11 @@ def test_where_decisions_are_committed_to_the_database_none_is_made_while_it_is_
 
 
 def test_a_database_whose_disk_is_full_is_caught_up_with(
-    home: Home, tmp_path: Path, table: Table, need: Callable[..., str], wait_until: Wait, tmp_path_factory: pytest.TempPathFactory
+    home: Home, tmp_path: Path, table: Table, need: Callable[..., str], wait_until: Wait
 ) -> None:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     search = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
-    folder = tmp_path_factory.mktemp("disk")
+    folder = Path(tempfile.mkdtemp())
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], check=False, capture_output=True).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     database = None
@@ -228,6 +229,7 @@ def test_a_database_whose_disk_is_full_is_caught_up_with(
         if database:
             database.stop()
         subprocess.run(["umount", "-l", folder], check=True)
+        folder.rmdir()
 
 
 def fill(path: Path) -> None:

@@ -11,7 +11,7 @@ from records import log_lines, make_records, open_log, write_log
 
 from monitoring import log as log_module
 from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
-from monitoring.log import DecisionLog, LogError, NoLog, check_unlocked, feature_json
+from monitoring.log import DecisionLog, LogError, NoLog, check_writable, feature_json
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
@@ -228,15 +228,16 @@ def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durabil
     assert rotated(tmp_path, 1).stat().st_size < 4000
 
 
-def test_whether_a_log_is_written_is_seen_without_making_one(tmp_path: Path) -> None:
-    check_unlocked(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+def test_whether_a_log_can_be_written_is_seen_before_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LogError, match=r"the decision log in .*/file/logs cannot be opened: .*Not a directory"):
+        check_writable(tmp_path / "file" / "logs")
 
     async def scenario() -> None:
         log = DecisionLog(tmp_path, durability="flush", max_bytes=10**6)
         with pytest.raises(LogError, match="is being written by another process"):
-            check_unlocked(tmp_path)
+            check_writable(tmp_path)
         log.close()
-        check_unlocked(tmp_path)
+        check_writable(tmp_path)
 
     asyncio.run(scenario())

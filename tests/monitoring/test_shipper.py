@@ -344,5 +344,9 @@ def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytes
 
 @pytest.mark.parametrize(("lag", "share"), [(0.0, 0.01), (120.0, 0.255), (240.0, 0.5), (1e9, 0.5)])
 def test_shipping_takes_more_of_a_core_the_further_it_is_behind(lag: float, share: float) -> None:
-    rest = module._rest(2.0, lag)
-    assert 2.0 / (2.0 + rest) == pytest.approx(share)
+    rest = module._rest(0.02, lag)
+    assert 0.02 / (0.02 + rest) == pytest.approx(share)
+
+
+def test_after_a_long_step_it_rests_no_longer_than_some_seconds() -> None:
+    assert module._rest(3.0, 0.0) == module.LONGEST_REST
