@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ END = re.compile(rb'(?:,"previous":"([0-9a-f]{64})")?,"chain":"([0-9a-f]{64})"\}
 END_BYTES = 200  # longer than what END matches
 ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # what may stand behind the lines; zeros are what a loss of power leaves of pages that were not synced
+SETTLE_TRIES, SETTLE_SECONDS = 50, 0.01
 NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
@@ -93,11 +95,15 @@ def rotated_sequences(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def read_lines(folder: Path, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+def read_lines(folder: Path, position: Position, max_bytes: int, until: tuple[int, int] | None = None) -> tuple[bytes, Position]:
     """The whole lines after a position, about `max_bytes` of them, and the position after these.
 
     It may be called while the log is written and rotated: a line that is not complete yet is left for later. Where the
     position is not one of the log any more, reading starts over: with the file if it was cut, else with the oldest.
+
+    Parameters
+    ----------
+    until : the number of a file and the end of a line in it, behind which nothing is read.
     """
     while True:
         opened = _open(folder, position.sequence)
@@ -117,8 +123,11 @@ def read_lines(folder: Path, position: Position, max_bytes: int) -> tuple[bytes,
             file.seek(position.offset)
             lines = file.read(max_bytes)
             lines += b"" if lines.endswith(b"\n") else file.readline()
+        if until and position.sequence >= until[0]:
+            lines = lines[: max(0, until[1] - position.offset)] if position.sequence == until[0] else b""
+            complete = False
         if not complete:
-            lines = lines[: lines.rfind(b"\n") + 1]
+            lines = _complete(lines)
         if lines or not complete:
             return lines, _after(position, lines)
         position = Position(position.sequence + 1, 0, "")
@@ -153,7 +162,7 @@ def find_line(folder: Path, prediction_id: str) -> bytes | None:
     mark = b'"prediction_id":"%b"' % prediction_id.encode()
     for _, file in _files(folder):
         for line in file:
-            if mark in line and line.endswith(b"\n"):
+            if mark in line and _complete(line):
                 return line
     return None
 
@@ -210,7 +219,7 @@ def verify(folder: Path, shipped: Position | None = None) -> Verification:
 def _verify_lines(file: BinaryIO, result: Verification) -> Iterator[int]:
     """Add a file to the result; yields where each sound line ends."""
     name, offset = Path(file.name).name, 0
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(_settled(file), 1):
         offset += len(line)
         end = END.search(line, max(0, len(line) - END_BYTES))
         place = f"{name} line {number}"
@@ -227,6 +236,28 @@ def _verify_lines(file: BinaryIO, result: Verification) -> Iterator[int]:
             result.problems.append(f"{place} does not match its chain: it was edited, or lines before it removed, inserted or moved")
         result.lines += 1
         yield offset
+
+
+def _settled(file: BinaryIO) -> Iterator[bytes]:
+    """The lines. One that is just being written may show its later bytes before the earlier ones: it is read again, for a while."""
+    tries = SETTLE_TRIES
+    while True:
+        place = file.tell()
+        line = file.readline()
+        if not line:
+            return
+        if tries and line.endswith(b"\n") and not _complete(line):
+            tries -= 1
+            time.sleep(SETTLE_SECONDS)
+            file.seek(place)
+        else:
+            yield line
+
+
+def _complete(lines: bytes) -> bytes:
+    """The whole lines before the first byte of room: what stands before it is written, behind it an append may be half visible."""
+    room = lines.find(ROOM)
+    return lines[: lines.rfind(b"\n", 0, room if room >= 0 else len(lines)) + 1]
 
 
 def _first_line_problems(place: str, end: re.Match[bytes], head: str) -> list[str]:

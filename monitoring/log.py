@@ -33,6 +33,7 @@ ROOM_BYTES = 1 << 18  # written at once ahead of the lines: more makes the sync 
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
 OWNER_ONLY = 0o600
 
+_End = tuple[int, int, bytes]  # the number of a file, the bytes before a place between two of its lines, the chain there
 _SHA256 = hashlib.sha256()  # copied for each line, since a new one makes OpenSSL look up the algorithm
 
 
@@ -118,7 +119,7 @@ class DecisionLog:
         self._probed = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
-        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, tuple[int, bytes]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, _End] | None] = queue.SimpleQueue()
         try:
             self._lock = _lock(folder)
             numbers = rotated_sequences(folder)
@@ -134,7 +135,7 @@ class DecisionLog:
                 _sync_folder(folder)
         except OSError as error:
             raise _not_opened(folder, error) from None
-        self._synced = (self._size, self._chain)
+        self._synced = (self._sequence, self._size, self._chain)
         self._thread = threading.Thread(target=self._sync_all, name="decision-log", daemon=True)
         if self._fsync:
             self._thread.start()
@@ -154,6 +155,11 @@ class DecisionLog:
                 log.warning("the decision log can be written again")
         return not self._broken
 
+    @property
+    def synced(self) -> tuple[int, int] | None:
+        """Up to where the lines are on record: the number of the active file and a size of it; None where all that are written are."""
+        return self._synced[:2] if self._fsync else None
+
     def append(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
         """Append a line for each decision in one write; see Sink."""
         if not self.ready:
@@ -165,7 +171,7 @@ class DecisionLog:
             lines = self._chained(records)
             self._write(lines)
         except OSError as error:
-            self._fail(error, (self._size, chain))
+            self._fail(error, self._size, chain)
             raise self._error() from None
         self._size += len(lines)
         if not self._fsync or not records:
@@ -181,7 +187,8 @@ class DecisionLog:
         if self._fsync:
             self._jobs.put(None)
             self._thread.join()
-            self._try_sync(self._file)
+            if not self._try_sync(self._file):
+                self._synced = (self._sequence, self._size, self._chain)
         with suppress(OSError):  # what is left behind the lines, the next start takes away
             self._cut()
         os.close(self._file)
@@ -228,13 +235,13 @@ class DecisionLog:
         os.close(self._file)
         self._file, self._size, self._end = file, 0, 0
         self._sequence += 1
-        self._synced = (0, self._chain)
+        self._synced = (self._sequence, 0, self._chain)
         if self._fsync:
             _sync_folder(self._folder)
 
     def _start_sync(self) -> None:
         self._syncing, self._waiting = self._waiting, []
-        end = (self._size, self._chain)
+        end = (self._sequence, self._size, self._chain)
         # where the file is full too, so that the next batch finds no sync in work and can rotate
         if self._seconds < AT_ONCE or self._size >= self._max_bytes:
             self._end_sync(end, self._try_sync(self._file))
@@ -262,11 +269,11 @@ class DecisionLog:
             return error
         return None
 
-    def _end_sync(self, end: tuple[int, bytes], error: OSError | None) -> None:
+    def _end_sync(self, end: _End, error: OSError | None) -> None:
         done, self._syncing = self._syncing, []
         if error:  # after it the kernel may have dropped any page that was not synced
             done, self._waiting = done + self._waiting, []
-            self._fail(error, self._synced)
+            self._fail(error, *self._synced[1:])
         else:
             self._synced = end
         for future in done:
@@ -278,9 +285,9 @@ class DecisionLog:
         if self._waiting:
             self._start_sync()
 
-    def _fail(self, error: OSError, keep: tuple[int, bytes]) -> None:
+    def _fail(self, error: OSError, size: int, chain: bytes) -> None:
         """Leave nothing in the file that was not acknowledged."""
-        self._size, self._chain = keep
+        self._size, self._chain = size, chain
         self._broken, self._probed = str(error), time.monotonic()
         try:
             self._cut()

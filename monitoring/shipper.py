@@ -5,6 +5,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Shipper:
     """Ships one log, in a thread of its own or step by step.
 
     The position is stored in the transaction that stores its lines, and a decision that is there already is left as it
-    is: whatever stops it and wherever it starts again, nothing is missed and nothing is double. Lines that the database
+    is: whatever stops it and wherever it starts again, nothing is missed and nothing is double, also where the database is an
+    older one again. Lines that the database
     refuses are set aside in `refused.jsonl` and hold up nothing. While decisions are made it takes a hundredth of a core, rising to a half
     as it falls four minutes behind; all it can once none was made for half a second, or while somebody waits for it. After a failure it
     pauses, longer each time, up to 30 seconds.
@@ -42,19 +44,29 @@ class Shipper:
     store : where it ships to.
     retention_days : rotated files that are shipped are removed when they are older.
     metrics : where lag, lines and errors are shown.
+    until : up to where the log is on record, a file's number and a size; without it everything in it is.
     """
 
-    def __init__(self, folder: Path, store: Store, retention_days: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        retention_days: float,
+        metrics: Metrics,
+        until: Callable[[], tuple[int, int] | None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._store = store
         self._retention = timedelta(days=retention_days)
         self._metrics = metrics
+        self._until = until
         self._log: str | None = None
         self._position: Position | None = None
         self._end = end_of_log(folder)
         self._grown = -QUIET_SECONDS
         self._failures = 0
-        self._cleaned = 0.0
+        self._cleaned = False
+        self._clean_by = time.monotonic() + RETENTION_SECONDS
         self._awaited = 0
         self._stopping = False
         self._stop_by = 0.0
@@ -111,21 +123,24 @@ class Shipper:
                 return 0
             with reading(self._store.engine) as connection:
                 self._position = read_position(connection, self._log)
-        lines, after = read_lines(self._folder, self._position, BLOCK_BYTES)
+        lines, after = read_lines(self._folder, self._position, BLOCK_BYTES, self._until())
         if lines:
             with writing(self._store.engine, may_be_lost=True) as connection:  # the log has it, and from where it goes on
-                refused = insert_lines(connection, lines)
-                self._set_aside(refused)
-                write_position(connection, self._log or "", after)
-            count = lines.count(b"\n")
-            self._metrics.shipped(count - len(refused), len(refused))
-        else:
-            count = 0
-            self._remove_old(after)
+                stored = read_position(connection, self._log or "")
+                if stored == self._position:
+                    refused = insert_lines(connection, lines)
+                    self._set_aside(refused)
+                    write_position(connection, self._log or "", after)
+            if stored != self._position:  # the database is an older one again, or another shipper ran
+                self._position = stored
+                return self.ship()
+            self._metrics.shipped(lines.count(b"\n") - len(refused), len(refused))
         with self._changed:
             self._position = after
             self._changed.notify_all()
-        return count
+        if time.monotonic() > self._clean_by or not (lines or self._cleaned):
+            self._remove_old()
+        return lines.count(b"\n")
 
     def catch_up(self, seconds: float) -> bool:
         """Wait until everything that is in the log now is in the store; False where it is not by then, or the store fails."""
@@ -165,13 +180,14 @@ class Shipper:
                 output.flush()
                 os.fsync(output.fileno())
 
-    def _remove_old(self, shipped: Position) -> None:
-        if time.monotonic() - self._cleaned > RETENTION_SECONDS or not self._cleaned:
-            self._cleaned = time.monotonic()
-            with writing(self._store.engine) as connection:  # what is shipped is safe from here on
-                write_position(connection, self._log or "", shipped)
-            for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
-                log.info("%s was removed: it is shipped, and older than the retention", name)
+    def _remove_old(self) -> None:
+        """Remove the files that are shipped and old enough: once nothing is left to ship, then every hour, also under steady traffic."""
+        self._cleaned, self._clean_by = True, time.monotonic() + RETENTION_SECONDS
+        with writing(self._store.engine) as connection:  # what is shipped is safe from here on
+            shipped = read_position(connection, self._log or "")
+            write_position(connection, self._log or "", shipped)
+        for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
+            log.info("%s was removed: it is shipped, and older than the retention", name)
 
 
 def _rest(worked: float, lag: float) -> float:

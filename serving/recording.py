@@ -34,8 +34,9 @@ class Recording:
         elif durability == "off":
             self.sink = NoLog()
         else:
-            self.sink = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes)
-            self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics)
+            log = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes)
+            self.sink = log
+            self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, lambda: log.synced)
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)

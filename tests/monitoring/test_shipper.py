@@ -15,9 +15,11 @@ from sqlalchemy import Connection, Engine, select
 from monitoring import database
 from monitoring import shipper as module
 from monitoring.database import Store, StoreError, decisions, reading
+from monitoring.lines import START, find_line, read_lines, verify
 from monitoring.log import DecisionLog, LogError
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
+from monitoring.store import read_position, write_position
 from monitoring.store_log import StoreLog
 
 
@@ -350,3 +352,121 @@ def test_shipping_takes_more_of_a_core_the_further_it_is_behind(lag: float, shar
 
 def test_after_a_long_step_it_rests_no_longer_than_some_seconds() -> None:
     assert module._rest(3.0, 0.0) == module.LONGEST_REST
+
+
+def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(logs: Path) -> None:
+    """A reader may see the later bytes of an append before the earlier ones."""
+    problems: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            problems.extend(verify(logs).problems)
+
+    async def write() -> None:
+        log = DecisionLog(logs, durability="fsync", max_bytes=10**7, sync=lambda _: None)
+        for _ in range(150):
+            log.append(make_records(200))
+            await asyncio.sleep(0)
+        log.close()
+
+    def read() -> None:
+        position, lines = START, 0
+        while lines < 150 * 200:
+            block, position = read_lines(logs, position, 50_000)
+            assert b"\t" not in block
+            lines += block.count(b"\n")
+        read_all.append(lines)
+
+    read_all: list[int] = []
+    asyncio.run(_begun(logs))
+    threads = [threading.Thread(target=target, daemon=True) for target in (read, look)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(write())
+    threads[0].join(20)
+    done.set()
+    threads[1].join(20)
+    assert read_all == [150 * 200]
+    assert problems == []
+
+
+async def _begun(logs: Path) -> None:
+    DecisionLog(logs, durability="fsync", max_bytes=10**7).close()
+
+
+def test_a_half_visible_append_is_left_for_later(logs: Path) -> None:
+    write_log(logs, make_records(9), batch=3)
+    path = logs / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    torn = b"".join(lines[:3]) + b"\t" * len(b"".join(lines[3:5])) + b"".join(lines[5:])
+    path.write_bytes(torn)
+    block, position = read_lines(logs, START, 10**6)
+    assert block == b"".join(lines[:3])
+    identifier = msgspec.json.decode(lines[5])["prediction_id"]
+    assert find_line(logs, identifier) in (None, lines[5])
+    path.write_bytes(b"".join(lines))
+    assert read_lines(logs, position, 10**6)[0] == b"".join(lines[3:])
+
+
+def test_where_the_database_is_an_older_one_again_it_goes_on_from_there(logs: Path, store: Store) -> None:
+    shipper = make(logs, store)
+    write_log(logs, make_records(10))
+    shipper.ship()
+    with database.reading(store.engine) as connection:
+        before = read_position(connection, (logs / "predictions.lock").read_text().strip())
+    write_log(logs, make_records(10))
+    shipper.ship()
+    assert len(stored(store)) == 20
+    with database.writing(store.engine) as connection:  # what a restored backup or a replica that was behind looks like
+        lost = select(decisions.c.prediction_id).order_by(decisions.c.prediction_id.desc()).limit(10)
+        gone = list(connection.execute(lost).scalars())
+        connection.execute(database.records.delete().where(database.records.c.prediction_id.in_(gone)))
+        connection.execute(decisions.delete().where(decisions.c.prediction_id.in_(gone)))
+        write_position(connection, (logs / "predictions.lock").read_text().strip(), before)
+    write_log(logs, make_records(10))
+    while shipper.ship():
+        pass
+    assert stored(store) == ids(logs)
+    assert len(stored(store)) == 30
+
+
+def test_old_files_are_removed_under_steady_traffic_too(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETENTION_SECONDS", 0.0)
+    write_log(logs, make_records(60), max_bytes=2000, batch=3)
+    shipper = make(logs, store, retention_days=1e-9)
+    files = len(list(logs.glob("predictions-*.jsonl")))
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2000)
+    while len(stored(store)) < 50:
+        assert shipper.ship()
+    assert len(list(logs.glob("predictions-*.jsonl"))) < files
+
+
+def test_what_is_not_synced_yet_is_not_shipped(logs: Path, store: Store) -> None:
+    syncs = threading.Event()
+    failing = False
+
+    def sync(_: int) -> None:
+        if failing:
+            assert syncs.wait(20)
+            raise OSError("the disk is gone")
+
+    async def scenario() -> None:
+        nonlocal failing
+        log = DecisionLog(logs, durability="fsync", max_bytes=10**6, sync=sync)
+        shipper = Shipper(logs, store, 1, Metrics(), lambda: log.synced)
+        log.append(make_records(3))
+        assert shipper.ship() == 3
+        failing, log._seconds = True, 1.0  # in the thread
+        future = log.append(make_records(3))
+        assert future
+        assert shipper.ship() == 0
+        syncs.set()
+        with pytest.raises(LogError):
+            await future
+        assert shipper.ship() == 0
+        log.close()
+
+    asyncio.run(scenario())
+    assert stored(store) == ids(logs)
+    assert len(stored(store)) == 3
