@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
@@ -132,9 +132,16 @@ def open_store(url: str, statement_seconds: int | None = None) -> Engine:
     Raises
     ------
     StoreError
-        It cannot be reached, or its tables are of a newer release.
+        Its URL is wrong, it cannot be reached, or its tables are of a newer release.
     """
-    engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
+    try:
+        engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
+    except OSError as error:
+        raise StoreError(f"the file of the store cannot be made: {error}") from None
+    except (ValueError, ArgumentError):  # what is wrong may hold the password
+        raise StoreError(
+            "the URL of the store cannot be read; expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
     try:
         upgrade(engine)
     except BaseException:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Engine, Integer, case, cast, func, select, text
 
 from configs.settings import DecisionSettings
-from monitoring.database import decisions, outcomes
+from monitoring.database import decisions, outcomes, reading
 
 Period = Literal["week", "month"]
 Values = NDArray[np.float64]
@@ -28,6 +28,7 @@ STEPS = 10_000
 ECE_BINS = 10
 SAMPLES = 200  # resamples behind an interval
 INTERVAL = (0.025, 0.975)
+Z = 1.959964  # of the normal distribution, beyond which 2.5 % lie on either side
 ALL = "all"  # the period that holds all of them
 DECLINED = "DECLINE"
 CALIBRATION = ("ece", "observed_to_expected")  # an estimate takes it for granted and says nothing of it
@@ -79,7 +80,7 @@ def read_counts(engine: Engine, by: Period, since: datetime | None = None, until
         query = query.where(decisions.c.time >= since)
     if until is not None:
         query = query.where(decisions.c.time < until)
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         if engine.dialect.name == "postgresql":  # it expects millions of groups and would sort all decisions on disk
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
             connection.execute(text("SET LOCAL enable_sort = off"))
@@ -101,7 +102,7 @@ def merge(parts: Sequence[Counts]) -> Counts:
 def performance(counts: Iterable[Counts], costs: DecisionSettings) -> list[dict[str, Any]]:
     """A row for each period and model version, then one for each model version over all periods; ready for JSON.
 
-    Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number and their share of the
+    Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number, how many defaulted, and their share of the
     approved and of the declined; null where there is none), and figures with their intervals: `estimated` of all decisions,
     `realised` of those whose outcome is known, and `expected`, the estimate of just these; the last two are null without outcomes.
     Each says in `of` whom it is about. A figure that these people do not determine is null: without any outcome of the declined
@@ -153,7 +154,12 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
 def with_intervals(
     pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings
 ) -> dict[str, dict[str, float | None]]:
-    """The figures, each with `value`, `low` and `high`, a 95 % interval by a Poisson bootstrap of the counts; null where not determined."""
+    """The figures, each with `value`, `low` and `high`, a 95 % interval by a Poisson bootstrap of the counts; null where not determined.
+
+    The interval of `observed_to_expected` is Byar's of a Poisson count (Breslow and Day 1987, Statistical Methods in Cancer Research II,
+    equation 2.13): resamples of few defaults, or of none, know nothing of those that might have been. The ECE has none: each resample
+    adds its own error to it, so that they lie above it.
+    """
     random = np.random.default_rng(0)
     values = figures(pd, declined, defaulted, repaid, costs)
     resampled = [random.poisson(counts, (SAMPLES, len(counts))).astype(np.float64) for counts in (defaulted, repaid)]
@@ -162,8 +168,19 @@ def with_intervals(
     for name, value in values.items():
         known = draws[name][np.isfinite(draws[name])]
         low, high = np.quantile(known, INTERVAL) if len(known) and np.isfinite(value) else (np.nan, np.nan)
+        if name == "observed_to_expected" and np.isfinite(value):
+            low, high = np.array(_byar(float(defaulted.sum()))) / float(((defaulted + repaid) * pd).sum())
+        elif name == "ece":
+            low = high = np.nan
         result[name] = {key: float(item) if np.isfinite(item) else None for key, item in (("value", value), ("low", low), ("high", high))}
     return result
+
+
+def _byar(count: float) -> tuple[float, float]:
+    """The 95 % interval of the mean of a Poisson variable that was seen once."""
+    more = count + 1
+    low = count * (1 - 1 / (9 * count) - Z / (3 * count**0.5)) ** 3 if count else 0.0
+    return max(0.0, low), more * (1 - 1 / (9 * more) + Z / (3 * more**0.5)) ** 3
 
 
 def _period(engine: Engine, by: Period) -> ColumnElement[Any]:
@@ -195,7 +212,11 @@ def _row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
         "period": counts.period,
         "model_version": counts.model_version,
         "decisions": int(counts.decisions.sum()),
-        "outcomes": {"count": int(counts.outcomes.sum()), **{name: known[name] / total[name] if total[name] else None for name in known}},
+        "outcomes": {
+            "count": int(counts.outcomes.sum()),
+            "defaulted": int(counts.defaulted.sum()),
+            **{name: known[name] / total[name] if total[name] else None for name in known},
+        },
         "estimated": {"of": OF_ALL} | _without(estimated, *CALIBRATION),
         "realised": realised,
         "expected": expected,

@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy import Engine, select
 
 from monitoring import pages
-from monitoring.database import decisions, records
+from monitoring.database import decisions, reading, records
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
         query = query.where(decisions.c.time >= since)
     decoder = msgspec.json.Decoder(_Line)
     counts, total, kept, times = reference.count(np.empty((0, len(reference.names)))), 0, [], []
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         for chunk in connection.execute(query.execution_options(yield_per=CHUNK)).partitions():
             lines = [decoder.decode(line) for _, line in chunk]
             matrix = np.array([[*line.features, line.probability] for line in lines], dtype=np.float64)
@@ -92,6 +92,8 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
             kept.append(matrix[: max(SAMPLE - total, 0)])
             total += len(matrix)
             times += [chunk[0][0], chunk[-1][0]]
+    if total == rows and total < reference.minimum_rows:
+        raise ReportError(f"a window of {rows} decisions is too small; drift is measured from {reference.minimum_rows} on")
     if total < reference.minimum_rows:
         raise ReportError(f"there are {total} decisions of the model {version}; drift is measured from {reference.minimum_rows} on")
     return Window(reference.measure(counts), np.concatenate(kept), times[-1], times[0])
@@ -227,8 +229,8 @@ def write_performance(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
                 (at, row[kind][name]) for at, row in enumerate(shown) if row[kind] and row[kind].get(name, {}).get("value") is not None
             ]
             if points:
-                value, low, high = (np.array([item[key] for _, item in points]) for key in ("value", "low", "high"))
-                errors = np.maximum([value - low, high - value], 0)
+                value, low, high = (np.array([item[key] for _, item in points], dtype=np.float64) for key in ("value", "low", "high"))
+                errors = np.nan_to_num(np.maximum([value - low, high - value], 0))
                 axes.errorbar([at + aside for at, _ in points], value, errors, fmt=".", color=color, label=kind)
         axes.set_xticks(range(len(shown)), [row["period"] for row in shown], rotation=90, fontsize=6)
         if axes.get_legend_handles_labels()[0]:
@@ -255,7 +257,9 @@ def _figure_lines(row: Mapping[str, Any], name: str, title: str) -> list[str]:
 
 
 def _interval(figure: Mapping[str, Any] | None) -> str:
-    return "none" if figure is None or figure["value"] is None else "{value:.4f} ({low:.4f} to {high:.4f})".format(**figure)
+    if figure is None or figure["value"] is None:
+        return "none"
+    return f"{figure['value']:.4f}" + ("" if figure["low"] is None else " ({low:.4f} to {high:.4f})".format(**figure))
 
 
 def _percent(share: float | None) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from configs.settings import RetrainingSettings
 from monitoring.drift import DRIFT, Measurement
 
+LEAST_OUTCOMES = 20  # of either kind
+
 
 def reasons(
     limits: RetrainingSettings, drift: Measurement | None, performance: Mapping[str, Any] | None, trained_roc_auc: float, age_days: float
@@ -34,13 +36,17 @@ def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
 
 
 def _performance(limits: RetrainingSettings, row: Mapping[str, Any] | None, trained_roc_auc: float) -> list[str]:
-    """Training measured all applicants, outcomes are of some: their shortfall is taken from the estimate of all."""
+    """Training measured all applicants, outcomes are of some: their shortfall is taken from the estimate of all.
+
+    Of fewer than LEAST_OUTCOMES defaults or repaid loans the ROC-AUC says nothing, nor does its interval; the estimate is judged alone.
+    """
     if row is None:
         return []
     found = []
     estimated, realised, expected = row["estimated"], row["realised"], row["expected"]
     best = estimated["roc_auc"]["high"]
-    if realised and realised["roc_auc"]["value"] is not None:
+    defaulted = row["outcomes"]["defaulted"]
+    if realised and min(defaulted, row["outcomes"]["count"] - defaulted) >= LEAST_OUTCOMES:
         best = estimated["roc_auc"]["value"] + realised["roc_auc"]["high"] - expected["roc_auc"]["value"]
     if best is not None and trained_roc_auc - best > limits.max_roc_auc_loss:
         found.append(

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from serving import record_cli, report_cli
-from serving.console import chosen_model, fail, settings
+from serving.console import Commands, chosen_model, fail, settings
 from serving.keys import KeysError, create_key, read_keys, revoke_key
 
 app = typer.Typer(
+    cls=Commands,
     name="credit-scoring",
     help="Credit scoring: train, inspect and serve models of the probability of default.",
     no_args_is_help=True,

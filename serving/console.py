@@ -1,10 +1,24 @@
 """What every command of the command line shares: the settings, and how it fails."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from configs.settings import Settings, SettingsError, load_settings
+
+
+class Commands(TyperGroup):
+    """Commands that say in one sentence which file or folder they cannot use."""
+
+    def invoke(self, ctx: Any) -> object:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read what was printed has enough
+            raise
+        except OSError as error:
+            fail(str(error))
 
 
 def settings() -> Settings:

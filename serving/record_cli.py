@@ -28,6 +28,7 @@ Time = Annotated[str | None, typer.Option(help="ISO 8601 with its zone, such as 
 PredictionId = Annotated[str, typer.Argument(metavar="ID", help="The prediction_id of an answer")]
 
 OUTCOMES_AT_ONCE = 1000
+MOST_SHOWN = 1_000_000
 
 
 @store_app.command("upgrade")
@@ -76,7 +77,7 @@ def show_decision(prediction_id: PredictionId) -> None:
 @app.command("decisions")
 def list_decisions(
     client: Annotated[str, typer.Option(help="The client_id that was sent")],
-    limit: Annotated[int, typer.Option(min=1, help="Most decisions to show")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Most decisions to show")] = 100,
 ) -> None:
     """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
     from monitoring.database import reading
@@ -139,10 +140,10 @@ def replay_decision(prediction_id: PredictionId) -> None:
     from serving.bundle import BundleError
     from serving.replay import ReplayError, replay
 
-    options = settings()
+    options, identifier = settings(), checked(prediction_id)
     with opened_store() as engine, reading(engine) as connection:
-        found = find_decision(connection, checked(prediction_id))
-    line = found["line"].encode() if found else find_line(options.log_folder, prediction_id)
+        found = find_decision(connection, identifier)
+    line = found["line"].encode() if found else find_line(options.log_folder, identifier)
     if line is None:
         fail(f"neither the store nor the log has a decision {prediction_id}")
     try:
@@ -155,7 +156,10 @@ def replay_decision(prediction_id: PredictionId) -> None:
 def import_outcomes(
     file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
 ) -> None:
-    """Keep the outcomes of a CSV file; exit code 1 where a line is bad or its decision unknown. It can be repeated."""
+    """Keep the outcomes of a CSV file; exit code 1 where a line is bad or its decision unknown.
+
+    It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
+    """
     from monitoring.database import StoreError, writing
     from monitoring.store import Outcome, add_outcomes
     from serving.outcomes import STATUSES, read_csv
@@ -224,7 +228,10 @@ def read_time(option: str, text: str | None) -> datetime | None:
         fail(f"{option} is {text!r}; expected a time in ISO 8601")
     if time.tzinfo is None:
         fail(f"{option} is {text!r}; expected a time with its zone, such as 2026-01-31T12:00:00+00:00")
-    return time
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        fail(f"{option} is {text!r}; expected a time that there is in UTC")
 
 
 def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:

@@ -18,14 +18,16 @@ app = typer.Typer()
 
 Out = Annotated[Path | None, typer.Option(help="Folder to write to; without it one under CREDIT_HOME/reports")]
 
-WINDOW = 5000  # decisions
+WINDOW, MOST_WINDOW = 5000, 10_000_000  # decisions
 SHOWN = 20  # columns on the screen
 RETRAIN = 3  # exit code
 
 
 @app.command()
 def drift(
-    window: Annotated[int | None, typer.Option(min=1, help=f"Newest decisions to compare; {WINDOW} without --since")] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, max=MOST_WINDOW, help=f"Newest decisions to compare; {WINDOW} without --since")
+    ] = None,
     since: Time = None,
     out: Out = None,
 ) -> None:

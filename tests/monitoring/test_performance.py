@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from decided import MONDAY, THRESHOLD, keep, tell
+from scipy.stats import chi2
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
 from monitoring.database import open_store
-from monitoring.performance import ALL, Values, merge, performance, read_counts
+from monitoring.performance import ALL, Values, merge, performance, read_counts, with_intervals
 
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
 RNG = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def test_realised_figures_equal_those_of_scikit_learn(engine: Engine) -> None:
     row = rows_of(engine)[0]
     declined = PDS >= THRESHOLD
     assert (row["period"], row["decisions"], row["realised"]["of"]) == ("2026-03-02", 6000, "all with outcomes")
-    assert row["outcomes"] == {"count": 6000, "approved": 1, "declined": 1}
+    assert row["outcomes"] == {"count": 6000, "defaulted": DEFAULTED.sum(), "approved": 1, "declined": 1}
     exact = {
         "roc_auc": roc_auc_score(DEFAULTED, PDS),
         "pr_auc": average_precision_score(DEFAULTED, PDS),
@@ -74,7 +75,7 @@ def test_the_estimate_before_outcomes_is_near_the_figures_they_bring(engine: Eng
     ids = decide(engine, PDS)
     before = rows_of(engine)[0]
     assert before["realised"] is before["expected"] is None
-    assert before["outcomes"] == {"count": 0, "approved": 0, "declined": 0}
+    assert before["outcomes"] == {"count": 0, "defaulted": 0, "approved": 0, "declined": 0}
     assert "ece" not in before["estimated"]
     tell(engine, ids, DEFAULTED)
     after = rows_of(engine)[0]
@@ -133,3 +134,16 @@ def test_all_periods_together_equal_one_period_of_all(engine: Engine) -> None:
     (month,) = read_counts(engine, "month")
     assert whole.step.tolist() == month.step.tolist()
     np.testing.assert_allclose([whole.pd, whole.outcomes_pd, whole.defaulted], [month.pd, month.outcomes_pd, month.defaulted])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 20, 100, 5000])
+def test_the_interval_of_observed_over_expected_is_that_of_a_poisson_count(count: int) -> None:
+    repaid = 10 * count + 10.0
+    pd = np.array([0.1])
+    figures = with_intervals(pd, np.array([False]), np.array([float(count)]), np.array([repaid]), COSTS)
+    expected = 0.1 * (count + repaid)
+    exact = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0, chi2.ppf(0.975, 2 * count + 2) / 2
+    found = figures["observed_to_expected"]
+    assert (found["low"], found["high"]) == pytest.approx((exact[0] / expected, exact[1] / expected), rel=0.03, abs=0.01)
+    assert figures["ece"]["value"] is not None
+    assert figures["ece"]["low"] is None

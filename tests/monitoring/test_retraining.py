@@ -19,8 +19,11 @@ def figure(value: float | None, width: float = 0.01) -> dict[str, float | None]:
     return {"value": value, "low": value and value - width, "high": value and value + width}
 
 
-def row(estimated: float, realised: float | None = None, expected: float | None = None, ratio: float | None = 1.0) -> dict[str, Any]:
+def row(
+    estimated: float, realised: float | None = None, expected: float | None = None, ratio: float | None = 1.0, defaulted: int = 20
+) -> dict[str, Any]:
     return {
+        "outcomes": {"count": 40, "defaulted": defaulted},
         "estimated": {"roc_auc": figure(estimated)},
         "realised": {"of": "the approved", "roc_auc": figure(realised), "observed_to_expected": figure(ratio)} if expected else None,
         "expected": {"roc_auc": figure(expected)} if expected else None,
@@ -38,7 +41,9 @@ def judged(measured: Measurement | None = None, performance: dict[str, Any] | No
         (drift(0.2499, *[0.9], *[0.0] * 10), row(0.76), 1),
         (None, row(0.76, 0.66, 0.67), 1),
         (None, row(0.76, 0.645, 0.67), 1),
-        (None, row(0.76, None, 0.67, None), 1),
+        (None, row(0.76, None, 0.67, None, 0), 1),
+        (None, row(0.76, 0.0, 0.67, 1.0, 19), 1),
+        (None, row(0.76, 0.0, 0.67, 1.0, 21), 1),
         (None, row(0.76, 0.67, 0.67, 1.255), 1),
     ],
     ids=[
@@ -47,6 +52,8 @@ def judged(measured: Measurement | None = None, performance: dict[str, Any] | No
         "as expected of the approved",
         "within the interval",
         "one class",
+        "few defaults",
+        "few repaid",
         "ratio near its limit",
     ],
 )

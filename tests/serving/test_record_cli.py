@@ -1,0 +1,45 @@
+"""What the commands over the record say where they cannot do their work."""
+
+from pathlib import Path
+
+import pytest
+from running import Home, run_cli
+
+
+@pytest.fixture
+def environment(home: Home, tmp_path: Path) -> dict[str, str]:
+    return {**home.environment, "CREDIT_HOME": str(tmp_path / "credit")}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["export", "--out", "/nonexistent/x.csv"], "No such file or directory: '/nonexistent/x.csv.partial'"),
+        (["export", "--out", "x.csv", "--until", "0001-01-01T00:00:00+14:00"], "expected a time that there is in UTC"),
+        (["decisions", "--client", "x", "--limit", "100000000000000000000"], "Invalid value"),
+    ],
+)
+@pytest.mark.model
+def test_what_cannot_be_done_is_told_in_a_sentence(command: list[str], said: str, environment: dict[str, str]) -> None:
+    result = run_cli(command, environment)
+    assert result.returncode != 0
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "command", "said"),
+    [
+        ("CREDIT_STORE__URL", "sqlite:////etc/passwd/store.db", ["store", "upgrade"], "the file of the store cannot be made"),
+        ("CREDIT_STORE__URL", "postgresql://u:hidden@localhost:port/db", ["store", "upgrade"], "URL"),
+        ("CREDIT_HOME", "/etc/passwd", ["ship", "--once"], "Not a directory"),
+        ("CREDIT_HOME", "/etc/passwd", ["verify-log"], "Not a directory"),
+    ],
+)
+@pytest.mark.model
+def test_a_wrong_place_is_told_in_a_sentence(variable: str, value: str, command: list[str], said: str, environment: dict[str, str]) -> None:
+    result = run_cli(command, {**environment, variable: value})
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "hidden" not in result.stderr
