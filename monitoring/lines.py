@@ -139,6 +139,15 @@ def end_of_log(folder: Path) -> tuple[int, int]:
     return sequence, _file_size(folder, sequence)
 
 
+def sync_to_end(folder: Path) -> tuple[int, int]:
+    """Sync the active file, whoever writes it; its number, and the size up to which its lines are on record then."""
+    sequence, size = end_of_log(folder)
+    if opened := _open(folder, sequence):
+        with opened[0] as file:
+            os.fdatasync(file.fileno())
+    return sequence, size
+
+
 def unread(folder: Path, position: Position) -> tuple[int, datetime | None]:
     """The bytes of the log after a position, and the time of the first decision there."""
     sizes = {number: _file_size(folder, number) for number in _sequences(folder) if number >= position.sequence}
@@ -249,6 +258,7 @@ def _settled(file: BinaryIO) -> Iterator[bytes]:
         if tries and line.endswith(b"\n") and not _complete(line):
             tries -= 1
             time.sleep(SETTLE_SECONDS)
+            file.seek(0, os.SEEK_END)  # so that nothing is left of what was read ahead
             file.seek(place)
         else:
             yield line

@@ -13,7 +13,7 @@ from monitoring.database import Store, StoreError, reading, writing
 from monitoring.lines import START, Position, end_of_log, log_id, read_lines, remove_old, unread
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from monitoring.store import insert_lines, read_position, write_position
+from monitoring.store import forget_position, insert_lines, read_position, write_position
 
 log = logging.getLogger(LOGGER)
 
@@ -117,23 +117,17 @@ class Shipper:
         StoreError
             The store cannot take it now.
         """
-        if self._position is None:
-            self._log = log_id(self._folder)
-            if self._log is None:
-                return 0
-            with reading(self._store.engine) as connection:
-                self._position = read_position(connection, self._log)
-        lines, after = read_lines(self._folder, self._position, BLOCK_BYTES, self._until())
+        self._log = self._log or log_id(self._folder)
+        if self._log is None:
+            return 0
+        with reading(self._store.engine) as connection:  # each time: it may be an older database again, or another shipper ran
+            position = read_position(connection, self._log)
+        lines, after = read_lines(self._folder, position, BLOCK_BYTES, self._until())
         if lines:
             with writing(self._store.engine, may_be_lost=True) as connection:  # the log has it, and from where it goes on
-                stored = read_position(connection, self._log or "")
-                if stored == self._position:
-                    refused = insert_lines(connection, lines)
-                    self._set_aside(refused)
-                    write_position(connection, self._log or "", after)
-            if stored != self._position:  # the database is an older one again, or another shipper ran
-                self._position = stored
-                return self.ship()
+                refused = insert_lines(connection, lines)
+                self._set_aside(refused)
+                write_position(connection, self._log, after)
             self._metrics.shipped(lines.count(b"\n") - len(refused), len(refused))
         with self._changed:
             self._position = after
@@ -144,7 +138,7 @@ class Shipper:
 
     def catch_up(self, seconds: float) -> bool:
         """Wait until everything that is in the log now is in the store; False where it is not by then, or the store fails."""
-        goal = end_of_log(self._folder)
+        goal = self._until() or end_of_log(self._folder)
         with self._changed:
             self._awaited += 1
             self._changed.notify_all()
@@ -185,6 +179,7 @@ class Shipper:
         self._cleaned, self._clean_by = True, time.monotonic() + RETENTION_SECONDS
         with writing(self._store.engine) as connection:  # what is shipped is safe from here on
             shipped = read_position(connection, self._log or "")
+            forget_position(connection, self._log or "")  # SQLite writes, and syncs, nothing where nothing changes
             write_position(connection, self._log or "", shipped)
         for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
             log.info("%s was removed: it is shipped, and older than the retention", name)

@@ -42,11 +42,13 @@ def upgrade_store() -> None:
 def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there and end")] = False) -> None:
     """Move the decision log into the store, as the running service does by itself."""
     from monitoring.database import Store, StoreError
+    from monitoring.lines import sync_to_end
     from monitoring.metrics import Metrics
     from monitoring.shipper import Shipper
 
     options = settings()
-    shipper = Shipper(options.log_folder, Store(options.store_url), options.log.retention_days, Metrics())
+    folder = options.log_folder
+    shipper = Shipper(folder, Store(options.store_url), options.log.retention_days, Metrics(), lambda: sync_to_end(folder))
     if not once:
         with contextlib.suppress(KeyboardInterrupt):
             shipper.run()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, select
 from monitoring import database
 from monitoring import shipper as module
 from monitoring.database import Store, StoreError, decisions, reading
-from monitoring.lines import START, find_line, read_lines, verify
+from monitoring.lines import START, find_line, read_lines, sync_to_end, verify
 from monitoring.log import DecisionLog, LogError
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
@@ -424,11 +424,11 @@ def test_where_the_database_is_an_older_one_again_it_goes_on_from_there(logs: Pa
         connection.execute(database.records.delete().where(database.records.c.prediction_id.in_(gone)))
         connection.execute(decisions.delete().where(decisions.c.prediction_id.in_(gone)))
         write_position(connection, (logs / "predictions.lock").read_text().strip(), before)
-    write_log(logs, make_records(10))
-    while shipper.ship():
+    while shipper.ship():  # without a new decision
         pass
     assert stored(store) == ids(logs)
-    assert len(stored(store)) == 30
+    assert len(stored(store)) == 20
+    assert shipper.lag() == (0.0, 0)
 
 
 def test_old_files_are_removed_under_steady_traffic_too(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,3 +470,49 @@ def test_what_is_not_synced_yet_is_not_shipped(logs: Path, store: Store) -> None
     asyncio.run(scenario())
     assert stored(store) == ids(logs)
     assert len(stored(store)) == 3
+
+
+def test_a_line_that_becomes_visible_late_is_not_called_edited(logs: Path) -> None:
+    write_log(logs, make_records(9), batch=3)
+    path = logs / "predictions.jsonl"
+    lines, room = path.read_bytes().splitlines(keepends=True), b"\t" * 50_000
+    path.write_bytes(b"".join(lines[:3]) + b"\t" * len(lines[3]) + b"".join(lines[4:]) + room)
+
+    def settle() -> None:
+        with path.open("r+b") as file:
+            file.write(b"".join(lines))
+
+    timer = threading.Timer(0.05, settle)
+    timer.start()
+    found = verify(logs)
+    timer.join()
+    assert (found.lines, found.problems) == (9, [])
+
+
+def test_what_waits_for_its_sync_holds_up_nobody_who_asks_for_all_on_record(logs: Path, store: Store) -> None:
+    release = threading.Event()
+
+    async def scenario() -> None:
+        log = DecisionLog(logs, durability="fsync", max_bytes=10**6, sync=lambda _: None)
+        shipper = Shipper(logs, store, 1, Metrics(), lambda: log.synced)
+        shipper.start()
+        log.append(make_records(3))
+        log._seconds, log._sync = 1.0, lambda _: release.wait(20) and None  # in the thread
+        future = log.append(make_records(2))
+        assert future
+        assert await asyncio.to_thread(shipper.catch_up, 20)
+        assert not future.done()
+        assert len(stored(store)) == 3
+        release.set()
+        await future
+        log.close()
+        shipper.stop(20)
+
+    asyncio.run(scenario())
+    assert stored(store) == ids(logs)
+
+
+def test_another_process_syncs_what_it_ships(logs: Path) -> None:
+    assert sync_to_end(logs) == (1, 0)
+    write_log(logs, make_records(5))
+    assert sync_to_end(logs) == (1, (logs / "predictions.jsonl").stat().st_size)
