@@ -57,7 +57,7 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
     try:
         while shipped := shipper.ship():
             lines += shipped
-    except (StoreError, OSError) as error:
+    except StoreError as error:
         fail(str(error))
     typer.echo(f"{lines} lines shipped")
 

@@ -13,6 +13,7 @@ from running import ROOT, Home, Postgres, Server, bundle_folder, run_cli, serve
 
 from configs.settings import Settings, load_settings
 from features.schema import Table, load_schema
+from monitoring.database import Store
 from serving.bundle import Bundle, read_bundle
 
 REAL_DATA = Path(os.environ.get("HOME_CREDIT_DATA", ROOT.parent / "shared/data/home_credit"))
@@ -88,6 +89,13 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'store.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.new_database()
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    store = Store(store_url)
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

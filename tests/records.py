@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from sqlalchemy import select
 
+from monitoring.database import Store, decisions, reading
 from monitoring.lines import Record
 from monitoring.log import DecisionLog, feature_json
 from serving.contract import new_prediction_ids
@@ -70,3 +73,15 @@ def write_log(folder: Path, records: Sequence[bytes], max_bytes: int = 10**9, ba
         log.close()
 
     asyncio.run(append())
+
+
+def stored(store: Store) -> list[str]:
+    with reading(store.engine) as connection:
+        return list(connection.execute(select(decisions.c.prediction_id).order_by(decisions.c.prediction_id)).scalars())
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

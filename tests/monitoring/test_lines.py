@@ -1,3 +1,4 @@
+import asyncio
 import os
 import random
 import threading
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 from records import TIME, make_records, write_log
 
-from monitoring.lines import START, Position, find_line, line_time, log_id, read_lines, remove_old, rotated, unread, verify
+from monitoring.lines import START, Position, find_line, line_time, log_id, read_lines, remove_old, rotated, sync_to_end, unread, verify
+from monitoring.log import DecisionLog
 
 
 def read_all(folder: Path, max_bytes: int = 1500) -> tuple[list[str], Position]:
@@ -177,3 +179,81 @@ def test_a_cut_end_is_found_by_what_the_store_has(tmp_path: Path) -> None:
     write_log(tmp_path, make_records(2))
     assert verify(tmp_path, shipped).problems
     assert verify(tmp_path, START).problems == []
+
+
+def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(tmp_path: Path) -> None:
+    """A reader may see the later bytes of an append before the earlier ones."""
+    problems: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            problems.extend(verify(tmp_path).problems)
+
+    async def write() -> None:
+        log = DecisionLog(tmp_path, durability="fsync", max_bytes=10**7, sync=lambda _: None)
+        for _ in range(150):
+            log.append(make_records(200))
+            await asyncio.sleep(0)
+        log.close()
+
+    def read() -> None:
+        position, lines = START, 0
+        while lines < 150 * 200:
+            block, position = read_lines(tmp_path, position, 50_000)
+            assert b"\t" not in block
+            lines += block.count(b"\n")
+        read_all.append(lines)
+
+    read_all: list[int] = []
+    asyncio.run(_begun(tmp_path))
+    threads = [threading.Thread(target=target, daemon=True) for target in (read, look)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(write())
+    threads[0].join(20)
+    done.set()
+    threads[1].join(20)
+    assert read_all == [150 * 200]
+    assert problems == []
+
+
+async def _begun(tmp_path: Path) -> None:
+    DecisionLog(tmp_path, durability="fsync", max_bytes=10**7).close()
+
+
+def test_a_half_visible_append_is_left_for_later(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(9), batch=3)
+    path = tmp_path / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    torn = b"".join(lines[:3]) + b"\t" * len(b"".join(lines[3:5])) + b"".join(lines[5:])
+    path.write_bytes(torn)
+    block, position = read_lines(tmp_path, START, 10**6)
+    assert block == b"".join(lines[:3])
+    identifier = msgspec.json.decode(lines[5])["prediction_id"]
+    assert find_line(tmp_path, identifier) in (None, lines[5])
+    path.write_bytes(b"".join(lines))
+    assert read_lines(tmp_path, position, 10**6)[0] == b"".join(lines[3:])
+
+
+def test_a_line_that_becomes_visible_late_is_not_called_edited(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(9), batch=3)
+    path = tmp_path / "predictions.jsonl"
+    lines, room = path.read_bytes().splitlines(keepends=True), b"\t" * 50_000
+    path.write_bytes(b"".join(lines[:3]) + b"\t" * len(lines[3]) + b"".join(lines[4:]) + room)
+
+    def settle() -> None:
+        with path.open("r+b") as file:
+            file.write(b"".join(lines))
+
+    timer = threading.Timer(0.05, settle)
+    timer.start()
+    found = verify(tmp_path)
+    timer.join()
+    assert (found.lines, found.problems) == (9, [])
+
+
+def test_another_process_syncs_what_it_ships(tmp_path: Path) -> None:
+    assert sync_to_end(tmp_path) == (1, 0)
+    write_log(tmp_path, make_records(5))
+    assert sync_to_end(tmp_path) == (1, (tmp_path / "predictions.jsonl").stat().st_size)

@@ -1,33 +1,24 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from records import make_records, write_log
+from records import make_records, stored, wait_for, write_log
 from running import Postgres
 from sqlalchemy import Connection, Engine, select
 
 from monitoring import database
 from monitoring import shipper as module
-from monitoring.database import Store, StoreError, decisions, reading
-from monitoring.lines import START, find_line, read_lines, sync_to_end, verify
+from monitoring.database import Store, StoreError, decisions
 from monitoring.log import DecisionLog, LogError
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import read_position, write_position
-from monitoring.store_log import StoreLog
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    store = Store(store_url)
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -39,11 +30,6 @@ def make(logs: Path, store: Store, metrics: Metrics | None = None, retention_day
     return Shipper(logs, store, retention_days, metrics or Metrics())
 
 
-def stored(store: Store) -> list[str]:
-    with reading(store.engine) as connection:
-        return list(connection.execute(select(decisions.c.prediction_id).order_by(decisions.c.prediction_id)).scalars())
-
-
 def ids(logs: Path) -> list[str]:
     lines = [line for path in logs.glob("predictions*.jsonl") for line in path.read_bytes().rstrip(b"\t").splitlines()]
     return sorted(msgspec.json.decode(line)["prediction_id"] for line in lines)
@@ -52,13 +38,6 @@ def ids(logs: Path) -> list[str]:
 def value(metrics: Metrics, name: str) -> float:
     families = text_string_to_metric_families(metrics.exposition().decode())
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_there_may_be_no_log_yet(logs: Path, store: Store) -> None:
@@ -258,92 +237,6 @@ def test_postgresql_stopped_and_back_gets_every_decision_once(logs: Path, postgr
     store.close()
 
 
-def ready(log: StoreLog) -> StoreLog:
-    wait_for(lambda: log.ready)
-    return log
-
-
-def test_committed_decisions_are_in_the_store_when_their_future_is_done(store: Store) -> None:
-    batches = [make_records(7) for _ in range(30)]
-
-    async def scenario() -> None:
-        log = ready(StoreLog(store))
-        await log.append(batches[0])
-        assert len(stored(store)) == 7
-        await asyncio.gather(*(log.append(batch) for batch in batches[1:]))
-        await log.append([])
-        log.close()
-
-    asyncio.run(scenario())
-    assert stored(store) == sorted(record.prediction_id for batch in batches for record in batch)
-
-
-def test_close_commits_what_waits(store: Store) -> None:
-    async def scenario() -> None:
-        log = ready(StoreLog(store))
-        futures = [log.append(make_records(2)) for _ in range(10)]
-        log.close()
-        await asyncio.gather(*futures)
-
-    asyncio.run(scenario())
-    assert len(stored(store)) == 20
-
-
-def test_a_refused_decision_fails_alone(store: Store) -> None:
-    async def scenario() -> None:
-        log = ready(StoreLog(store))
-        bad = make_records(2, timestamp=None)
-        results = await asyncio.gather(*(log.append(batch) for batch in (make_records(2), bad, make_records(2))), return_exceptions=True)
-        assert [type(result) for result in results] == [type(None), LogError, type(None)]
-        assert log.ready
-        log.close()
-
-    asyncio.run(scenario())
-    assert len(stored(store)) == 4
-
-
-def test_without_the_database_it_is_not_ready_and_refuses(postgres: Postgres) -> None:
-    store = Store(postgres.new_database())
-    given = make_records(3)
-
-    async def scenario() -> None:
-        log = ready(StoreLog(store))
-        await log.append(given[:1])
-        postgres.stop()
-        try:
-            with pytest.raises(LogError, match="cannot be put on record now"):
-                await log.append(given[1:2])
-            assert not log.ready
-            with pytest.raises(LogError, match="cannot be put on record now"):
-                log.append(given[1:2])
-        finally:
-            postgres.start()
-        ready(log)
-        await log.append(given[2:])
-        log.close()
-
-    asyncio.run(scenario())
-    assert stored(store) == sorted([given[0].prediction_id, given[2].prediction_id])
-    store.close()
-
-
-def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from monitoring import store_log
-
-    monkeypatch.setattr(store_log, "MAX_WAITING_BYTES", 1000)
-
-    async def scenario() -> None:
-        log = ready(StoreLog(store))
-        future = log.append(make_records(10))
-        with pytest.raises(LogError, match="too many decisions wait"):
-            log.append(make_records(1))
-        await future
-        await log.append(make_records(1))
-        log.close()
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.parametrize(("lag", "share"), [(0.0, 0.01), (120.0, 0.255), (240.0, 0.5), (1e9, 0.5)])
 def test_shipping_takes_more_of_a_core_the_further_it_is_behind(lag: float, share: float) -> None:
     rest = module._rest(0.02, lag)
@@ -352,61 +245,6 @@ def test_shipping_takes_more_of_a_core_the_further_it_is_behind(lag: float, shar
 
 def test_after_a_long_step_it_rests_no_longer_than_some_seconds() -> None:
     assert module._rest(3.0, 0.0) == module.LONGEST_REST
-
-
-def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(logs: Path) -> None:
-    """A reader may see the later bytes of an append before the earlier ones."""
-    problems: list[str] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            problems.extend(verify(logs).problems)
-
-    async def write() -> None:
-        log = DecisionLog(logs, durability="fsync", max_bytes=10**7, sync=lambda _: None)
-        for _ in range(150):
-            log.append(make_records(200))
-            await asyncio.sleep(0)
-        log.close()
-
-    def read() -> None:
-        position, lines = START, 0
-        while lines < 150 * 200:
-            block, position = read_lines(logs, position, 50_000)
-            assert b"\t" not in block
-            lines += block.count(b"\n")
-        read_all.append(lines)
-
-    read_all: list[int] = []
-    asyncio.run(_begun(logs))
-    threads = [threading.Thread(target=target, daemon=True) for target in (read, look)]
-    for thread in threads:
-        thread.start()
-    asyncio.run(write())
-    threads[0].join(20)
-    done.set()
-    threads[1].join(20)
-    assert read_all == [150 * 200]
-    assert problems == []
-
-
-async def _begun(logs: Path) -> None:
-    DecisionLog(logs, durability="fsync", max_bytes=10**7).close()
-
-
-def test_a_half_visible_append_is_left_for_later(logs: Path) -> None:
-    write_log(logs, make_records(9), batch=3)
-    path = logs / "predictions.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    torn = b"".join(lines[:3]) + b"\t" * len(b"".join(lines[3:5])) + b"".join(lines[5:])
-    path.write_bytes(torn)
-    block, position = read_lines(logs, START, 10**6)
-    assert block == b"".join(lines[:3])
-    identifier = msgspec.json.decode(lines[5])["prediction_id"]
-    assert find_line(logs, identifier) in (None, lines[5])
-    path.write_bytes(b"".join(lines))
-    assert read_lines(logs, position, 10**6)[0] == b"".join(lines[3:])
 
 
 def test_where_the_database_is_an_older_one_again_it_goes_on_from_there(logs: Path, store: Store) -> None:
@@ -472,23 +310,6 @@ def test_what_is_not_synced_yet_is_not_shipped(logs: Path, store: Store) -> None
     assert len(stored(store)) == 3
 
 
-def test_a_line_that_becomes_visible_late_is_not_called_edited(logs: Path) -> None:
-    write_log(logs, make_records(9), batch=3)
-    path = logs / "predictions.jsonl"
-    lines, room = path.read_bytes().splitlines(keepends=True), b"\t" * 50_000
-    path.write_bytes(b"".join(lines[:3]) + b"\t" * len(lines[3]) + b"".join(lines[4:]) + room)
-
-    def settle() -> None:
-        with path.open("r+b") as file:
-            file.write(b"".join(lines))
-
-    timer = threading.Timer(0.05, settle)
-    timer.start()
-    found = verify(logs)
-    timer.join()
-    assert (found.lines, found.problems) == (9, [])
-
-
 def test_what_waits_for_its_sync_holds_up_nobody_who_asks_for_all_on_record(logs: Path, store: Store) -> None:
     release = threading.Event()
 
@@ -510,9 +331,3 @@ def test_what_waits_for_its_sync_holds_up_nobody_who_asks_for_all_on_record(logs
 
     asyncio.run(scenario())
     assert stored(store) == ids(logs)
-
-
-def test_another_process_syncs_what_it_ships(logs: Path) -> None:
-    assert sync_to_end(logs) == (1, 0)
-    write_log(logs, make_records(5))
-    assert sync_to_end(logs) == (1, (logs / "predictions.jsonl").stat().st_size)
