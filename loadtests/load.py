@@ -67,11 +67,12 @@ def own_home(folder: Path, keys: Path) -> dict[str, str]:
     return {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
 
 
-def start(**settings: str) -> Service:
+def start(target: str = str(ROOT), **settings: str) -> Service:
     """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones.
 
     Parameters
     ----------
+    target : the service, as `bentoml serve` takes it, in the folder of the project.
     settings : variables of its environment.
     """
     with socket.socket() as sock:
@@ -80,7 +81,7 @@ def start(**settings: str) -> Service:
     folder = tempfile.TemporaryDirectory()
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
-    command = [Path(sys.executable).with_name("bentoml"), "serve", str(ROOT), "--port", str(port)]
+    command = [Path(sys.executable).with_name("bentoml"), "serve", target, "--working-dir", str(ROOT), "--port", str(port)]
     environment = {**os.environ, **own_home(Path(folder.name), keys), **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)

@@ -1,18 +1,19 @@
 """What parts of the service cost, and how a batch compares with the bare model: in pairs, since the speed of a machine drifts.
 
-Every round measures each case once, in random order, after a rest in which the others ship what they logged; only ratios
-within a round are told.
+A part is switched on and off within one service, in turns of 50 ms, since two services, and two seconds of one, differ by more than it costs. The
+shipper and the measurements of drift, each in a thread of its own, run beside both turns.
 """
 
+import math
 import os
-import random
 import shutil
 import statistics
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import lightgbm
 import msgspec
@@ -30,14 +31,23 @@ from training.console import replace_between
 from training.generator import Generator
 
 BATCH = 1000
-BASE = "no log, drift measured"
+SWITCHED = "loadtests.rivals.switched:CreditScoring"
 PARTS = {
-    BASE: {"CREDIT_LOG__DURABILITY": "off"},
-    "log, `flush`": {"CREDIT_LOG__DURABILITY": "flush"},
-    "log, `fsync`": {"CREDIT_LOG__DURABILITY": "fsync"},
-    "no log, drift not measured": {"CREDIT_LOG__DURABILITY": "off", "CREDIT_DRIFT__INTERVAL_SECONDS": "1000000"},
+    "log, `flush`": {"SWITCHED_PART": "log", "CREDIT_LOG__DURABILITY": "flush"},
+    "log, `fsync`": {"SWITCHED_PART": "log", "CREDIT_LOG__DURABILITY": "fsync"},
+    "live drift": {"SWITCHED_PART": "drift", "CREDIT_LOG__DURABILITY": "off"},
 }
+TRIMMED = 0.05  # of the pairs at either end: a turn in which the machine stood still tells nothing
+LINE_BYTES = 1900  # about what the line of a decision takes
+SYNCS = 300
 Ratios = dict[str, list[float]]
+
+
+class Pair(NamedTuple):
+    """Rows a second in two turns that follow each other: with a part and without it."""
+
+    on: float
+    off: float
 
 
 def vectors(bundle: Bundle) -> dict[str, Matrix]:
@@ -82,21 +92,64 @@ def batches(bundle: Bundle, service: Service, rounds: int, seconds: int) -> tupl
     return ratios, meanwhile
 
 
-def parts(bundle: Bundle, services: dict[str, Service], rounds: int, seconds: int) -> dict[int, Ratios]:
-    """Requests a second of each service over those of the base in the same round, by connections."""
+def parts(bundle: Bundle, rounds: int, seconds: int) -> dict[str, dict[int, list[Pair]]]:
+    """Pairs of turns of a service with each part and without it, by connections."""
     body = msgspec.json.encode({"features": vectors(bundle)["no value missing"][0].tolist(), "client_id": "1"})
-    ratios: dict[int, Ratios] = {connections: {name: [] for name in services} for connections in CONNECTIONS}
-    for number in range(rounds):
-        for connections in CONNECTIONS:
-            rates = {}
-            for name, service in random.sample(list(services.items()), len(services)):
-                time.sleep(REST_SECONDS)
-                rates[name] = wrk(f"{service.url}/predict", body, connections, seconds, {"X-API-Key": service.key}).rate
-            for name, rate in rates.items():
-                ratios[connections][name].append(rate / rates[BASE])
-            told = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
-            typer.echo(f"{number + 1}/{rounds} c={connections}: {told}")
-    return ratios
+    found: dict[str, dict[int, list[Pair]]] = {name: {connections: [] for connections in CONNECTIONS} for name in PARTS}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        services = {}
+        for place, (name, environment) in enumerate(PARTS.items()):
+            services[name] = start(SWITCHED, **environment, SWITCHED_TURNS=str(folder / str(place))), folder / str(place)
+            stack.callback(services[name][0].stop)
+        for number in range(rounds):
+            for connections in CONNECTIONS:
+                for name, (service, turns) in services.items():
+                    time.sleep(REST_SECONDS)
+                    turns.write_text("")
+                    wrk(f"{service.url}/predict", body, connections, seconds, {"X-API-Key": service.key})
+                    found[name][connections] += pairs(turns.read_text())
+                    typer.echo(
+                        f"{number + 1}/{rounds} c={connections:<2} {name}: {share(found[name][connections])} of the throughput without it"
+                    )
+    return found
+
+
+def pairs(turns: str) -> list[Pair]:
+    """Rows a second with the part and without it, of turns that follow each other, from what loadtests.rivals.switched writes."""
+    found = []
+    lines = [line.split() for line in turns.splitlines()]
+    place = 1  # the turn before the first began before the load
+    while place + 1 < len(lines):
+        rates = {on: int(rows) / float(passed) for on, passed, rows in lines[place : place + 2]}
+        if len(rates) == 2:
+            found.append(Pair(rates["1"], rates["0"]))
+        place += len(rates)
+    return found
+
+
+def share(found: list[Pair]) -> str:
+    """The geometric mean of the trimmed ratios of pairs, and its 95 % interval by the normal distribution."""
+    logs = np.sort([math.log(pair.on / pair.off) for pair in found if pair.on and pair.off])
+    cut = int(len(logs) * TRIMMED)
+    logs = logs[cut : len(logs) - cut]
+    mean, error = float(np.mean(logs)), 1.96 * float(np.std(logs)) / math.sqrt(len(logs))
+    return f"**{math.exp(mean):.3f}** ({math.exp(mean - error):.3f} to {math.exp(mean + error):.3f})"
+
+
+def bare_sync(folder: Path, lines: int) -> float:
+    """The median time of a bare fdatasync of that many lines' bytes within room written ahead, milliseconds."""
+    size = lines * LINE_BYTES
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        os.pwrite(file.fileno(), b"\t" * (size * SYNCS), 0)
+        os.fdatasync(file.fileno())
+        times = []
+        for number in range(SYNCS):
+            os.pwrite(file.fileno(), b"x" * size, number * size)
+            begin = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1e3
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -104,27 +157,30 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"**{statistics.median(values):.{digits}f}** ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def table(batch: Ratios, meanwhile: list[float], price: dict[int, Ratios]) -> str:
+def table(batch: Ratios, meanwhile: list[float], price: dict[str, dict[int, list[Pair]]], syncs: dict[int, float]) -> str:
     """Two Markdown tables."""
     lines = ["| batches of 1,000 vectors at the client | median (minimum to maximum) |", "|---|---|"]
     lines += [f"| rows a second over those of the bare model, one thread; {name} | {spread(values)} |" for name, values in batch.items()]
     lines += [f"| p99 of single requests over 4 connections meanwhile | {spread(meanwhile, 0)} ms |", ""]
-    lines += [
-        f"| requests a second over those with {BASE} | " + " | ".join(f"c={connections}" for connections in price) + " |",
-        "|---" * (1 + len(price)) + "|",
-    ]
-    for name in PARTS:
-        if name != BASE:
-            lines.append(f"| {name} | " + " | ".join(spread(ratios[name]) for ratios in price.values()) + " |")
+    heads = " | ".join(f"c={connections}" for connections in CONNECTIONS)
+    lines += [f"| throughput with a part over that without it, 95 % interval | {heads} |", "|---" * (1 + len(CONNECTIONS)) + "|"]
+    lines += [f"| {name} | " + " | ".join(share(found[connections]) for connections in CONNECTIONS) + " |" for name, found in price.items()]
+    without = [statistics.median(pair.off for found in price.values() for pair in found[connections]) for connections in CONNECTIONS]
+    lines.append("| requests a second without | " + " | ".join(f"{rate:,.0f}" for rate in without) + " |")
+    lines.append(
+        "| a bare fdatasync of as many lines, milliseconds | "
+        + " | ".join(f"{syncs[connections]:.2f}" for connections in CONNECTIONS)
+        + " |"
+    )
     return "\n".join(lines)
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Paired rounds")] = 12,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of each measurement")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds")] = 8,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each measurement")] = 4,
     write: Annotated[Path, typer.Option(help="Guide whose tables between the marks are written anew")] = Path("loadtests/README.md"),
 ) -> None:
-    """Measure batches beside the bare model, and what the decision log and live drift cost, in paired rounds."""
+    """Measure batches beside the bare model, and what the decision log and live drift cost, in pairs."""
     if not shutil.which("wrk"):
         raise SystemExit("the measurement needs the program wrk (Debian: apt-get install wrk)")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -135,13 +191,10 @@ def main(
         batch, meanwhile = batches(bundle, service, rounds, seconds)
     finally:
         service.stop()
-    with ExitStack() as stack:
-        services = {}
-        for name, environment in PARTS.items():
-            services[name] = start(**environment)
-            stack.callback(services[name].stop)
-        price = parts(bundle, services, rounds, seconds)
-    text = table(batch, meanwhile, price)
+    price = parts(bundle, rounds, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        syncs = {connections: bare_sync(Path(folder), connections) for connections in CONNECTIONS}
+    text = table(batch, meanwhile, price, syncs)
     typer.echo(text)
     replace_between(write, "paired", text)
 

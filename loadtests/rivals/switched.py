@@ -1,0 +1,58 @@
+"""This service with one part of it on and off in short turns: what the part costs, on a machine of any speed and drift.
+
+A line of the file `SWITCHED_TURNS` tells each turn: whether the part was on, seconds, rows scored.
+"""
+
+import os
+import random
+import time
+from typing import Any
+
+from monitoring.log import NoLog
+from service import CreditScoring
+
+__all__ = ["CreditScoring"]
+
+TURN_SECONDS = 0.05
+served = CreditScoring.inner
+init, decide = served.__init__, served._decide
+
+
+class Turns:
+    """Pairs of turns, one with the part and one without, in random order."""
+
+    def __init__(self) -> None:
+        self.file = os.open(os.environ["SWITCHED_TURNS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.next: list[bool] = []
+        self.on = True
+        self.rows = 0
+        self.begin = time.perf_counter()
+
+    def take(self, rows: int) -> bool:
+        """Count a batch; whether the part is on for it."""
+        now = time.perf_counter()
+        if now - self.begin >= TURN_SECONDS:
+            os.write(self.file, b"%d %f %d\n" % (self.on, now - self.begin, self.rows))
+            self.next = self.next or random.sample([True, False], 2)
+            self.on, self.rows, self.begin = self.next.pop(), 0, now
+        self.rows += rows
+        return self.on
+
+
+def start(self: Any) -> None:
+    init(self)
+    self.turns = Turns()
+    self.sinks = {True: self.recording.sink, False: NoLog()}
+    self.adds = {True: self.drift.add, False: lambda *_: None}
+
+
+def switched(self: Any, rows: list[Any]) -> Any:
+    on = self.turns.take(len(rows))
+    if os.environ["SWITCHED_PART"] == "log":
+        self.recording.sink = self.sinks[on]
+    else:
+        self.drift.add = self.adds[on]
+    return decide(self, rows)
+
+
+served.__init__, served._decide = start, switched
