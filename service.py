@@ -25,7 +25,7 @@ from serving.openapi import openapi
 from serving.runner import Runner, Scored
 from serving.scorer import Scorer, Values
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
-from serving.startup import check_start
+from serving.startup import check_start, end_with_parent
 
 try:
     SETTINGS = settings()
@@ -59,6 +59,7 @@ class CreditScoring:
     def __init__(self) -> None:
         from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
 
+        end_with_parent()
         log = configure_logging(SETTINGS.log_level)
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         bundle = self.bundle = read_bundle(find_bundle())

@@ -1,5 +1,8 @@
-"""What is looked at in the parent process, so that what could not serve is refused with one sentence before anything listens."""
+"""How the two processes of a service begin: the parent refuses with one sentence what could not serve, the worker ends with its parent."""
 
+import ctypes
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from serving.bundle import BundleError, read_bundle
 from serving.contract import Contract
 from serving.exposure import ExposureError, check_exposure
 from serving.keys import KeysError, required_keys
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
@@ -30,3 +35,9 @@ def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
             check_writable(settings.log_folder)
     except (BundleError, ExposureError, KeysError, LogError, ValueError) as error:
         raise SystemExit(str(error)) from None
+
+
+def end_with_parent() -> None:
+    """Have this process end as by SIGTERM when its parent is killed, so that none is left with the port and the log; on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

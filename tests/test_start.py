@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
 import bentoml
 import httpx
+import psutil
 import pytest
 from running import ROOT, Home, Server, as_dict, bundle_folder, run_cli, serve
 
@@ -21,8 +23,6 @@ pytestmark = pytest.mark.service
 
 
 def test_by_itself_it_listens_on_loopback_only(server: Server) -> None:
-    import psutil
-
     workers = psutil.Process(server.process.pid).children(recursive=True)
     listening = {
         item.laddr.ip
@@ -112,6 +112,16 @@ def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Pa
         assert (response.status, json.load(response)["count"]) == (200, 1000)
         connection.close()
         server.process.wait(20)
+
+
+def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:
+    for server in serve(home, tmp_path):
+        (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not worker.is_running())
+    for server in serve(home, tmp_path):
+        assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
 
 
 def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
