@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
-from serving.errors import Invalid, ServiceError, invalid
+from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
 
@@ -427,7 +428,8 @@ def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
     expected = f"no such member; expected {', '.join(allowed)}"
-    return [Invalid(f"{pointer}/{escape(name)}", expected) for name in document if name not in allowed]
+    unknown = islice((name for name in document if name not in allowed), MOST_ERRORS)
+    return [Invalid(f"{pointer}/{escape(name)}", expected) for name in unknown]
 
 
 def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
+MOST_ERRORS = 100  # of one object or table; after so many the rest of it is not looked at
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from features.schema import Table
-from serving.errors import Invalid
+from serving.errors import MOST_ERRORS, Invalid
 
 
 class Fields:
@@ -39,6 +39,8 @@ class Fields:
                 if name != self._ignored:
                     detail = self._refused.get(name, "no such field; the fields are those of GET /docs.json")
                     errors.append(Invalid(f"{pointer}/{escape(name)}", detail))
+                    if len(errors) >= MOST_ERRORS:
+                        break
                 continue
             if value is None:
                 continue

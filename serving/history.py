@@ -9,10 +9,9 @@ import numpy as np
 
 from features.history import UNSEEN, History, Matrix, Rows, codes_of
 from features.schema import Column, Table
-from serving.errors import Invalid
+from serving.errors import MOST_ERRORS, Invalid
 from serving.fields import Fields, encodable, escape, kind, shown
 
-MOST_ERRORS = 100  # after so many in one table the rest of it is not looked at
 NUMBER = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither NaN nor infinite
 
 Warnings = list[dict[str, str]]
@@ -38,6 +37,8 @@ class HistoryReader:
             reader = self._readers.get(name)
             if reader is None:
                 errors.append(Invalid(f"{pointer}/{escape(name)}", f"no such table; expected {', '.join(self._readers)}"))
+                if len(errors) >= MOST_ERRORS:
+                    break
             elif rows is not None:
                 found[name] = reader.read(rows, f"{pointer}/{name}", errors, notes)
         if not errors:

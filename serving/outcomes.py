@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from monitoring.database import Store, StoreError, writing
+from monitoring.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes
@@ -20,6 +20,7 @@ from serving.fields import kind
 
 CLOCK_SKEW = timedelta(minutes=5)
 CATCH_UP_SECONDS = 5.0
+MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a server that is stopped, or whose disk is, ends no statement
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
 COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -114,18 +115,22 @@ class OutcomeDesk:
         self._metrics = metrics
 
     async def take(self, body: bytes) -> dict[str, Any]:
-        """Keep the outcomes of a `POST /outcomes` and answer it; the database is waited for in a thread.
+        """Keep the outcomes of a `POST /outcomes` and answer it; in a thread, where they are read too: many take longer than a score may wait.
 
         Raises
         ------
         ServiceError
             As parse_outcomes; 503 where the store cannot be used, or is behind the log.
         """
-        result = await asyncio.to_thread(self._take, parse_outcomes(body, datetime.now(UTC)))
+        try:
+            result = await asyncio.wait_for(asyncio.to_thread(self._take, body), MOST_SECONDS)
+        except TimeoutError:  # they may be kept yet; sent again they are `repeated`
+            raise _unusable() from None
         self._metrics.outcomes(result["counts"])
         return result
 
-    def _take(self, given: list[Parsed]) -> dict[str, Any]:
+    def _take(self, body: bytes) -> dict[str, Any]:
+        given = parse_outcomes(body, datetime.now(UTC))
         good = [one for one in given if isinstance(one, Outcome)]
         if not good:
             return answer(given, [])
@@ -135,7 +140,11 @@ class OutcomeDesk:
             with writing(self._store.engine) as connection:
                 return answer(given, add_outcomes(connection, good, "api", datetime.now(UTC)))
         except StoreError:
-            raise ServiceError(503, "the store cannot be used now; try again", retry_after=5) from None
+            raise _unusable() from None
+
+
+def _unusable() -> ServiceError:
+    return ServiceError(503, "the store cannot be used now; try again", retry_after=5)
 
 
 def _describe(index: int, one: Parsed, kept: Kept | None) -> dict[str, Any]:

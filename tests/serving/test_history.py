@@ -7,8 +7,8 @@ import pytest
 
 from features.history import repeats
 from features.schema import history_tables
-from serving.errors import Invalid
-from serving.history import MOST_ERRORS, HistoryReader
+from serving.errors import MOST_ERRORS, Invalid
+from serving.history import HistoryReader
 
 TABLES = {table.name: table for table in history_tables()}
 READER = HistoryReader(tuple(TABLES.values()))

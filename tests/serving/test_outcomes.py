@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from records import make_records, write_log
+from running import Postgres
 
 from monitoring.database import Store
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Outcome
-from serving.errors import ServiceError
+from serving import outcomes
+from serving.errors import MOST_ERRORS, ServiceError
 from serving.outcomes import OutcomeDesk, parse_outcomes, read_csv
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -133,6 +135,32 @@ def test_an_outcome_of_a_decision_that_is_in_the_log_only_is_stored(tmp_path: Pa
     assert answer["outcomes"][4]["error"]["errors"][0]["pointer"] == "/outcomes/4"
     assert answer["counts"] == {"stored": 2, "repeated": 0, "corrected": 1, "unknown": 1, "invalid": 1}
     assert 'credit_outcomes_total{status="stored"} 2.0' in metrics.exposition().decode()
+
+
+def test_a_store_that_does_not_answer_is_a_503(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MOST_SECONDS", 0.5)
+    store = Store(postgres.new_database())
+    desk = OutcomeDesk(store, None, Metrics())
+    body = b'{"outcomes": [{"client_id": "nobody", "defaulted": true}]}'
+
+    async def scenario() -> None:
+        assert (await desk.take(body))["counts"]["unknown"] == 1
+        with postgres.stopped(), pytest.raises(ServiceError) as caught:
+            await desk.take(body)
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
+
+    asyncio.run(scenario())
+    store.close()
+
+
+def test_errors_are_named_up_to_a_hundred_of_one_object() -> None:
+    item = {f"f{number}": 0 for number in range(100_000)}
+    (errors,) = parse_outcomes(json.dumps({"outcomes": [item]}).encode(), NOW)
+    assert isinstance(errors, list)
+    assert MOST_ERRORS <= len(errors) <= MOST_ERRORS + 3
+    with pytest.raises(ServiceError) as caught:
+        parse_outcomes(json.dumps(item).encode(), NOW)
+    assert len(caught.value.errors) == MOST_ERRORS
 
 
 def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
