@@ -173,9 +173,11 @@ class Store:
             return self._engine
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
-        if self._engine is not None:
-            self._engine.dispose()
+        """Close the connections that are not in use; who needs it next connects anew."""
+        with self._opening:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
 
 
 def upgrade(engine: Engine) -> None:
@@ -256,6 +258,8 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
         "connect_timeout": CONNECT_SECONDS,
         "tcp_user_timeout": ANSWER_SECONDS * 1000,
         "keepalives_idle": ANSWER_SECONDS,
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
         "options": f"-c statement_timeout={statement_seconds * 1000 if statement_seconds else 0}",
     }
     return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ def read_lines(folder: Path, position: Position, max_bytes: int, until: tuple[in
     """The whole lines after a position, about `max_bytes` of them, and the position after these.
 
     It may be called while the log is written and rotated: a line that is not complete yet is left for later. Where the
-    position is not one of the log any more, reading starts over: with the file if it was cut, else with the oldest.
+    position is not one of the log any more, reading starts over with the oldest file.
 
     Parameters
     ----------
@@ -118,8 +118,12 @@ def read_lines(folder: Path, position: Position, max_bytes: int, until: tuple[in
         file, complete = opened
         with file:
             if not _holds(file, position):
-                log.warning("file %d of the decision log was cut; it is read again from its start", position.sequence)
-                position = Position(position.sequence, 0, "")
+                oldest = _sequences(folder)[0]
+                log.warning(
+                    "file %d of the decision log was cut or written anew; reading starts over with file %d", position.sequence, oldest
+                )
+                position = Position(oldest, 0, "")
+                continue
             file.seek(position.offset)
             lines = file.read(max_bytes)
             lines += b"" if lines.endswith(b"\n") else file.readline()
@@ -131,6 +135,17 @@ def read_lines(folder: Path, position: Position, max_bytes: int, until: tuple[in
         if lines or not complete:
             return lines, _after(position, lines)
         position = Position(position.sequence + 1, 0, "")
+
+
+def holds(folder: Path, position: Position) -> bool:
+    """Whether the line that ends at a position is in the log."""
+    if not position.chain:
+        return True
+    opened = _open(folder, position.sequence)
+    if opened is None:
+        return False
+    with opened[0] as file:
+        return _holds(file, position)
 
 
 def end_of_log(folder: Path) -> tuple[int, int]:
@@ -200,15 +215,18 @@ class Verification:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(folder: Path, shipped: Position | None = None) -> Verification:
+def verify(folder: Path, shipped: Sequence[Position] = ()) -> Verification:
     """Walk through every line and check the chain.
 
     An edited line does not match its own chain; where lines were removed, inserted or moved, the next one does not
-    match. The end can be cut without a trace in the log itself: it is compared with `shipped`, the last line that the
-    store has. Files removed by retention are no problem, one missing between two others is.
+    match. The end can be cut, or all of it written anew, without a trace in the log itself: it is compared with `shipped`, the last
+    lines that the store had. Files removed by retention are no problem, one missing between two others is.
     """
     result = Verification()
-    last, shipped_chain = 0, ""
+    last = 0
+    known = [position for position in shipped if position.chain]
+    places = {(position.sequence, position.offset) for position in known}
+    found: set[Position] = set()
     for sequence, file in _files(folder):
         if last and sequence != last + 1:
             result.problems.append(f"file {last + 1} of the log is missing before {Path(file.name).name}")
@@ -217,11 +235,12 @@ def verify(folder: Path, shipped: Position | None = None) -> Verification:
         last = sequence
         result.files += 1
         for offset in _verify_lines(file, result):
-            if shipped and (sequence, offset) == shipped[:2]:
-                shipped_chain = result.head
-    if shipped and shipped.chain != shipped_chain:
-        place = f"up to byte {shipped.offset} of file {shipped.sequence}"
-        result.problems.append(f"the log does not hold the line that the store has as its last, {place}: it was cut or written anew")
+            if (sequence, offset) in places:
+                found.add(Position(sequence, offset, result.head))
+    for position in known:
+        if position not in found:
+            where = f"up to byte {position.offset} of file {position.sequence}"
+            result.problems.append(f"the log does not hold a line that the store had as its last, {where}: it was cut or written anew")
     return result
 
 

@@ -1,6 +1,7 @@
 """The decision log as it is written: a line a decision, appended before its answer leaves."""
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import logging
@@ -116,7 +117,8 @@ class DecisionLog:
         self._max_bytes = max_bytes
         self._sync = sync
         self._broken = ""
-        self._probed = 0.0
+        self._looked = time.monotonic()
+        self._closed = False
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, _End] | None] = queue.SimpleQueue()
@@ -142,23 +144,26 @@ class DecisionLog:
 
     @property
     def ready(self) -> bool:
-        """Whether the last write and sync went well; after a failure, whether a probe now does, tried once a second."""
-        if self._broken and time.monotonic() - self._probed >= PROBE_SECONDS:
-            self._probed = time.monotonic()
+        """Whether the last write and sync went well, to the files that are in the folder; after a failure, whether a probe does. It looks once a second."""
+        if time.monotonic() - self._looked >= PROBE_SECONDS:
+            self._looked = time.monotonic()
             try:
-                self._cut()
-                self._probe()
-            except OSError as error:
-                self._broken = str(error)
-            else:
+                self._check_files()
+                if self._broken:
+                    self._cut()
+                    self._probe()
+                    log.warning("the decision log can be written again")
                 self._broken = ""
-                log.warning("the decision log can be written again")
+            except OSError as error:
+                if not self._broken:
+                    log.error("the decision log cannot be written: %s", error)
+                self._broken = _cause(error)
         return not self._broken
 
     @property
-    def synced(self) -> tuple[int, int] | None:
-        """Up to where the lines are on record: the number of the active file and a size of it; None where all that are written are."""
-        return self._synced[:2] if self._fsync else None
+    def synced(self) -> tuple[int, int]:
+        """Up to where the lines are on record: the number of the active file and a size of it."""
+        return self._synced[:2] if self._fsync else (self._sequence, self._size)
 
     def append(self, records: Sequence[bytes]) -> "asyncio.Future[None] | None":
         """Append a line for each decision in one write; see Sink."""
@@ -187,8 +192,13 @@ class DecisionLog:
         if self._fsync:
             self._jobs.put(None)
             self._thread.join()
-            if not self._try_sync(self._file):
-                self._synced = (self._sequence, self._size, self._chain)
+            waiting, self._syncing, self._waiting = self._syncing + self._waiting, [], []
+            error = self._try_sync(self._file)
+            self._note_sync((self._sequence, self._size, self._chain), error)
+            for future in waiting:
+                with suppress(RuntimeError):  # the loop is closed; nobody waits
+                    future.get_loop().call_soon_threadsafe(self._settle, [future], error)
+        self._closed = True
         with suppress(OSError):  # what is left behind the lines, the next start takes away
             self._cut()
         os.close(self._file)
@@ -270,30 +280,49 @@ class DecisionLog:
         return None
 
     def _end_sync(self, end: _End, error: OSError | None) -> None:
+        if self._closed:  # and synced once more
+            return
         done, self._syncing = self._syncing, []
-        if error:  # after it the kernel may have dropped any page that was not synced
+        if error:
             done, self._waiting = done + self._waiting, []
+        self._note_sync(end, error)
+        self._settle(done, error)
+        if self._waiting:
+            self._start_sync()
+
+    def _note_sync(self, end: _End, error: OSError | None) -> None:
+        if error:  # after it the kernel may have dropped any page that was not synced
             self._fail(error, *self._synced[1:])
         else:
             self._synced = end
+
+    def _settle(self, done: "list[asyncio.Future[None]]", error: OSError | None) -> None:
         for future in done:
             if not future.done():
                 if error:
                     future.set_exception(self._error())
                 else:
                     future.set_result(None)
-        if self._waiting:
-            self._start_sync()
 
     def _fail(self, error: OSError, size: int, chain: bytes) -> None:
         """Leave nothing in the file that was not acknowledged."""
         self._size, self._chain = size, chain
-        self._broken, self._probed = str(error), time.monotonic()
+        self._broken, self._looked = _cause(error), time.monotonic()
+        log.error("the decision log cannot be written: %s", error)
         try:
             self._cut()
         except OSError as second:  # tried again before the log is ready
-            self._broken += f", {second}"
-        log.error("the decision log cannot be written: %s", self._broken)
+            log.error("the decision log cannot be cut: %s", second)
+
+    def _check_files(self) -> None:
+        """Somebody may have moved or removed what is written; what would be appended to it then is lost to everybody."""
+        for descriptor, name in ((self._file, ACTIVE), (self._lock, LOCK)):
+            try:
+                same = os.path.samestat(os.fstat(descriptor), (self._folder / name).stat())
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise OSError(errno.ESTALE, f"{name} was moved, removed or written anew; put it back, or start the service again")
 
     def _probe(self) -> None:
         path = self._folder / PROBE
@@ -310,16 +339,24 @@ class DecisionLog:
         return LogError(f"decisions cannot be put on record now ({self._broken})")
 
 
+def _cause(error: OSError) -> str:
+    """What a client may know of an error: not where the log is."""
+    return error.strerror or str(error)
+
+
 def check_writable(folder: Path) -> None:
-    """Look whether a log can be written by this process; makes its folder.
+    """Look whether a log can be written by this process, and its files too; makes its folder.
 
     Raises
     ------
     LogError
-        Another process writes it, or the folder cannot be written.
+        Another process writes it, or the folder or a file cannot be written.
     """
     try:
         os.close(_lock(folder))
+        for path in (folder / ACTIVE, *(rotated(folder, number) for number in rotated_sequences(folder)[-1:])):
+            if path.exists():
+                os.close(os.open(path, os.O_RDWR))
     except OSError as error:
         raise _not_opened(folder, error) from None
 

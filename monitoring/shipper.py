@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from monitoring.database import Store, StoreError, reading, writing
-from monitoring.lines import START, Position, end_of_log, log_id, read_lines, remove_old, unread
+from monitoring.lines import START, Position, end_of_log, holds, log_id, read_lines, remove_old, unread
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from monitoring.store import forget_position, insert_lines, read_position, write_position
+from monitoring.store import forget_position, insert_lines, keep_lost, read_position, write_position
 
 log = logging.getLogger(LOGGER)
 
@@ -82,6 +82,7 @@ class Shipper:
         """Ship until `stop` ends it."""
         while True:
             pause = rest = 0.0
+            last = self._stopping  # what was appended before that is seen by the step that begins now
             try:
                 begun = time.thread_time()  # waiting for the database takes nothing from the requests
                 if not self.ship():
@@ -93,13 +94,14 @@ class Shipper:
             except Exception as error:  # whatever it is, the thread goes on
                 self._note_failures(self._failures + 1)
                 self._metrics.shipping_failed()
+                self._store.close()  # the next connection looks for the tables anew
                 pause = min(LONGEST_PAUSE, 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
                 expected = isinstance(error, StoreError | OSError)
                 log.error("the decision log was not shipped: %s", error, exc_info=not expected, extra={"pause": round(pause, 1)})
             with self._changed:
-                if self._stopping and (pause or time.monotonic() > self._stop_by):
+                if self._stopping and ((last and pause) or time.monotonic() > self._stop_by):
                     return
-                if pause or (rest and not self._awaited and not self._stopping):
+                if not self._stopping and (pause or (rest and not self._awaited)):
                     self._changed.wait(pause or rest)
 
     def stop(self, seconds: float) -> None:
@@ -122,11 +124,14 @@ class Shipper:
             return 0
         with reading(self._store.engine) as connection:  # each time: it may be an older database again, or another shipper ran
             position = read_position(connection, self._log)
+        lost = not holds(self._folder, position)
         lines, after = read_lines(self._folder, position, BLOCK_BYTES, self._until())
-        if lines:
+        if lines or lost:
             with writing(self._store.engine, may_be_lost=True) as connection:  # the log has it, and from where it goes on
                 refused = insert_lines(connection, lines)
                 self._set_aside(refused)
+                if lost:  # else `verify-log` would take what was written anew for what it was
+                    keep_lost(connection, self._log, position)
                 write_position(connection, self._log, after)
             self._metrics.shipped(lines.count(b"\n") - len(refused), len(refused))
         with self._changed:
@@ -181,6 +186,8 @@ class Shipper:
             shipped = read_position(connection, self._log or "")
             forget_position(connection, self._log or "")  # SQLite writes, and syncs, nothing where nothing changes
             write_position(connection, self._log or "", shipped)
+        if not holds(self._folder, shipped):  # of another copy of this log
+            return
         for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
             log.info("%s was removed: it is shipped, and older than the retention", name)
 

@@ -74,6 +74,18 @@ def read_position(connection: Connection, log_id: str) -> Position:
     return Position(row.sequence, row.offset, row.chain) if row else START
 
 
+def known_positions(connection: Connection, log_id: str) -> list[Position]:
+    """How far a log has been shipped, now and wherever it was found cut or written anew since."""
+    rows = connection.execute(select(shipping).where((shipping.c.log == log_id) | shipping.c.log.startswith(f"{log_id} ")))
+    return [Position(row.sequence, row.offset, row.chain) for row in rows]
+
+
+def keep_lost(connection: Connection, log_id: str, position: Position) -> None:
+    """Keep a position that the log does not hold any more, for `verify`; of each file the first one."""
+    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)
+    connection.execute(insert.on_conflict_do_nothing(), {"log": f"{log_id} lost in file {position.sequence}", **position._asdict()})
+
+
 def write_position(connection: Connection, log_id: str, position: Position) -> None:
     """Note how far a log has been shipped."""
     insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)

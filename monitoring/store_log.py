@@ -7,9 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
-from monitoring.database import Store, StoreError, writing
+from monitoring.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.lines import START
 from monitoring.log import PROBE_SECONDS, LogError
 from monitoring.logs import LOGGER
@@ -18,6 +19,7 @@ from monitoring.store import forget_position, insert_lines, write_position
 log = logging.getLogger(LOGGER)
 
 MAX_WAITING_BYTES = 64_000_000
+MOST_SECONDS = 2.0 * ANSWER_SECONDS  # a server that is stopped, or whose disk is, ends no statement
 PROBE = "probe"
 
 
@@ -41,7 +43,7 @@ class StoreLog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._bytes = 0
-        self._broken = "the store has not been reached yet"
+        self._broken = True  # until it was reached
         self._probed = time.monotonic()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._jobs.put(_Job(b"", None))
@@ -59,19 +61,33 @@ class StoreLog:
     def append(self, records: Sequence[bytes]) -> "asyncio.Future[None]":
         """Commit the decisions of a batch; see Sink."""
         if not self.ready:
-            raise LogError(f"decisions cannot be put on record now ({self._broken})")
+            raise _unusable()
         if self._bytes > MAX_WAITING_BYTES:
             raise LogError("too many decisions wait for the store")
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         lines = b"".join([record + b"\n" for record in records])
         self._bytes += len(lines)
+        timer = loop.call_later(MOST_SECONDS, self._give_up, future)
+        future.add_done_callback(partial(self._forget, timer, len(lines)))
         self._jobs.put(_Job(lines, future))
         return future
 
     def close(self) -> None:
-        """Commit what waits, end the thread."""
+        """Commit what waits, end the thread, unless the store does not answer."""
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(MOST_SECONDS)
+
+    def _give_up(self, future: "asyncio.Future[None]") -> None:
+        """Fail what has waited too long; it may be committed yet."""
+        if not future.done():
+            self._broken, self._probed = True, time.monotonic()
+            log.error("decisions are not committed within %g seconds", MOST_SECONDS)
+            future.set_exception(_unusable())
+
+    def _forget(self, timer: asyncio.TimerHandle, size: int, _: object) -> None:
+        timer.cancel()
+        self._bytes -= size
 
     def _run(self) -> None:
         ending = False
@@ -80,13 +96,13 @@ class StoreLog:
             while not self._jobs.empty():
                 jobs.append(self._jobs.get())
             ending = None in jobs
-            waiting = [job for job in jobs if job is not None]
+            waiting = [job for job in jobs if job is not None and not (job.future and job.future.done())]
             if waiting:
                 self._commit(waiting)
 
     def _commit(self, jobs: list[_Job]) -> None:
         """Store these together; where the store refuses a line, each job by itself."""
-        broken = ""
+        broken = False
         failed: LogError | None = None
         try:
             self._insert(jobs)
@@ -97,14 +113,15 @@ class StoreLog:
                 return
             failed = LogError("the store refuses this decision")
         except Exception as error:  # whatever it is, the thread goes on
-            broken = str(error)
-            failed = LogError(f"decisions cannot be put on record now ({broken})")
-            log.error("decisions cannot be committed: %s", broken, exc_info=not isinstance(error, StoreError))
+            broken = True
+            failed = _unusable()
+            log.error("decisions cannot be committed: %s", error, exc_info=not isinstance(error, StoreError))
+            self._store.close()  # the next connection looks for the tables anew
         self._broken, self._probed = broken, time.monotonic()
         for job in jobs:
             if job.future is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
-                    job.future.get_loop().call_soon_threadsafe(self._end, job, failed)
+                    job.future.get_loop().call_soon_threadsafe(_settle, job.future, failed)
 
     def _insert(self, jobs: list[_Job]) -> None:
         with writing(self._store.engine) as connection:
@@ -114,10 +131,15 @@ class StoreLog:
             if insert_lines(connection, b"".join(job.lines for job in jobs)):
                 raise _RefusedError
 
-    def _end(self, job: _Job, failed: LogError | None) -> None:
-        self._bytes -= len(job.lines)
-        if job.future is not None and not job.future.done():
-            if failed:
-                job.future.set_exception(failed)
-            else:
-                job.future.set_result(None)
+
+def _settle(future: "asyncio.Future[None]", failed: LogError | None) -> None:
+    if not future.done():
+        if failed:
+            future.set_exception(failed)
+        else:
+            future.set_result(None)
+
+
+def _unusable() -> LogError:
+    """What a client may know; the cause, with the store's address, is logged."""
+    return LogError("decisions cannot be put on record now (the store cannot be used)")

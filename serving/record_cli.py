@@ -48,7 +48,8 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
 
     options = settings()
     folder = options.log_folder
-    shipper = Shipper(folder, Store(options.store_url), options.log.retention_days, Metrics(), lambda: sync_to_end(folder))
+    end = sync_to_end(folder) if once else None  # what is written meanwhile is for the next one
+    shipper = Shipper(folder, Store(options.store_url), options.log.retention_days, Metrics(), lambda: end or sync_to_end(folder))
     if not once:
         with contextlib.suppress(KeyboardInterrupt):
             shipper.run()
@@ -84,7 +85,10 @@ def list_decisions(
     """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
     from monitoring.database import reading
     from monitoring.store import client_history
+    from serving.fields import encodable
 
+    if not encodable(client):
+        fail(f"--client is {client!r}; expected text in UTF-8")
     with opened_store() as engine, reading(engine) as connection:
         for row in client_history(connection, client, limit):
             typer.echo(json.dumps(row, default=str))
@@ -117,14 +121,14 @@ def verify_log() -> None:
     """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
     from monitoring.database import reading
     from monitoring.lines import log_id, verify
-    from monitoring.store import read_position
+    from monitoring.store import known_positions
 
     folder = settings().log_folder
     log = log_id(folder)
     if log is None:
         fail(f"{folder} holds no decision log")
     with opened_store() as engine, reading(engine) as connection:
-        shipped = read_position(connection, log)
+        shipped = known_positions(connection, log)
     result = verify(folder, shipped)
     for problem in result.problems:
         typer.echo(problem, err=True)

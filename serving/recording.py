@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from configs.settings import Settings
 from monitoring.database import Store
+from monitoring.lines import log_id, sync_to_end
 from monitoring.log import DecisionLog, LogError, NoLog, Sink
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
@@ -29,14 +31,16 @@ class Recording:
         self.store = Store(settings.store_url)
         self.shipper: Shipper | None = None
         self.sink: Sink
+        synced: Callable[[], tuple[int, int]] = partial(sync_to_end, settings.log_folder)
         if durability == "database":
             self.sink = StoreLog(self.store)
         elif durability == "off":
             self.sink = NoLog()
         else:
             log = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes)
-            self.sink = log
-            self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, lambda: log.synced)
+            self.sink, synced = log, lambda: log.synced
+        if log_id(settings.log_folder):  # also what was left there by another durability
+            self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, synced)
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)

@@ -25,7 +25,7 @@ def replay(line: bytes, model_name: str) -> str:
     try:
         record = msgspec.json.decode(line, type=Record)
         features = msgspec.json.decode(record.features, type=list[float | None])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReplayError(f"the record cannot be read: {error}") from None
     bundle = read_bundle(find_in_store(model_name, record.model_version))
     if len(features) != len(bundle.features.names):

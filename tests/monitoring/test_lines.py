@@ -154,7 +154,7 @@ def test_any_changed_byte_is_found(tmp_path: Path) -> None:
         place = rng.randrange(len(content))
         changed = bytes([content[place] ^ (1 << rng.randrange(8))])
         path.write_bytes(content[:place] + changed + content[place + 1 :])
-        assert verify(tmp_path, Position(1, len(content), content[-67:-3].decode())).problems, (place, changed)
+        assert verify(tmp_path, [Position(1, len(content), content[-67:-3].decode())]).problems, (place, changed)
 
 
 def test_missing_files_are_named_and_those_of_retention_are_not(tmp_path: Path) -> None:
@@ -171,14 +171,14 @@ def test_a_cut_end_is_found_by_what_the_store_has(tmp_path: Path) -> None:
     write_log(tmp_path, make_records(10))
     _, shipped = read_all(tmp_path)
     path = tmp_path / "predictions.jsonl"
-    assert verify(tmp_path, shipped).problems == []
+    assert verify(tmp_path, [shipped]).problems == []
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
     assert verify(tmp_path).problems == []
-    (problem,) = verify(tmp_path, shipped).problems
-    assert "does not hold the line that the store has as its last" in problem
+    (problem,) = verify(tmp_path, [shipped]).problems
+    assert "does not hold a line that the store had as its last" in problem
     write_log(tmp_path, make_records(2))
-    assert verify(tmp_path, shipped).problems
-    assert verify(tmp_path, START).problems == []
+    assert verify(tmp_path, [shipped]).problems
+    assert verify(tmp_path, [START]).problems == []
 
 
 def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(tmp_path: Path) -> None:

@@ -179,6 +179,55 @@ def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["predictions.jsonl", "predictions.lock"])
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_log_that_was_moved_refuses_decisions_until_it_is_back(tmp_path: Path, durability: str, name: str) -> None:
+    async def scenario() -> None:
+        log = open_log(tmp_path, durability)
+        log.append(make_records(2))
+        (tmp_path / name).rename(tmp_path / "away")
+        for _ in range(2):
+            with pytest.raises(LogError, match=f"{name} was moved, removed or written anew"):
+                log.append(make_records(1))
+            assert not log.ready
+            (tmp_path / name).touch()
+        (tmp_path / "away").rename(tmp_path / name)
+        log.append(make_records(3))
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5, [])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_close_tells_everybody_who_waits_what_its_last_sync_did(tmp_path: Path, fails: bool) -> None:
+    closing = False
+
+    def sync(file: int) -> None:
+        time.sleep(0.02)  # too slow to be waited for
+        if closing and fails:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(file)
+
+    async def scenario() -> list[object]:
+        nonlocal closing
+        log = open_log(tmp_path, "fsync", sync=sync)
+        first = log.append(make_records(1))
+        assert first
+        await first
+        waiting = [log.append(make_records(1)) for _ in range(4)]
+        closing = True
+        log.close()
+        return await asyncio.wait_for(asyncio.gather(*(future for future in waiting if future), return_exceptions=True), 5)
+
+    results = asyncio.run(scenario())
+    assert [type(result) for result in results] == [LogError if fails else type(None)] * 4
+    assert len(log_lines(tmp_path)) == (1 if fails else 5)
+    assert verify(tmp_path).problems == []
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_rotation_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_log(tmp_path, max_bytes=1000)
     log.append(make_records(5))

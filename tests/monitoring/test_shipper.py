@@ -1,8 +1,10 @@
 import asyncio
+import os
+import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,11 +16,14 @@ from sqlalchemy import Connection, Engine, select
 
 from monitoring import database
 from monitoring import shipper as module
-from monitoring.database import Store, StoreError, decisions
+from monitoring.database import Store, StoreError, decisions, reading, writing
+from monitoring.lines import log_id, verify
 from monitoring.log import DecisionLog, LogError
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import read_position, write_position
+from monitoring.store import known_positions, read_position, write_position
+
+Wait = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -95,6 +100,71 @@ def test_lines_that_are_refused_are_set_aside(logs: Path, store: Store) -> None:
     assert (logs / "refused.jsonl").read_bytes() == b"garbage\n"
     assert (value(metrics, "credit_shipper_lines_total"), value(metrics, "credit_shipper_refused_total")) == (5, 1)
     assert len(stored(store)) == 5
+
+
+def problems(logs: Path, store: Store) -> list[str]:
+    with reading(store.engine) as connection:
+        return verify(logs, known_positions(connection, log_id(logs) or "")).problems
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_log_that_was_cut_or_written_anew_stays_found_after_it_was_shipped(logs: Path, store: Store, forged: bool) -> None:
+    given = make_records(9)
+    write_log(logs, given)
+    sum(iter(make(logs, store).ship, 0))
+    assert problems(logs, store) == []
+    path = logs / "predictions.jsonl"
+    if forged:
+        path.unlink()
+        write_log(logs, [*given[:3], *make_records(1), *given[4:]])
+    else:
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    for _ in range(2):
+        sum(iter(make(logs, store).ship, 0))
+        (problem,) = problems(logs, store)
+        assert "does not hold a line that the store had as its last" in problem
+    write_log(logs, make_records(5))
+    sum(iter(make(logs, store).ship, 0))
+    assert len(problems(logs, store)) == 1
+    assert set(ids(logs)) <= set(stored(store))
+
+
+def test_an_older_copy_of_a_log_that_outgrew_the_position_is_shipped_whole_and_kept_until_then(logs: Path, store: Store) -> None:
+    write_log(logs, make_records(10), max_bytes=1500, batch=2)
+    shutil.copytree(logs, logs.with_name("older"))
+    write_log(logs, make_records(20), max_bytes=1500, batch=2)
+    sum(iter(make(logs, store).ship, 0))
+    shutil.rmtree(logs)
+    logs.with_name("older").rename(logs)
+    write_log(logs, make_records(60), max_bytes=1500, batch=2)
+    for path in logs.glob("predictions-*.jsonl"):
+        os.utime(path, (0, 0))
+    shipper = make(logs, store)
+    with reading(store.engine) as connection:
+        assert read_position(connection, log_id(logs) or "").sequence < len(list(logs.glob("*.jsonl")))
+    all_of_them = ids(logs)
+    shipper._remove_old()
+    assert ids(logs) == all_of_them
+    sum(iter(shipper.ship, 0))
+    assert set(all_of_them) <= set(stored(store))
+
+
+def test_a_database_that_is_made_anew_gets_its_tables_and_what_is_in_the_log(logs: Path, tmp_path: Path, wait_until: Wait) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    shipper = make(logs, store)
+    shipper.start()
+    write_log(logs, make_records(3))
+    wait_until(lambda: len(stored(store)) == 3)
+    with writing(store.engine) as connection:
+        for table in ("records", "outcomes", "decisions", "shipping", "alembic_version"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    write_log(logs, make_records(2))
+    with suppress(StoreError):
+        wait_until(lambda: shipper._failures)
+    wait_until(lambda: shipper._failures == 0)
+    shipper.stop(20)
+    assert stored(store) == ids(logs)
+    store.close()
 
 
 def test_after_a_cut_of_the_log_what_follows_is_shipped(logs: Path, store: Store) -> None:

@@ -1,9 +1,11 @@
 import asyncio
+import time
 
 import pytest
 from records import make_records, stored, wait_for
 from running import Postgres
 
+from monitoring import store_log
 from monitoring.database import Store
 from monitoring.log import LogError
 from monitoring.store_log import StoreLog
@@ -62,8 +64,9 @@ def test_without_the_database_it_is_not_ready_and_refuses(postgres: Postgres) ->
         await log.append(given[:1])
         postgres.stop()
         try:
-            with pytest.raises(LogError, match="cannot be put on record now"):
+            with pytest.raises(LogError, match="cannot be put on record now") as caught:
                 await log.append(given[1:2])
+            assert str(postgres.folder) not in str(caught.value), "the address is the operator's"
             assert not log.ready
             with pytest.raises(LogError, match="cannot be put on record now"):
                 log.append(given[1:2])
@@ -78,9 +81,37 @@ def test_without_the_database_it_is_not_ready_and_refuses(postgres: Postgres) ->
     store.close()
 
 
-def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from monitoring import store_log
+def test_a_database_that_does_not_answer_fails_what_waits_for_it(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_log, "MOST_SECONDS", 0.5)
+    store = Store(postgres.new_database())
+    given = make_records(3)
 
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        await log.append(given[:1])
+        with postgres.stopped():
+            waiting = [log.append(given[1:2]), log.append(given[1:2])]
+            for future in waiting:
+                with pytest.raises(LogError, match="cannot be put on record now"):
+                    await future
+            assert not log.ready
+            with pytest.raises(LogError, match="cannot be put on record now"):
+                log.append(given[1:2])
+            log_of_its_own = StoreLog(store)
+            begun = time.monotonic()
+            log_of_its_own.close()
+            assert time.monotonic() - begun < 5
+        ready(log)
+        await log.append(given[2:])
+        log.close()
+
+    asyncio.run(scenario())
+    assert {given[0].prediction_id, given[2].prediction_id} <= set(stored(store))
+    assert len(stored(store)) == len({*stored(store)})
+    store.close()
+
+
+def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_log, "MAX_WAITING_BYTES", 1000)
 
     async def scenario() -> None:

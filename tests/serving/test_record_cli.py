@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import pytest
+from records import make_records, write_log
 from running import Home, run_cli
+
+from configs.settings import Settings
+from monitoring import lines
+from serving.record_cli import ship
 
 
 @pytest.fixture
@@ -43,3 +48,19 @@ def test_a_wrong_place_is_told_in_a_sentence(variable: str, value: str, command:
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert "hidden" not in result.stderr
+
+
+def test_ship_once_ends_though_decisions_are_made_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = lines.sync_to_end
+
+    def busy(folder: Path) -> tuple[int, int]:
+        write_log(folder, make_records(2))
+        return end(folder)
+
+    monkeypatch.setattr(lines, "sync_to_end", busy)
+    write_log(settings.log_folder, make_records(3))
+    ship(once=True)
+    ship(once=True)
+    assert capsys.readouterr().out == "5 lines shipped\n2 lines shipped\n"

@@ -107,6 +107,8 @@ def test_a_model_that_is_not_there_is_named(record: Record) -> None:
         replay(msgspec.json.encode(msgspec.structs.replace(record, model_version="gone")), "credit_scoring")
     with pytest.raises(ReplayError, match="cannot be read"):
         replay(b"{", "credit_scoring")
+    with pytest.raises(ReplayError, match="cannot be read"):
+        replay(msgspec.json.encode(record).replace(b'"r1"', b'"r\xff"'), "credit_scoring")
 
 
 def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record: Record) -> None:
@@ -144,6 +146,7 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     assert ([item["defaulted"] for item in shown["outcomes"]], shown["record"]["request_id"]) == ([False, True], "r1")
     assert "the store has no decision" in run("decision", "0" * 8 + record.prediction_id[8:], code=1)
     assert len(run("decisions", "--client", "c", "--limit", "30").splitlines()) == 30
+    assert "expected text in UTF-8" in run("decisions", "--client", "\udcff", code=1)
     assert "41 decisions" in run("export", "--out", str(tmp_path / "all.jsonl"))
     lines = [msgspec.json.decode(line) for line in (tmp_path / "all.jsonl").read_bytes().splitlines()]
     assert [line["outcome"] and line["outcome"]["defaulted"] for line in lines] == [None] * 40 + [False]

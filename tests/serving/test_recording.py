@@ -1,0 +1,59 @@
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from records import make_records, stored, write_log
+
+from configs.settings import Settings
+from monitoring.log import LogError, check_writable
+from monitoring.metrics import Metrics
+from serving.errors import ServiceError
+from serving.recording import Recording
+
+
+def with_durability(settings: Settings, durability: str) -> Settings:
+    return settings.model_copy(update={"log": settings.log.model_copy(update={"durability": durability})})
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync", "database", "off"])
+def test_what_another_durability_left_in_the_log_is_shipped(
+    settings: Settings, durability: str, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    write_log(settings.log_folder, make_records(4))
+
+    async def scenario() -> None:
+        recording = Recording(with_durability(settings, durability), Metrics())
+        await asyncio.to_thread(wait_until, lambda: len(stored(recording.store)) == 4)
+        recording.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("durability", ["database", "off"])
+def test_without_a_log_none_is_made_and_nothing_ships(settings: Settings, durability: str) -> None:
+    recording = Recording(with_durability(settings, durability), Metrics())
+    assert recording.shipper is None
+    recording.close()
+    assert not settings.log_folder.exists()
+
+
+def test_what_cannot_be_recorded_is_a_503_that_tells_no_place(settings: Settings) -> None:
+    recording = Recording(settings, Metrics())
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device", str(settings.log_folder))
+
+    recording.sink._write = full  # type: ignore[union-attr, assignment]
+    with pytest.raises(ServiceError, match="No space left on device") as caught:
+        recording.record(lambda: make_records(1))
+    assert (caught.value.status, str(settings.log_folder) in str(caught.value)) == (503, False)
+    recording.close()
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "predictions-000001.jsonl"])
+def test_a_file_of_the_log_that_cannot_be_written_is_told_before_the_service_starts(tmp_path: Path, name: str) -> None:
+    check_writable(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(LogError, match=f"cannot be opened: .*{name}"):
+        check_writable(tmp_path)
