@@ -108,6 +108,8 @@ class RetrainingSettings(Section):
     drifted_features: Share
     max_roc_auc_loss: Positive
     max_observed_to_expected: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    outcome_days: Positive
+    min_outcomes: Share
     max_age_days: Positive
 
 

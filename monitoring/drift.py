@@ -39,7 +39,8 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
     Returns
     -------
     For each name: `quantiles`, those of the known values at LEVELS (none where no value is known), and `edges`, inner edges at
-    the deciles with equal ones merged (bin i holds edges[i-1] < value <= edges[i]); for a category column `codes` instead;
+    the deciles with equal ones merged (bin i holds edges[i-1] < value <= edges[i]), and one below a lowest decile that is many
+    rows' value, else it would share its bin with whatever is less; for a category column `codes` instead;
     `shares` of the bins, of the rows; and `missing`, the share of rows not known. Shares and missing add up to 1.
 
     Raises
@@ -58,13 +59,19 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
             entry: dict[str, Any] = {"codes": codes.tolist()}
         else:
             quantiles = np.quantile(known, LEVELS) if len(known) else np.array([])
-            edges = np.unique(quantiles[DECILES])
+            edges = _edges(known, np.unique(quantiles[DECILES]))
             counts = np.bincount(np.searchsorted(edges, known, side="left"), minlength=len(edges) + 1)
             entry = {"quantiles": quantiles.tolist(), "edges": edges.tolist()}
         entry["shares"] = (counts / len(values)).tolist()
         entry["missing"] = (len(values) - len(known)) / len(values)
         result[name] = entry
     return result
+
+
+def _edges(known: Values, deciles: Values) -> Values:
+    if len(deciles) and np.mean(known <= deciles[0]) > 2 / BINS and (len(deciles) == 1 or np.any(known < deciles[0])):
+        return np.insert(deciles, 0, np.nextafter(deciles[0], -np.inf))
+    return deciles
 
 
 def band(psi: float) -> str:

@@ -31,6 +31,8 @@ INTERVAL = (0.025, 0.975)
 Z = 1.959964  # of the normal distribution, beyond which 2.5 % lie on either side
 ALL = "all"  # the period that holds all of them
 DECLINED = "DECLINE"
+LEAST = 20  # defaulted and repaid each, from which on a bootstrap knows what might have been
+COMPARABLE = 0.9  # of two shares with an outcome, the less over the greater: below it, both together are no sample of all decisions
 CALIBRATION = ("ece", "observed_to_expected")  # an estimate takes it for granted and says nothing of it
 OF_ALL, OF_APPROVED, OF_OUTCOMES = "all decisions", "the approved", "all with outcomes"
 
@@ -105,8 +107,8 @@ def performance(counts: Iterable[Counts], costs: DecisionSettings) -> list[dict[
     Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number, how many defaulted, and their share of the
     approved and of the declined; null where there is none), and figures with their intervals: `estimated` of all decisions,
     `realised` of those whose outcome is known, and `expected`, the estimate of just these; the last two are null without outcomes.
-    Each says in `of` whom it is about. A figure that these people do not determine is null: without any outcome of the declined
-    there is no precision and no recall.
+    Each says in `of` whom it is about: outcomes of the declined count where about the same share of them is known as of the approved. A figure
+    that these people do not determine is null: without outcomes of the declined there is no precision and no recall.
     """
     parts = list(counts)
     versions: dict[str, list[Counts]] = {}
@@ -154,26 +156,41 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
 def with_intervals(
     pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings
 ) -> dict[str, dict[str, float | None]]:
-    """The figures, each with `value`, `low` and `high`, a 95 % interval by a Poisson bootstrap of the counts; null where not determined.
+    """The figures, each with `value`, `low` and `high`, a 95 % interval; null where not determined.
 
-    The interval of `observed_to_expected` is Byar's of a Poisson count (Breslow and Day 1987, Statistical Methods in Cancer Research II,
-    equation 2.13): resamples of few defaults, or of none, know nothing of those that might have been. The ECE has none: each resample
-    adds its own error to it, so that they lie above it.
+    The interval of a share is Wilson's (1927, Journal of the American Statistical Association 22, 209-212), that of `observed_to_expected` Byar's
+    of a Poisson count (Breslow and Day 1987, Statistical Methods in Cancer Research II, equation 2.13). Of the areas and the cost it is
+    by a Poisson bootstrap of the counts, from LEAST of either kind on: resamples of few know nothing of those that might have been. The ECE
+    has none: each resample adds its own error to it, so that they lie above it.
     """
     random = np.random.default_rng(0)
     values = figures(pd, declined, defaulted, repaid, costs)
     resampled = [random.poisson(counts, (SAMPLES, len(counts))).astype(np.float64) for counts in (defaulted, repaid)]
     draws = figures(pd, declined, resampled[0], resampled[1], costs)
+    people = defaulted + repaid
+    bad, total, refused = float(defaulted.sum()), float(people.sum()), float(people[declined].sum())
+    of = {"default_rate": total, "default_rate_of_approved": total - refused, "precision": refused, "recall": bad, "approval_rate": total}
     result: dict[str, dict[str, float | None]] = {}
     for name, value in values.items():
-        known = draws[name][np.isfinite(draws[name])]
-        low, high = np.quantile(known, INTERVAL) if len(known) and np.isfinite(value) else (np.nan, np.nan)
-        if name == "observed_to_expected" and np.isfinite(value):
-            low, high = np.array(_byar(float(defaulted.sum()))) / float(((defaulted + repaid) * pd).sum())
-        elif name == "ece":
-            low = high = np.nan
-        result[name] = {key: float(item) if np.isfinite(item) else None for key, item in (("value", value), ("low", low), ("high", high))}
+        low, high = np.nan, np.nan
+        if name in of:
+            low, high = _wilson(float(value), of[name])
+        elif name == "observed_to_expected":
+            low, high = np.array(_byar(bad)) / float((people * pd).sum())
+        elif name != "ece" and min(bad, total - bad) >= LEAST:
+            low, high = np.nanquantile(draws[name], INTERVAL)
+        ends = (("value", value), ("low", low), ("high", high))
+        result[name] = {key: float(item) if np.isfinite(item) and np.isfinite(value) else None for key, item in ends}
     return result
+
+
+def _wilson(share: float, count: float) -> tuple[float, float]:
+    """The 95 % interval of a probability of which a share was seen in so many."""
+    if not count:
+        return np.nan, np.nan
+    middle, scale = share + Z**2 / (2 * count), 1 + Z**2 / count
+    width = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
+    return (middle - width) / scale, (middle + width) / scale
 
 
 def _byar(count: float) -> tuple[float, float]:
@@ -202,10 +219,13 @@ def _row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
     total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
     estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs)
     realised = expected = None
-    if any(known.values()):
-        some = counts.outcomes > 0
+    shares = {name: known[name] / total[name] if total[name] else None for name in known}
+    given = [share for share in shares.values() if share is not None]
+    alike = min(given) >= COMPARABLE * max(given)
+    some = (counts.outcomes > 0) & (alike | ~declined)
+    if some.any():
         people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
-        of = {"of": OF_OUTCOMES if known["declined"] else OF_APPROVED}
+        of = {"of": OF_OUTCOMES if alike and known["declined"] else OF_APPROVED}
         realised = of | _without(with_intervals(pds / people, declined[some], bad, people - bad, costs), "approval_rate")
         expected = of | _without(with_intervals(pds / people, declined[some], pds, people - pds, costs), "approval_rate", *CALIBRATION)
     return {
@@ -215,7 +235,7 @@ def _row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
         "outcomes": {
             "count": int(counts.outcomes.sum()),
             "defaulted": int(counts.defaulted.sum()),
-            **{name: known[name] / total[name] if total[name] else None for name in known},
+            **shares,
         },
         "estimated": {"of": OF_ALL} | _without(estimated, *CALIBRATION),
         "realised": realised,

@@ -74,7 +74,7 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
         There are fewer than the reference's minimum.
     """
     query = (
-        select(decisions.c.time, records.c.line)
+        select(decisions.c.time, records.c.line, decisions.c.prediction_id)
         .join_from(decisions, records, decisions.c.prediction_id == records.c.prediction_id)
         .where(decisions.c.model_version == version)
         .order_by(decisions.c.time.desc())
@@ -86,7 +86,7 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     counts, total, kept, times = reference.count(np.empty((0, len(reference.names)))), 0, [], []
     with reading(engine) as connection:
         for chunk in connection.execute(query.execution_options(yield_per=CHUNK)).partitions():
-            lines = [decoder.decode(line) for _, line in chunk]
+            lines = [_decoded(decoder, line, prediction_id) for _, line, prediction_id in chunk]
             matrix = np.array([[*line.features, line.probability] for line in lines], dtype=np.float64)
             counts += reference.count(matrix)
             kept.append(matrix[: max(SAMPLE - total, 0)])
@@ -95,8 +95,16 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     if total == rows and total < reference.minimum_rows:
         raise ReportError(f"a window of {rows} decisions is too small; drift is measured from {reference.minimum_rows} on")
     if total < reference.minimum_rows:
-        raise ReportError(f"there are {total} decisions of the model {version}; drift is measured from {reference.minimum_rows} on")
+        after = f" since {since.isoformat()}" if since else ""
+        raise ReportError(f"there are {total} decisions of the model {version}{after}; drift is measured from {reference.minimum_rows} on")
     return Window(reference.measure(counts), np.concatenate(kept), times[-1], times[0])
+
+
+def _decoded(decoder: "msgspec.json.Decoder[_Line]", line: str, prediction_id: str) -> _Line:
+    try:
+        return decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise ReportError(f"the record of decision {prediction_id} cannot be read: {error}") from None
 
 
 def drift_table(drift: Measurement, names: Sequence[str]) -> list[dict[str, Any]]:

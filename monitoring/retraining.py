@@ -5,23 +5,33 @@ from typing import Any
 
 from configs.settings import RetrainingSettings
 from monitoring.drift import DRIFT, Measurement
+from monitoring.performance import OF_APPROVED
 
-LEAST_OUTCOMES = 20  # of either kind
+Row = Mapping[str, Any]
 
 
 def reasons(
-    limits: RetrainingSettings, drift: Measurement | None, performance: Mapping[str, Any] | None, trained_roc_auc: float, age_days: float
+    limits: RetrainingSettings, drift: Measurement | None, every: Row | None, older: Row | None, *, trained_roc_auc: float, age_days: float
 ) -> list[str]:
     """Why the model should be trained again; empty where it should not.
 
     Parameters
     ----------
     drift : of the last decisions, every feature and last the PD; None where there are too few.
-    performance : the model's row over all periods, as monitoring.performance.performance returns it; None where there is no decision.
+    every : the model's row over all periods, as monitoring.performance.performance returns it; None where there is no decision.
+    older : the same of the decisions that are older than `limits.outcome_days`.
     trained_roc_auc : what the training run measured out of fold.
     age_days : since the model was saved.
     """
-    return [*_drift(limits, drift), *_performance(limits, performance, trained_roc_auc), *_age(limits, age_days)]
+    return [*_drift(limits, drift), *_performance(limits, every, older, trained_roc_auc), *_age(limits, age_days)]
+
+
+def known_share(row: Row | None) -> float:
+    """The share of the decisions of a row whose outcome is known; of the approved, where only they are judged."""
+    if row is None or row["realised"] is None:
+        return 0.0
+    of = ("approved",) if row["realised"]["of"] == OF_APPROVED else ("approved", "declined")
+    return float(min(row["outcomes"][name] for name in of if row["outcomes"][name] is not None))
 
 
 def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
@@ -35,25 +45,26 @@ def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
     return found
 
 
-def _performance(limits: RetrainingSettings, row: Mapping[str, Any] | None, trained_roc_auc: float) -> list[str]:
+def _performance(limits: RetrainingSettings, every: Row | None, older: Row | None, trained_roc_auc: float) -> list[str]:
     """Training measured all applicants, outcomes are of some: their shortfall is taken from the estimate of all.
 
-    Of fewer than LEAST_OUTCOMES defaults or repaid loans the ROC-AUC says nothing, nor does its interval; the estimate is judged alone.
+    Outcomes are judged once nearly all are known: a default is known before a loan is repaid, so the first ones are the worst. A ROC-AUC without
+    an interval is of too few to say anything.
     """
-    if row is None:
+    if every is None:
         return []
     found = []
-    estimated, realised, expected = row["estimated"], row["realised"], row["expected"]
+    estimated = every["estimated"]
     best = estimated["roc_auc"]["high"]
-    defaulted = row["outcomes"]["defaulted"]
-    if realised and min(defaulted, row["outcomes"]["count"] - defaulted) >= LEAST_OUTCOMES:
+    realised, expected = (older["realised"], older["expected"]) if older and known_share(older) >= limits.min_outcomes else ({}, {})
+    if best is not None and realised and realised["roc_auc"]["high"] is not None:
         best = estimated["roc_auc"]["value"] + realised["roc_auc"]["high"] - expected["roc_auc"]["value"]
     if best is not None and trained_roc_auc - best > limits.max_roc_auc_loss:
         found.append(
             f"performance: the ROC-AUC of all applicants is {best:.3f} at the favourable end of its interval, {trained_roc_auc:.3f} at training; "
             f"the limit of the loss is {limits.max_roc_auc_loss}"
         )
-    ratio = realised and realised["observed_to_expected"]
+    ratio = realised.get("observed_to_expected")
     limit = limits.max_observed_to_expected
     if ratio and ratio["value"] is not None and (ratio["low"] > limit or ratio["high"] < 1 / limit):
         found.append(

@@ -1,6 +1,6 @@
 """The commands that judge the decisions on record: drift, performance, whether to train again."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,7 +84,7 @@ def retraining_signal() -> None:
     import bentoml
 
     from monitoring.reports import ReportError
-    from monitoring.retraining import reasons
+    from monitoring.retraining import known_share, reasons
 
     options, bundle = settings(), _bundle()
     created = bentoml.models.get(f"{options.model.name}:{bundle.version}").info.creation_time
@@ -93,14 +93,19 @@ def retraining_signal() -> None:
         measured = _window(bundle, WINDOW, None).drift
     except ReportError as error:
         typer.echo(f"drift is not judged: {error}")
-    rows = [row for row in _performance(options, "month", None, None) if row["model_version"] == bundle.version]
-    if not rows:
-        typer.echo("performance is not judged: the store holds no decision of this model")
-    elif rows[-1]["realised"] is None:
-        typer.echo("performance is judged by the estimate alone: no outcome is in")
+    now, limits = datetime.now(UTC), options.retraining
+    every, older = (
+        next((row for row in reversed(_performance(options, "month", None, until)) if row["model_version"] == bundle.version), None)
+        for until in (None, now - timedelta(days=limits.outcome_days))
+    )
+    if every is None or every["estimated"]["roc_auc"]["high"] is None:
+        typer.echo(f"the ROC-AUC is not judged: the store holds {'too few decisions' if every else 'no decision'} of this model")
+    if (known := known_share(older)) < limits.min_outcomes:
+        said = f"{known:.1%} of the decisions that are older than {limits.outcome_days:g} days have one, {limits.min_outcomes:.0%} are asked for"
+        typer.echo(f"outcomes are not judged: {said}")
     trained = bundle.metadata["metrics"]["roc_auc"]["value"]
-    age = (datetime.now(UTC) - created).total_seconds() / 86_400
-    found = reasons(options.retraining, measured, rows[-1] if rows else None, trained, age)
+    age = (now - created).total_seconds() / 86_400
+    found = reasons(limits, measured, every, older, trained_roc_auc=trained, age_days=age)
     for reason in found:
         typer.echo(reason)
     typer.echo(f"train {bundle.version} again" if found else f"no reason to train {bundle.version} again")

@@ -194,7 +194,7 @@ def drift_power(
     from training.power import measure
 
     try:
-        table = measure(data or built_in(settings()), seed)
+        table = measure(data or built_in(settings()), seed, _say)
     except DataError as error:
         fail(str(error))
     _say(table)

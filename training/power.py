@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.history import Matrix
+from features.history import History, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
 from training.data import DataError, find_source, read_table
+from training.folder import HistoryFolder, Say
 
 DRAWS = 200
 SIZES = (2000, 5000)  # beside the minimum
@@ -41,7 +42,7 @@ SHIFTS: tuple[tuple[str, str, Shift], ...] = (
 )
 
 
-def measure(folder: Path, seed: int) -> str:
+def measure(folder: Path, seed: int, say: Say) -> str:
     """Take the reference from one random half of the labelled applications, samples from the other; a Markdown table.
 
     Raises
@@ -55,12 +56,13 @@ def measure(folder: Path, seed: int) -> str:
     order = random.permutation(len(frame))
     base, live = frame.iloc[order[: len(frame) // 2]], frame.iloc[order[len(frame) // 2 :]]
     features = FeatureTransform()
-    entries = reference(features.fit_transform(Applications.from_columns(base)).matrix, features.names, features.categorical_positions)
 
-    def matrix(rows: pd.DataFrame) -> Matrix:
-        return features.transform(Applications.from_columns(rows)).matrix
+    def history(rows: pd.DataFrame) -> History:
+        return HistoryFolder(folder, rows[table.key].to_numpy(), say).history()
 
-    whole, unshifted = Reference(entries, len(base)), matrix(live)
+    learned = features.fit_transform(Applications.from_columns(base), history(base)).matrix
+    entries = reference(learned, features.names, features.categorical_positions)
+    whole, unshifted = Reference(entries, len(base)), features.transform(Applications.from_columns(live), history(live)).matrix
     if whole.minimum_rows > len(live):
         raise DataError(f"{folder} holds {len(frame)} applications; half of them are too few to measure drift of the other half")
     minimum = int(whole.minimum_rows)
@@ -77,7 +79,7 @@ def measure(folder: Path, seed: int) -> str:
         ],
     ]
     for title, name, shift in SHIFTS:
-        column = matrix(live.assign(**{name: shift(live[name], random)}))
+        column = features.transform(Applications.from_columns(live.assign(**{name: shift(live[name], random)}))).matrix
         feature = SEEN_AS.get(name, name)
         one = Reference({feature: entries[feature]}, len(base))
         rows.append([title])

@@ -90,6 +90,8 @@ def test_drift_of_the_running_service_and_the_names_in_rules_and_dashboard(measu
     assert max(value for name, value in exposed(measuring).items() if name.startswith("credit_drift_psi")) < WARNING
     for body in ({"features": [None] * applicants.shape[1]}, {"application": {"ORGANIZATION_TYPE": "unseen"}}):
         assert httpx.post(f"{measuring.url}/predict", json=body).status_code == 200
+    target = 'credit_request_duration_seconds_bucket{le="0.1",route="/predict"}'  # what the rules of the latency take for granted
+    assert target in httpx.get(f"{measuring.url}/metrics").text
     names = {name.split("{")[0] for name in exposed(measuring)} | {rule["record"] for rule in RULES if "record" in rule}
     panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
     expressions = [rule["expr"] for rule in RULES] + [target["expr"] for panel in panels for target in panel["targets"]]

@@ -98,6 +98,36 @@ def test_without_outcomes_of_the_declined_figures_are_of_the_approved(engine: En
     assert value(row, "estimated", "roc_auc") > value(row, "expected", "roc_auc") + 0.05
 
 
+@pytest.mark.parametrize("declined_known", [1, 30])
+def test_a_few_outcomes_of_the_declined_are_left_aside(engine: Engine, declined_known: int) -> None:
+    ids = np.array(decide(engine, PDS))
+    approved = PDS < THRESHOLD
+    known = approved.copy()
+    known[np.flatnonzero(~approved)[:declined_known]] = True
+    tell(engine, ids[known].tolist(), DEFAULTED[known])
+    row = rows_of(engine)[0]
+    assert row["realised"]["of"] == row["expected"]["of"] == "the approved"
+    assert row["outcomes"]["count"] == approved.sum() + declined_known
+    assert row["outcomes"]["declined"] > 0
+    assert value(row, "realised", "recall") is None
+    assert value(row, "realised", "default_rate") == pytest.approx(DEFAULTED[approved].mean())
+
+
+@pytest.mark.parametrize("count", [6, 20, 100])
+def test_intervals_of_shares_of_few_people_cover_them(count: int) -> None:
+    rng = np.random.default_rng(2)
+    hits = []
+    for _ in range(300):
+        bad = rng.binomial(count, 0.08)
+        row = with_intervals(np.array([0.08]), np.array([False]), np.array([float(bad)]), np.array([float(count - bad)]), COSTS)
+        interval = row["default_rate"]
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        hits.append(interval["low"] <= 0.08 <= interval["high"])
+        assert (row["cost_per_client"]["low"] is None) == (min(bad, count - bad) < 20)
+    assert np.mean(hits) > 0.9
+
+
 def test_the_newest_outcome_counts(engine: Engine) -> None:
     ids = decide(engine, PDS[:100])
     tell(engine, ids, [True] * 100)
