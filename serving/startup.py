@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from configs.settings import Settings
+from monitoring.lines import log_id
 from monitoring.log import LogError, check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract import Contract
@@ -33,7 +34,9 @@ def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
         Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
         if settings.log.durability in ("flush", "fsync"):
             check_writable(settings.log_folder)
-    except (BundleError, ExposureError, KeysError, LogError, ValueError) as error:
+        else:
+            log_id(settings.log_folder)  # what another durability left there is to be read
+    except (BundleError, ExposureError, KeysError, LogError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -58,6 +58,7 @@ def test_it_refuses_a_log_that_another_service_writes_and_raw_fields_that_are_no
     assert "is being written by another process" in refused(home, CREDIT_HOME=taken)
     (tmp_path / "logs").touch()
     assert f"the decision log in {tmp_path}/logs cannot be opened" in refused(home, CREDIT_HOME=str(tmp_path))
+    assert "Not a directory" in refused(home, CREDIT_HOME=str(tmp_path), CREDIT_LOG__DURABILITY="off")
     (tmp_path / "logs").unlink()
     assert "names NOPE; expected fields" in refused(home, CREDIT_HOME=str(tmp_path), CREDIT_LOG__RAW_FIELDS='["NOPE"]')
 
