@@ -1,6 +1,7 @@
 """The decision log as it is written: a line a decision, appended before its answer leaves."""
 
 import asyncio
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -33,6 +34,8 @@ PROBE_SECONDS = 1.0
 ROOM_BYTES = 1 << 18  # written at once ahead of the lines: more makes the sync after it longer, and the others no shorter
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
 OWNER_ONLY = 0o600
+
+SYNC_FILE_RANGE_WRITE = 2  # of linux/fs.h
 
 _End = tuple[int, int, bytes]  # the number of a file, the bytes before a place between two of its lines, the chain there
 _SHA256 = hashlib.sha256()  # copied for each line, since a new one makes OpenSSL look up the algorithm
@@ -98,8 +101,9 @@ class DecisionLog:
     ----------
     folder : of the log, made where it is missing; its files are readable by their owner only.
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
-        `fsync`: when the disk has it, so it survives a loss of power. A quick disk is waited for; where the last sync took long,
-        the next one runs in a thread, one at a time, and what is appended meanwhile is covered by the one after.
+        `fsync`: when the disk has it, so it survives a loss of power. A quick disk begins at once and is waited for in the next turn of the
+        loop, when the batch has been counted; where the last sync took long, the next one runs in a thread, one at a time, and what is
+        appended meanwhile is covered by the one after.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
     sync : how a file is synced; for tests of its failure.
 
@@ -171,7 +175,7 @@ class DecisionLog:
             raise self._error()
         chain = self._chain
         try:
-            if self._size >= self._max_bytes and not self._syncing:
+            if self._size >= self._max_bytes and not self._syncing and not self._waiting:
                 self._rotate()
             lines = self._chained(records)
             self._write(lines)
@@ -181,10 +185,16 @@ class DecisionLog:
         self._size += len(lines)
         if not self._fsync or not records:
             return None
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         self._waiting.append(future)
-        if not self._syncing:
-            self._start_sync()
+        # where the file is full at once, so that the next batch finds nothing to wait for and can rotate
+        if self._seconds >= AT_ONCE or self._size >= self._max_bytes:
+            self._sync_waiting()
+        else:
+            _begin_writing(self._file, self._size - len(lines), len(lines))
+            if len(self._waiting) == 1:
+                loop.call_soon(self._sync_waiting)
         return future
 
     def close(self) -> None:
@@ -249,10 +259,12 @@ class DecisionLog:
         if self._fsync:
             _sync_folder(self._folder)
 
-    def _start_sync(self) -> None:
+    def _sync_waiting(self) -> None:
+        """Begin the next sync, unless there is nothing to sync or one in work."""
+        if self._closed or self._syncing or not self._waiting:
+            return
         self._syncing, self._waiting = self._waiting, []
         end = (self._sequence, self._size, self._chain)
-        # where the file is full too, so that the next batch finds no sync in work and can rotate
         if self._seconds < AT_ONCE or self._size >= self._max_bytes:
             self._end_sync(end, self._try_sync(self._file))
         else:
@@ -287,8 +299,7 @@ class DecisionLog:
             done, self._waiting = done + self._waiting, []
         self._note_sync(end, error)
         self._settle(done, error)
-        if self._waiting:
-            self._start_sync()
+        self._sync_waiting()
 
     def _note_sync(self, end: _End, error: OSError | None) -> None:
         if error:  # after it the kernel may have dropped any page that was not synced
@@ -337,6 +348,22 @@ class DecisionLog:
 
     def _error(self) -> LogError:
         return LogError(f"decisions cannot be put on record now ({self._broken})")
+
+
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    function = getattr(ctypes.PyDLL(None), "sync_file_range", None)  # Linux has it
+    if function is not None:
+        function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function
+
+
+_sync_file_range = _find_sync_file_range()
+
+
+def _begin_writing(file: int, place: int, size: int) -> None:
+    """Have the system begin to write a part of a file to the disk; the sync after it waits, and tells of errors."""
+    if _sync_file_range:
+        _sync_file_range(file, place, size, SYNC_FILE_RANGE_WRITE)
 
 
 def _cause(error: OSError) -> str:

@@ -93,15 +93,39 @@ def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> Non
         nonlocal seconds
         log = open_log(tmp_path, "fsync", sync=sync)
         quick = log.append(make_records(1))
+        await asyncio.sleep(0)
         assert quick
         assert quick.done()
         seconds = 0.02
-        slow = [log.append(make_records(1)) for _ in range(2)]
+        slow = []
+        for _ in range(2):
+            slow.append(log.append(make_records(1)))
+            await asyncio.sleep(0)
         assert [future.done() for future in slow if future] == [True, False]  # the first one showed it
         await asyncio.gather(*(future for future in slow if future))
         log.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("max_bytes", [10**6, 1000])
+def test_batches_of_one_turn_share_a_sync_unless_a_file_is_full(tmp_path: Path, max_bytes: int) -> None:
+    synced = []
+
+    def sync(file: int) -> None:
+        synced.append(file)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", max_bytes=max_bytes, sync=sync)
+        synced.clear()
+        futures = [log.append(make_records(2)) for _ in range(6)]
+        await asyncio.gather(*(future for future in futures if future))
+        assert (len(synced) == 1) == (max_bytes == 10**6)
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems, result.files > 1) == (12, [], max_bytes == 1000)
 
 
 @pytest.mark.parametrize("durability", ["flush", "fsync"])

@@ -363,7 +363,7 @@ def test_what_is_not_synced_yet_is_not_shipped(logs: Path, store: Store) -> None
         nonlocal failing
         log = DecisionLog(logs, durability="fsync", max_bytes=10**6, sync=sync)
         shipper = Shipper(logs, store, 1, Metrics(), lambda: log.synced)
-        log.append(make_records(3))
+        await log.append(make_records(3))  # type: ignore[misc]
         assert shipper.ship() == 3
         failing, log._seconds = True, 1.0  # in the thread
         future = log.append(make_records(3))
@@ -387,7 +387,7 @@ def test_what_waits_for_its_sync_holds_up_nobody_who_asks_for_all_on_record(logs
         log = DecisionLog(logs, durability="fsync", max_bytes=10**6, sync=lambda _: None)
         shipper = Shipper(logs, store, 1, Metrics(), lambda: log.synced)
         shipper.start()
-        log.append(make_records(3))
+        await log.append(make_records(3))  # type: ignore[misc]
         log._seconds, log._sync = 1.0, lambda _: release.wait(20) and None  # in the thread
         future = log.append(make_records(2))
         assert future
