@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import queue
 import secrets
@@ -14,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,8 +21,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from monitoring.lines import ACTIVE, END, END_BYTES, LOCK, NO_LINE, NO_LINES, ROOM, log_id, rotated, rotated_sequences
+from monitoring.lines import ACTIVE, LOCK, ROOM, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
+from monitoring.recovery import OWNER_ONLY, recover
 
 log = logging.getLogger(LOGGER)
 
@@ -33,8 +32,6 @@ PROBE_BYTES = 1 << 20  # what must fit on the disk again before decisions are ma
 PROBE_SECONDS = 1.0
 ROOM_BYTES = 1 << 18  # written at once ahead of the lines: more makes the sync after it longer, and the others no shorter
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
-OWNER_ONLY = 0o600
-
 SYNC_FILE_RANGE_WRITE = 2  # of linux/fs.h
 
 _End = tuple[int, int, bytes]  # the number of a file, the bytes before a place between two of its lines, the chain there
@@ -130,8 +127,8 @@ class DecisionLog:
             self._lock = _lock(folder)
             numbers = rotated_sequences(folder)
             self._sequence = max(numbers, default=0) + 1
-            before = _recover(rotated(folder, numbers[-1]))[1] if numbers else b""
-            self._size, chain = _recover(folder / ACTIVE)
+            before = recover(rotated(folder, numbers[-1]))[1] if numbers else b""
+            self._size, chain = recover(folder / ACTIVE)
             self._chain = chain or before or (log_id(folder) or "").encode()
             self._end = self._size
             self._file = os.open(folder / ACTIVE, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
@@ -405,62 +402,6 @@ def _lock(folder: Path) -> int:
         os.pwrite(lock, secrets.token_hex(32).encode() + b"\n", 0)
         os.fsync(lock)
     return lock
-
-
-def _recover(path: Path) -> tuple[int, bytes]:
-    """The size and the last chain of a file, after what follows its last whole line was set aside, and room taken away."""
-    if not path.exists() or not path.stat().st_size:
-        return 0, b""
-    with path.open("r+b") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            end, chain = _last_line(content)
-            tail = content[end:].rstrip(NO_LINE)
-        if tail:
-            partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
-            with partial.open("xb") as aside:
-                aside.write(tail)
-                aside.flush()
-                os.fsync(aside.fileno())
-            partial.chmod(OWNER_ONLY)
-            log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
-        file.truncate(end)
-    return end, chain
-
-
-def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
-    end = content.rfind(b"\n", 0, _gap(content)) + 1
-    while end:
-        start = content.rfind(b"\n", 0, end - 1) + 1
-        line = content[start:end]
-        match = END.search(line, max(0, len(line) - END_BYTES))
-        if match and _is_json(line):
-            return end, match[2]
-        end = start
-    return 0, b""
-
-
-def _gap(content: mmap.mmap) -> int:
-    """Where room begins that reaches to the end of a page: a loss of power can keep a later page and lose an earlier one.
-
-    What stands behind it was never synced. Room that ends within a page is none of the log's doing, and left to `verify`.
-    """
-    end = 0
-    while True:
-        starts = [content.find(bytes([byte]), end) for byte in NO_LINE]  # ten times as fast as a search by NO_LINES
-        gap = NO_LINES.match(content, min((start for start in starts if start >= 0), default=len(content)))
-        if gap is None:
-            return len(content)
-        end = gap.end()
-        if end % mmap.PAGESIZE == 0 or end == len(content):
-            return gap.start()
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

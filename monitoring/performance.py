@@ -165,11 +165,13 @@ def with_intervals(
     """
     random = np.random.default_rng(0)
     values = figures(pd, declined, defaulted, repaid, costs)
-    resampled = [random.poisson(counts, (SAMPLES, len(counts))).astype(np.float64) for counts in (defaulted, repaid)]
-    draws = figures(pd, declined, resampled[0], resampled[1], costs)
     people = defaulted + repaid
     bad, total, refused = float(defaulted.sum()), float(people.sum()), float(people[declined].sum())
     of = {"default_rate": total, "default_rate_of_approved": total - refused, "precision": refused, "recall": bad, "approval_rate": total}
+    draws: dict[str, Values] = {}
+    if min(bad, total - bad) >= LEAST:
+        resampled = [random.poisson(counts, (SAMPLES, len(counts))).astype(np.float64) for counts in (defaulted, repaid)]
+        draws = figures(pd, declined, resampled[0], resampled[1], costs)
     result: dict[str, dict[str, float | None]] = {}
     for name, value in values.items():
         low, high = np.nan, np.nan
@@ -177,7 +179,7 @@ def with_intervals(
             low, high = _wilson(float(value), of[name])
         elif name == "observed_to_expected":
             low, high = np.array(_byar(bad)) / float((people * pd).sum())
-        elif name != "ece" and min(bad, total - bad) >= LEAST:
+        elif name != "ece" and draws:
             low, high = np.nanquantile(draws[name], INTERVAL)
         ends = (("value", value), ("low", low), ("high", high))
         result[name] = {key: float(item) if np.isfinite(item) and np.isfinite(value) else None for key, item in ends}

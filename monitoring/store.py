@@ -82,15 +82,19 @@ def known_positions(connection: Connection, log_id: str) -> list[Position]:
 
 def keep_lost(connection: Connection, log_id: str, position: Position) -> None:
     """Keep a position that the log does not hold any more, for `verify`; of each file the first one."""
-    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)
-    connection.execute(insert.on_conflict_do_nothing(), {"log": f"{log_id} lost in file {position.sequence}", **position._asdict()})
+    connection.execute(
+        _insert_shipping(connection).on_conflict_do_nothing(), {"log": f"{log_id} lost in file {position.sequence}", **position._asdict()}
+    )
 
 
 def write_position(connection: Connection, log_id: str, position: Position) -> None:
     """Note how far a log has been shipped."""
-    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)
-    update = insert.on_conflict_do_update(index_elements=["log"], set_=position._asdict())
+    update = _insert_shipping(connection).on_conflict_do_update(index_elements=["log"], set_=position._asdict())
     connection.execute(update, {"log": log_id, **position._asdict()})
+
+
+def _insert_shipping(connection: Connection) -> "postgresql.Insert | sqlite.Insert":
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(shipping)
 
 
 def forget_position(connection: Connection, log_id: str) -> None:
