@@ -21,7 +21,7 @@ from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
-from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
+from serving.errors import MOST_ERRORS, MOST_OF_CALL, Errors, Invalid, ServiceError, invalid
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
 
@@ -49,7 +49,7 @@ class Row(msgspec.Struct, eq=False):  # made in less than half the time of a dat
     sent: msgspec.Raw | None = None
     notes: list[dict[str, str]] = msgspec.field(default_factory=list)
     warnings: list[dict[str, str]] = msgspec.field(default_factory=list)
-    errors: list[Invalid] = msgspec.field(default_factory=list)
+    errors: Errors = msgspec.field(default_factory=Errors)
     request_id: str | None = msgspec.field(default_factory=REQUEST_ID.get)
     since: float = msgspec.field(default_factory=time.perf_counter)
 
@@ -118,7 +118,9 @@ class Contract:
         ServiceError
             400 where the body is no JSON, 422 with a pointer to each bad value otherwise.
         """
-        row = self._vector_at_a_glance(body) or self._read(body, lambda document: self._row(document, "", ("application", "features")))
+        row = self._vector_at_a_glance(body) or self._read(
+            body, lambda document: self._row(document, "", ("application", "features"), Errors())
+        )
         if row.errors:
             raise invalid(row.errors)
         return row
@@ -295,25 +297,29 @@ class Contract:
             raise invalid([Invalid(f"/{name}", f"expected an array, got {kind(items)}")])
         if len(items) > self.max_rows:
             raise ServiceError(413, f"/{name} has {len(items)} rows; at most {self.max_rows} are allowed in one request")
-        if name == "applications":
-            if ids is not None:
-                raise invalid([Invalid("/client_ids", "goes with features; an application carries its own client_id")])
-            return [self._row(item, f"/applications/{index}", ("application",)) for index, item in enumerate(items)]
+        if name == "applications" and ids is not None:
+            raise invalid([Invalid("/client_ids", "goes with features; an application carries its own client_id")])
         if ids is None:
             ids = [None] * len(items)
         elif not isinstance(ids, list) or len(ids) != len(items):
             raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
-        rows = []
+        rows: list[Row] = []
+        told = 0
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
-            row = Row(f"/features/{index}")
-            row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
-            self._read_vector(item, row)
+            errors = Errors(MOST_ERRORS if told < MOST_OF_CALL else 1)
+            if name == "applications":
+                row = self._row(item, f"/applications/{index}", ("application",), errors)
+            else:
+                row = Row(f"/features/{index}", errors=errors)
+                row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
+                self._read_vector(item, row)
             rows.append(row)
+            told += len(errors)
         return rows
 
-    def _row(self, document: Any, pointer: str, forms: tuple[str, ...]) -> Row:
-        row = Row(pointer)
-        row.errors += frame_errors(document, pointer, ("client_id", "history", *forms))
+    def _row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
+        row = Row(pointer, errors=errors)
+        row.errors += frame_errors(document, pointer, ("client_id", "history", *forms), errors.room)
         if not isinstance(document, dict):
             return row
         row.client_id = read_client_id(document.get("client_id"), f"{pointer}/client_id", row.errors)
@@ -342,19 +348,19 @@ class Contract:
         if len(values) != expected:
             row.errors.append(Invalid(row.pointer, f"expected {expected} numbers in the order of GET /model, got {len(values)}"))
             return
-        row.vector = np.array([self._number(value, f"{row.pointer}/{position}", row) for position, value in enumerate(values)])
+        row.vector = np.full(expected, math.nan)
+        for position, value in enumerate(values):
+            try:
+                row.vector[position] = math.nan if value is None else read_number(value)
+            except ValueError as error:
+                row.errors.append(Invalid(f"{row.pointer}/{position}", str(error)))
+                if not row.errors.room:
+                    return
         if row.errors:
             return
         codes = row.vector[self._code_positions]
-        for position in self._code_positions[np.floor(codes) < codes].tolist():
+        for position in self._code_positions[np.floor(codes) < codes].tolist()[: row.errors.room]:
             row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
-
-    def _number(self, value: Any, pointer: str, row: Row) -> float:
-        try:
-            return math.nan if value is None else read_number(value)
-        except ValueError as error:
-            row.errors.append(Invalid(pointer, str(error)))
-            return math.nan
 
 
 def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str) -> list[dict[str, Any]]:
@@ -423,12 +429,12 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
     return {"type": column.type, "nullable": True, "description": description}
 
 
-def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...]) -> list[Invalid]:
+def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: int = MOST_ERRORS) -> list[Invalid]:
     """What is wrong with an object that may have these members only."""
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
     expected = f"no such member; expected {', '.join(allowed)}"
-    unknown = islice((name for name in document if name not in allowed), MOST_ERRORS)
+    unknown = islice((name for name in document if name not in allowed), most)
     return [Invalid(f"{pointer}/{escape(name)}", expected) for name in unknown]
 
 

@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
-MOST_ERRORS = 100  # of one object or table; after so many the rest of it is not looked at
+MOST_ERRORS = 100  # of one object, an applicant with its history above all; after so many the rest of it is not looked at
+MOST_OF_CALL = (
+    1000  # of the rows of a call; after so many, of each row only the first: a thousand rows of a hundred held up all others for a second
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,19 @@ class Invalid:
 
     pointer: str
     detail: str
+
+
+class Errors(list[Invalid]):
+    """The bad values of one object; whoever adds to them stops once they are full."""
+
+    def __init__(self, most: int = MOST_ERRORS) -> None:
+        super().__init__()
+        self._most = most
+
+    @property
+    def room(self) -> int:
+        """How many more are named."""
+        return max(0, self._most - len(self))
 
 
 class ServiceError(Exception):

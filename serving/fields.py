@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from features.schema import Table
-from serving.errors import MOST_ERRORS, Invalid
+from serving.errors import Errors, Invalid
 
 
 class Fields:
@@ -25,7 +25,7 @@ class Fields:
         self._sizes = (len(table.numeric), len(table.categorical))
         self._ignored, self._refused = ignored, refused or {}
 
-    def read(self, document: Any, pointer: str, errors: list[Invalid]) -> tuple[list[float], list[str | None]]:
+    def read(self, document: Any, pointer: str, errors: Errors) -> tuple[list[float], list[str | None]]:
         """The numeric and the category values of a row in the order of the table; what is wrong is added to the errors."""
         numeric = [math.nan] * self._sizes[0]
         categorical: list[str | None] = [None] * self._sizes[1]
@@ -39,7 +39,7 @@ class Fields:
                 if name != self._ignored:
                     detail = self._refused.get(name, "no such field; the fields are those of GET /docs.json")
                     errors.append(Invalid(f"{pointer}/{escape(name)}", detail))
-                    if len(errors) >= MOST_ERRORS:
+                    if not errors.room:
                         break
                 continue
             if value is None:
@@ -52,6 +52,8 @@ class Fields:
                     categorical[-1 - place] = reader(value)
             except ValueError as error:
                 errors.append(Invalid(f"{pointer}/{name}", str(error)))
+                if not errors.room:
+                    break
         return numeric, categorical
 
 

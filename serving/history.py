@@ -9,7 +9,7 @@ import numpy as np
 
 from features.history import UNSEEN, History, Matrix, Rows, codes_of
 from features.schema import Column, Table
-from serving.errors import MOST_ERRORS, Invalid
+from serving.errors import Errors, Invalid
 from serving.fields import Fields, encodable, escape, kind, shown
 
 NUMBER = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither NaN nor infinite
@@ -24,7 +24,7 @@ class HistoryReader:
     def __init__(self, tables: Sequence[Table]) -> None:
         self._readers = {table.name: _TableReader(table) for table in tables}
 
-    def read(self, document: Any, pointer: str, errors: list[Invalid], notes: Warnings) -> Tables:
+    def read(self, document: Any, pointer: str, errors: Errors, notes: Warnings) -> Tables:
         """The tables of one applicant, each of shape (columns, rows); a table that is absent or null was not looked up.
 
         What is wrong is added to the errors, what is implausible or unseen to the notes: one note a column.
@@ -34,11 +34,11 @@ class HistoryReader:
             return {}
         found = {}
         for name, rows in document.items():
+            if not errors.room:
+                break
             reader = self._readers.get(name)
             if reader is None:
                 errors.append(Invalid(f"{pointer}/{escape(name)}", f"no such table; expected {', '.join(self._readers)}"))
-                if len(errors) >= MOST_ERRORS:
-                    break
             elif rows is not None:
                 found[name] = reader.read(rows, f"{pointer}/{name}", errors, notes)
         if not errors:
@@ -88,7 +88,7 @@ class _TableReader:
         ranges = [(0, np.inf) if column.type == "category" else (column.min, column.max) for column in table.columns]
         self._low, self._high = np.array(ranges, dtype=np.float64).T[:, :, None]
 
-    def read(self, document: Any, pointer: str, errors: list[Invalid], notes: Warnings) -> Matrix:
+    def read(self, document: Any, pointer: str, errors: Errors, notes: Warnings) -> Matrix:
         """The rows as shape (columns, rows)."""
         values = np.empty((len(self.table.columns), 0))
         if not isinstance(document, list):
@@ -111,7 +111,7 @@ class _TableReader:
             return values
         if len(set(rows)) < len(rows):
             first: dict[Any, int] = {}
-            again = [place for place, row in enumerate(rows) if first.setdefault(row, place) != place][:MOST_ERRORS]
+            again = [place for place, row in enumerate(rows) if first.setdefault(row, place) != place][: errors.room]
             detail = "repeats row {} in every field; expected each row once"
             errors += [Invalid(f"{pointer}/{place}", detail.format(first[rows[place]])) for place in again]
         values = Rows.from_coded(self.table, np.zeros(len(rows), dtype=np.intp), values).values
@@ -120,25 +120,25 @@ class _TableReader:
             self._note(document, outside, pointer, errors, notes)
         return values
 
-    def check_parent(self, values: Matrix, parent: Matrix | None, pointer: str, errors: list[Invalid]) -> None:
+    def check_parent(self, values: Matrix, parent: Matrix | None, pointer: str, errors: Errors) -> None:
         """Every row must be about a loan of the parent table, given in the same history."""
         if parent is None:
             errors.append(Invalid(pointer, f"expected {self.table.parent} beside it, which names the loans"))
             return
         known = np.isin(values[self._loan], parent[self._loan])
         detail = f"expected the {self.table.loan} of a row of {self.table.parent}"
-        errors += [Invalid(f"{pointer}/{row}/{self.table.loan}", detail) for row in np.flatnonzero(~known)[:MOST_ERRORS].tolist()]
+        errors += [Invalid(f"{pointer}/{row}/{self.table.loan}", detail) for row in np.flatnonzero(~known)[: errors.room].tolist()]
 
-    def _explain(self, document: list[Any], pointer: str, errors: list[Invalid], otherwise: str) -> None:
+    def _explain(self, document: list[Any], pointer: str, errors: Errors, otherwise: str) -> None:
         known = len(errors)
         for place, row in enumerate(document):
             self._fields.read(row, f"{pointer}/{place}", errors)
-            if len(errors) - known >= MOST_ERRORS:
+            if not errors.room:
                 return
         if len(errors) == known:
             errors.append(Invalid(pointer, otherwise))
 
-    def _note(self, document: list[Any], outside: Any, pointer: str, errors: list[Invalid], notes: Warnings) -> None:
+    def _note(self, document: list[Any], outside: Any, pointer: str, errors: Errors, notes: Warnings) -> None:
         for place in np.flatnonzero(outside.any(axis=1)).tolist():
             column: Column = self.table.columns[place]
             rows = np.flatnonzero(outside[place]).tolist()

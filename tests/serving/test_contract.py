@@ -8,7 +8,7 @@ import pytest
 from features.history import UNSEEN
 from serving.bundle import Bundle
 from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
-from serving.errors import ServiceError, invalid
+from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,26 @@ def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pyt
     assert not caplog.records
     assert row_error(0, rows[0], KeyError("secret"))["error"]["detail"] == "the row could not be scored"
     assert "KeyError: 'secret'" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["values", "unknown members", "unknown fields", "history", "vectors", "category codes"])
+def test_a_batch_full_of_bad_values_names_some_of_each_row(bundle: Bundle, form: str) -> None:
+    contract = Contract(bundle.features, max_rows=1000)
+    names = [column.name for column in bundle.features.table.columns]
+    row, least = {
+        "values": ({"application": {name: [] for name in names}}, MOST_ERRORS),
+        "unknown members": ({"application": {}, **{f"u{number}": 1 for number in range(500)}}, MOST_ERRORS),
+        "unknown fields": ({"application": {f"u{number}": 1 for number in range(500)}}, MOST_ERRORS),
+        "history": ({"application": {}, "history": {"bureau": [{"NOPE": 1}] * 500, "bureau_balance": 3}}, MOST_ERRORS),
+        "vectors": (["x"] * len(contract.features.names), MOST_ERRORS),
+        "category codes": ([0.5] * len(contract.features.names), 10),
+    }[form]
+    name = "features" if isinstance(row, list) else "applications"
+    rows = contract.parse_batch(body({name: [row] * 1000}))
+    told = [len(row.errors) for row in rows]
+    assert least <= told[0] <= MOST_ERRORS
+    assert told == [told[0]] * (full := -(-MOST_OF_CALL // told[0])) + [1] * (1000 - full)
+    assert rows[-1].errors[0].pointer.startswith(f"/{name}/999")
 
 
 def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from features.history import repeats
 from features.schema import history_tables
-from serving.errors import MOST_ERRORS, Invalid
+from serving.errors import MOST_ERRORS, Errors
 from serving.history import HistoryReader
 
 TABLES = {table.name: table for table in history_tables()}
@@ -17,7 +17,7 @@ LOAN = {"SK_ID_BUREAU": 1, "AMT_CREDIT_SUM": 5, "CREDIT_ACTIVE": "Active"}
 
 def read(history: Any) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     """Tables, errors and notes by pointer."""
-    errors: list[Invalid] = []
+    errors = Errors()
     notes: list[dict[str, str]] = []
     found = READER.read(history, "/history", errors, notes)
     return found, {error.pointer: error.detail for error in errors}, {note["pointer"]: note["detail"] for note in notes}
@@ -75,6 +75,10 @@ def test_every_bad_value_is_named_up_to_a_limit() -> None:
     _, errors, _ = read({"bureau": [{"AMT_CREDIT_SUM": "x", "NOPE": 1}], "bureau_balance": 3})
     assert set(errors) == {"/history/bureau/0/AMT_CREDIT_SUM", "/history/bureau/0/NOPE", "/history/bureau_balance"}
     _, errors, _ = read({"bureau": [{"AMT_CREDIT_SUM": "x"}] * 500})
+    assert len(errors) == MOST_ERRORS
+    _, errors, _ = read({name: [{"NOPE": 1}] * 60 for name in TABLES})
+    assert len(errors) == MOST_ERRORS
+    _, errors, _ = read({"bureau": [LOAN] * 500})
     assert len(errors) == MOST_ERRORS
 
 
