@@ -2,6 +2,7 @@
 
 import gc
 import os
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class CreditScoring:
     def __init__(self) -> None:
         from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
 
+        begun = datetime.now(UTC)
         end_with_parent()
         log = configure_logging(SETTINGS.log_level)
         check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
@@ -77,7 +79,7 @@ class CreditScoring:
         if bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
         log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
-        self.drift.start(metrics.registry)
+        self.drift.start(metrics.registry, partial(self.recording.scored, self.version, SETTINGS.drift.window, begun))
         gc.collect()
         gc.freeze()  # the objects made so far live for ever; scanning them stops every request for 100 ms and more
         gc.set_threshold(50_000, 20, 20)  # with thousands of connections, scanning what is young takes a quarter of the time otherwise

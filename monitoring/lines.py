@@ -61,6 +61,11 @@ class Record(msgspec.Struct):
     raw: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Scored(msgspec.Struct):
+    features: list[float | None]
+    probability: float
+
+
 class Position(NamedTuple):
     """A place between two lines: the file's number, the bytes before it, the chain of the line that ends there.
 
@@ -73,6 +78,7 @@ class Position(NamedTuple):
 
 
 START = Position(1, 0, "")
+_SCORED = msgspec.json.Decoder(_Scored)
 
 
 def log_id(folder: Path) -> str | None:
@@ -171,6 +177,18 @@ def unread(folder: Path, position: Position) -> tuple[int, datetime | None]:
         return 0, None
     lines, _ = read_lines(folder, position, 1)
     return waiting, line_time(lines)
+
+
+def scored(line: str | bytes) -> list[float | None]:
+    """The features of a line, null as None, and last its PD.
+
+    Raises
+    ------
+    msgspec.MsgspecError
+        It is no line of a decision.
+    """
+    found = _SCORED.decode(line)
+    return [*found.features, found.probability]
 
 
 def line_time(line: bytes) -> datetime | None:

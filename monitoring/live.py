@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from monitoring.drift import DRIFT, WARNING, Matrix, Measurement, Reference, Val
 from monitoring.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
+
+STOP_SECONDS = 5.0
 
 
 class _Measured(NamedTuple):
@@ -45,6 +47,7 @@ class LiveDrift(Collector):
         self._added = 0
         self._lock = threading.Lock()
         self._measured: _Measured | None = None
+        self._earlier: Callable[[], Matrix] | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
         if reference.minimum_rows > window:
@@ -62,6 +65,16 @@ class LiveDrift(Collector):
                 self._ring[: len(pds) - fits, :-1], self._ring[: len(pds) - fits, -1] = matrix[fits:], pds[fits:]
             self._added += len(pds)
 
+    def fill(self, earlier: Matrix) -> None:
+        """Put rows that were scored before the others into the window, as far as there is room; shape (rows, features + 1), the PD last, oldest first."""
+        with self._lock:
+            room = max(0, len(self._ring) - self._added)
+            earlier = earlier[max(0, len(earlier) - room) :]
+            if len(earlier):
+                self._ring[len(earlier) : len(earlier) + self._added] = self._ring[: self._added].copy()
+                self._ring[: len(earlier)] = earlier
+                self._added += len(earlier)
+
     def measure(self) -> None:
         """Compare the window with the reference now."""
         started = time.perf_counter()
@@ -72,15 +85,21 @@ class LiveDrift(Collector):
             approved = float(np.mean(window[:, -1] < self._threshold))
             self._measured = _Measured(drift, approved, time.perf_counter() - started)
 
-    def start(self, registry: CollectorRegistry) -> None:
-        """Measure from now on and publish in this registry."""
+    def start(self, registry: CollectorRegistry, earlier: Callable[[], Matrix] | None = None) -> None:
+        """Measure from now on and publish in this registry.
+
+        Parameters
+        ----------
+        earlier : what was scored before this run, as `fill` takes it; called in the thread. Where it fails the window begins empty.
+        """
         registry.register(self)
+        self._earlier = earlier
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread; one that waits for what was scored before is left to the process's end."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
         """The gauges of the last measurement."""
@@ -109,12 +128,18 @@ class LiveDrift(Collector):
         yield GaugeMetricFamily("credit_drift_measuring_seconds", "Time that the last measurement took.", seconds)
 
     def _run(self) -> None:
+        try:
+            if self._earlier:
+                self.fill(self._earlier())
+        except Exception as error:  # whatever it is, what is scored from now on is measured
+            log.warning("the drift window begins empty: %s", error)
         measured = 0
-        while not self._stopped.wait(self._interval):
-            if self._added == measured:
-                continue
-            measured = self._added
-            try:
-                self.measure()
-            except Exception:
-                log.exception("drift could not be measured")
+        while True:
+            if self._added != measured:
+                measured = self._added
+                try:
+                    self.measure()
+                except Exception:
+                    log.exception("drift could not be measured")
+            if self._stopped.wait(self._interval):
+                return

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 from monitoring import pages
 from monitoring.database import decisions, reading, records
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
+from monitoring.lines import scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,6 @@ FIGURES = {
 
 class ReportError(RuntimeError):
     """There is nothing to report; the message says why."""
-
-
-class _Line(msgspec.Struct):
-    features: list[float | None]
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -82,12 +78,10 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     )
     if since is not None:
         query = query.where(decisions.c.time >= since)
-    decoder = msgspec.json.Decoder(_Line)
     counts, total, kept, times = reference.count(np.empty((0, len(reference.names)))), 0, [], []
     with reading(engine) as connection:
         for chunk in connection.execute(query.execution_options(yield_per=CHUNK)).partitions():
-            lines = [_decoded(decoder, line, prediction_id) for _, line, prediction_id in chunk]
-            matrix = np.array([[*line.features, line.probability] for line in lines], dtype=np.float64)
+            matrix = np.array([_scored(line, prediction_id) for _, line, prediction_id in chunk], dtype=np.float64)
             counts += reference.count(matrix)
             kept.append(matrix[: max(SAMPLE - total, 0)])
             total += len(matrix)
@@ -100,9 +94,9 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     return Window(reference.measure(counts), np.concatenate(kept), times[-1], times[0])
 
 
-def _decoded(decoder: "msgspec.json.Decoder[_Line]", line: str, prediction_id: str) -> _Line:
+def _scored(line: str, prediction_id: str) -> list[float | None]:
     try:
-        return decoder.decode(line)
+        return scored(line)
     except msgspec.MsgspecError as error:
         raise ReportError(f"the record of decision {prediction_id} cannot be read: {error}") from None
 

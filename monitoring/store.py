@@ -181,6 +181,22 @@ def export(connection: Connection, since: datetime | None, until: datetime | Non
     yield from (dict(row) for row in rows.mappings())
 
 
+def newest_lines(connection: Connection, model_version: str, rows: int, before: datetime) -> list[str]:
+    """The lines of a model version among the newest `rows` decisions before a time, the oldest first.
+
+    However few of them are that version's, no more are looked at.
+    """
+    newest = (
+        select(decisions.c.prediction_id, decisions.c.model_version, decisions.c.time)
+        .where(decisions.c.time < before)
+        .order_by(decisions.c.time.desc())
+        .limit(rows)
+        .subquery()
+    )
+    query = select(records.c.line).join(newest, records.c.prediction_id == newest.c.prediction_id)
+    return list(connection.scalars(query.where(newest.c.model_version == model_version).order_by(newest.c.time)))
+
+
 def _with_outcome(*columns: Any) -> Select[Any]:
     newest = (
         select(func.max(outcomes.c.id)).where(outcomes.c.prediction_id == decisions.c.prediction_id).correlate(decisions).scalar_subquery()

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 
+import numpy as np
+
 from configs.settings import Settings
-from monitoring.database import Store
-from monitoring.lines import log_id, sync_to_end
+from monitoring.database import Store, reading
+from monitoring.drift import Matrix
+from monitoring.lines import log_id, scored, sync_to_end
 from monitoring.log import DecisionLog, LogError, NoLog, Sink
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
+from monitoring.store import newest_lines
 from monitoring.store_log import StoreLog
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
@@ -57,6 +62,19 @@ class Recording:
             return None if isinstance(self.sink, NoLog) else self.sink.append(records())
         except LogError as error:
             raise ServiceError(503, str(error), retry_after=1) from None
+
+    def scored(self, model_version: str, rows: int, before: datetime) -> Matrix:
+        """The features and, last, the PDs of a model version among the newest decisions before a time, the oldest first; none where none are kept.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read now.
+        """
+        if isinstance(self.sink, NoLog):
+            return np.empty((0, 0))
+        with reading(self.store.engine) as connection:
+            return np.array([scored(line) for line in newest_lines(connection, model_version, rows, before)], dtype=np.float64)
 
     def close(self) -> None:
         """Finish the log, ship what is left if that takes no longer than a few seconds, close the store."""

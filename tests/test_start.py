@@ -96,7 +96,9 @@ def test_with_keys_it_listens_anywhere_and_scores_only_for_their_holders(home: H
         assert token not in server.log.read_text()
 
 
-def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Path, table: Table) -> None:
+def test_a_terminated_service_finishes_what_it_accepted_and_the_next_one_goes_on_with_its_drift_window(
+    home: Home, tmp_path: Path, table: Table, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
     body = json.dumps({"applications": [{"application": dict(table.example)}] * 1000}).encode()
     for server in serve(home, tmp_path):
         host, port = server.url.removeprefix("http://").split(":")
@@ -113,6 +115,8 @@ def test_a_terminated_service_finishes_what_it_accepted(home: Home, tmp_path: Pa
         assert (response.status, json.load(response)["count"]) == (200, 1000)
         connection.close()
         server.process.wait(20)
+    for server in serve(home, tmp_path):
+        wait_until(lambda url=server.url: "\ncredit_drift_window_rows 1000.0\n" in httpx.get(f"{url}/metrics").text)  # type: ignore[misc]
 
 
 def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:

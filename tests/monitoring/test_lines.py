@@ -10,7 +10,20 @@ import msgspec
 import pytest
 from records import TIME, make_records, write_log
 
-from monitoring.lines import START, Position, find_line, line_time, log_id, read_lines, remove_old, rotated, sync_to_end, unread, verify
+from monitoring.lines import (
+    START,
+    Position,
+    find_line,
+    line_time,
+    log_id,
+    read_lines,
+    remove_old,
+    rotated,
+    scored,
+    sync_to_end,
+    unread,
+    verify,
+)
 from monitoring.log import DecisionLog
 
 
@@ -94,6 +107,13 @@ def test_unread_tells_bytes_and_the_time_of_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"timestamp":5}', b'{"timestamp":"x"}'])
 def test_no_line_has_no_time(line: bytes) -> None:
     assert line_time(line) is None
+
+
+def test_a_line_tells_what_was_scored() -> None:
+    assert scored(make_records(2)[1]) == [1.1, None, -0.0, 1e-300, 0.1]
+    for line in (b"", b"[]", b'{"features":[1]}', b'{"features":["x"],"probability":1}'):
+        with pytest.raises(msgspec.MsgspecError):
+            scored(line)
 
 
 def test_a_line_is_found_by_its_prediction(tmp_path: Path) -> None:

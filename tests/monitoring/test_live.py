@@ -78,6 +78,23 @@ def test_the_window_holds_the_last_rows_whatever_the_batches(sizes: list[int]) -
     assert one == pytest.approx(other)
 
 
+@pytest.mark.parametrize(
+    ("before", "added"), [(0, 0), (0, 400), (300, 0), (300, 400), (900, 400), (1000, 0), (5000, 999), (5, 1000), (5, 2500)]
+)
+def test_earlier_rows_fill_the_window_and_leave_first(before: int, added: int) -> None:
+    drift, whole = live(1000), live(1000)
+    add(drift, LIVE[before : before + added])
+    drift.fill(LIVE[:before])
+    add(whole, LIVE[: before + added])
+    for rows in (LIVE[:0], LIVE[6000:6300], LIVE[7000:7800]):
+        add(drift, rows)
+        add(whole, rows)
+        one, other = gauges(drift), gauges(whole)
+        one.pop("credit_drift_measuring_seconds", None)
+        other.pop("credit_drift_measuring_seconds", None)
+        assert one == other
+
+
 def test_rows_are_copied() -> None:
     drift, rows = live(), LIVE[:2000].copy()
     add(drift, rows)
@@ -130,3 +147,26 @@ def test_the_thread_measures_what_arrives_and_survives_an_error(
     wait_until(lambda: registry.get_sample_value("credit_drift_missing_shift_max") == 1)
     drift.stop()
     assert "drift could not be measured" in caplog.text
+
+
+def test_earlier_rows_are_measured_at_once(wait_until: Callable[[Callable[[], object]], None]) -> None:
+    drift, registry = live(), CollectorRegistry()
+    drift.start(registry, lambda: LIVE[:2000])
+    wait_until(lambda: registry.get_sample_value("credit_drift_pd_psi") is not None)
+    drift.stop()
+
+
+def test_without_earlier_rows_the_window_begins_empty(
+    caplog: pytest.LogCaptureFixture, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    def fail() -> Matrix:
+        raise RuntimeError("the store cannot be used")
+
+    for earlier in (fail, lambda: np.ones((5, 3))):
+        drift, registry = live(interval=0.01), CollectorRegistry()
+        drift.start(registry, earlier)
+        add(drift, LIVE[:2000])
+        wait_until(lambda registry=registry: registry.get_sample_value("credit_drift_pd_psi") is not None)  # type: ignore[misc]
+        assert registry.get_sample_value("credit_drift_window_rows") == 2000
+        drift.stop()
+    assert caplog.text.count("the drift window begins empty: ") == 2

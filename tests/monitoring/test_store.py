@@ -25,6 +25,7 @@ from monitoring.store import (
     find_decision,
     forget_position,
     insert_lines,
+    newest_lines,
     read_position,
     write_position,
 )
@@ -271,6 +272,16 @@ def test_an_export_is_of_its_range_in_order(engine: Engine) -> None:
         assert [row["prediction_id"] for row in rows] == [record.prediction_id for record in given[2:1150]]
         assert [row["defaulted"] for row in rows[:3]] == [None, True, None]
         assert len(list(export(connection, None, None))) == 1200
+
+
+def test_the_newest_lines_of_a_model_are_among_the_newest_of_all(engine: Engine) -> None:
+    given = [*make_records(6), *make_records(3, model_version="v2", timestamp=(TIME + timedelta(seconds=2.5)).isoformat())]
+    insert(engine, as_lines(given))
+    end = TIME + timedelta(seconds=5)
+    with reading(engine) as connection:
+        found = [newest_lines(connection, "v1", rows, end) for rows in (0, 1, 2, 6, 100)]
+        assert [[line.encode() for line in lines] for lines in found] == [[], [given[4]], given[3:5], given[2:5][-3:], given[:5]]
+        assert newest_lines(connection, "v2", 2, end) == newest_lines(connection, "v1", 9, TIME) == []
 
 
 def test_the_file_of_the_store_is_its_owners(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from records import make_records, stored, write_log
+from records import TIME, make_records, stored, write_log
 
 from configs.settings import Settings
 from monitoring.log import LogError, check_writable
@@ -28,6 +30,31 @@ def test_what_another_durability_left_in_the_log_is_shipped(
         recording.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("durability", ["flush", "database"])
+def test_what_was_scored_before_is_read_from_the_store(
+    settings: Settings, durability: str, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    write_log(settings.log_folder, make_records(4))
+
+    async def scenario() -> None:
+        recording = Recording(with_durability(settings, durability), Metrics())
+        await asyncio.to_thread(wait_until, lambda: len(stored(recording.store)) == 4)
+        expected = [[row + 0.1, np.nan, -0.0, 1e-300, 0.1] for row in range(4)]
+        np.testing.assert_array_equal(recording.scored("v1", 3, TIME + timedelta(hours=1)), expected[1:])
+        np.testing.assert_array_equal(recording.scored("v1", 3, TIME + timedelta(seconds=2)), expected[:2])
+        assert not len(recording.scored("v2", 3, TIME + timedelta(hours=1)))
+        recording.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_a_record_nothing_was_scored_before(settings: Settings) -> None:
+    recording = Recording(with_durability(settings, "off"), Metrics())
+    assert not len(recording.scored("v1", 3, TIME))
+    recording.close()
+    assert not (settings.home / "store.db").exists()
 
 
 @pytest.mark.parametrize("durability", ["database", "off"])
