@@ -93,7 +93,7 @@ def read_counts(engine: Engine, by: Period, since: datetime | None = None, until
 
 
 def merge(parts: Sequence[Counts]) -> Counts:
-    """All decisions of the parts, which are of one model version."""
+    """All decisions of the parts, at least one, which are of one model version."""
     columns = ("step", "declined", "decisions", "pd", "outcomes", "outcomes_pd", "defaulted")
     table = np.concatenate([np.stack([getattr(part, name) for name in columns], axis=1).astype(np.float64) for part in parts])
     keys, place = np.unique(table[:, :2], axis=0, return_inverse=True)
@@ -102,19 +102,50 @@ def merge(parts: Sequence[Counts]) -> Counts:
 
 
 def performance(counts: Iterable[Counts], costs: DecisionSettings) -> list[dict[str, Any]]:
-    """A row for each period and model version, then one for each model version over all periods; ready for JSON.
+    """A `row` for each period and model version, then one for each model version over all periods."""
+    parts = list(counts)
+    versions: dict[str, list[Counts]] = {}
+    for part in parts:
+        versions.setdefault(part.model_version, []).append(part)
+    return [row(part, costs) for part in [*parts, *(merge(group) for group in versions.values())]]
 
-    Each row holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number, how many defaulted, and their share of the
+
+def row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
+    """What a report says of some decisions, ready for JSON.
+
+    It holds `period` (its first day, or "all"), `model_version`, `decisions`, `outcomes` (their number, how many defaulted, and their share of the
     approved and of the declined; null where there is none), and figures with their intervals: `estimated` of all decisions,
     `realised` of those whose outcome is known, and `expected`, the estimate of just these; the last two are null without outcomes.
     Each says in `of` whom it is about: outcomes of the declined count where about the same share of them is known as of the approved. A figure
     that these people do not determine is null: without outcomes of the declined there is no precision and no recall.
     """
-    parts = list(counts)
-    versions: dict[str, list[Counts]] = {}
-    for part in parts:
-        versions.setdefault(part.model_version, []).append(part)
-    return [_row(part, costs) for part in [*parts, *(merge(group) for group in versions.values())]]
+    declined = counts.declined
+    known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
+    total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
+    estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs)
+    realised = expected = None
+    shares = {name: known[name] / total[name] if total[name] else None for name in known}
+    given = [share for share in shares.values() if share is not None]
+    alike = min(given) >= COMPARABLE * max(given)
+    some = (counts.outcomes > 0) & (alike | ~declined)
+    if some.any():
+        people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
+        of = {"of": OF_OUTCOMES if alike and known["declined"] else OF_APPROVED}
+        realised = of | _without(with_intervals(pds / people, declined[some], bad, people - bad, costs), "approval_rate")
+        expected = of | _without(with_intervals(pds / people, declined[some], pds, people - pds, costs), "approval_rate", *CALIBRATION)
+    return {
+        "period": counts.period,
+        "model_version": counts.model_version,
+        "decisions": int(counts.decisions.sum()),
+        "outcomes": {
+            "count": int(counts.outcomes.sum()),
+            "defaulted": int(counts.defaulted.sum()),
+            **shares,
+        },
+        "estimated": {"of": OF_ALL} | _without(estimated, *CALIBRATION),
+        "realised": realised,
+        "expected": expected,
+    }
 
 
 def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings) -> dict[str, Values]:
@@ -213,36 +244,6 @@ def _period(engine: Engine, by: Period) -> ColumnElement[Any]:
 def _counts(period: str, version: str, table: Values) -> Counts:
     step, declined, total, pd, known, known_pd, defaulted = table.T
     return Counts(period, version, step.astype(np.int64), declined.astype(bool), total, pd, known, known_pd, defaulted)
-
-
-def _row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
-    declined = counts.declined
-    known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
-    total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
-    estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs)
-    realised = expected = None
-    shares = {name: known[name] / total[name] if total[name] else None for name in known}
-    given = [share for share in shares.values() if share is not None]
-    alike = min(given) >= COMPARABLE * max(given)
-    some = (counts.outcomes > 0) & (alike | ~declined)
-    if some.any():
-        people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
-        of = {"of": OF_OUTCOMES if alike and known["declined"] else OF_APPROVED}
-        realised = of | _without(with_intervals(pds / people, declined[some], bad, people - bad, costs), "approval_rate")
-        expected = of | _without(with_intervals(pds / people, declined[some], pds, people - pds, costs), "approval_rate", *CALIBRATION)
-    return {
-        "period": counts.period,
-        "model_version": counts.model_version,
-        "decisions": int(counts.decisions.sum()),
-        "outcomes": {
-            "count": int(counts.outcomes.sum()),
-            "defaulted": int(counts.defaulted.sum()),
-            **shares,
-        },
-        "estimated": {"of": OF_ALL} | _without(estimated, *CALIBRATION),
-        "realised": realised,
-        "expected": expected,
-    }
 
 
 def _without(figures: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from serving.console import chosen_model, fail, settings
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
+    from monitoring.performance import Counts
     from monitoring.reports import Window
     from serving.bundle import Bundle
 
@@ -83,6 +84,7 @@ def retraining_signal() -> None:
     """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
     import bentoml
 
+    from monitoring.performance import merge, row
     from monitoring.reports import ReportError
     from monitoring.retraining import known_share, reasons
 
@@ -94,10 +96,8 @@ def retraining_signal() -> None:
     except ReportError as error:
         typer.echo(f"drift is not judged: {error}")
     now, limits = datetime.now(UTC), options.retraining
-    every, older = (
-        next((row for row in reversed(_performance(options, "month", None, until)) if row["model_version"] == bundle.version), None)
-        for until in (None, now - timedelta(days=limits.outcome_days))
-    )
+    old, young = _counts_around(now - timedelta(days=limits.outcome_days), bundle.version)
+    every, older = (row(merge(parts), options.decision) if parts else None for parts in ([*old, *young], old))
     if every is None or every["estimated"]["roc_auc"]["high"] is None:
         typer.echo(f"the ROC-AUC is not judged: the store holds {'too few decisions' if every else 'no decision'} of this model")
     if (known := known_share(older)) < limits.min_outcomes:
@@ -135,6 +135,18 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
 
     with opened_store() as engine:
         return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
+
+
+def _counts_around(time: datetime, version: str) -> "tuple[list[Counts], list[Counts]]":
+    """The decisions of a model version before a time, and from it on."""
+    from monitoring.performance import read_counts
+
+    with opened_store() as engine:
+        old, young = (
+            [part for part in read_counts(engine, "month", since, until) if part.model_version == version]
+            for since, until in ((None, time), (time, None))
+        )
+    return old, young
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
