@@ -21,6 +21,7 @@ DRIVERS = {
 }
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, le=36_500)]  # as many as the calendar holds
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -69,7 +70,7 @@ class LogSettings(Section):
 
     durability: Literal["off", "flush", "fsync", "database"]
     max_bytes: Count
-    retention_days: Positive
+    retention_days: Days
     raw_fields: tuple[str, ...]
 
 
@@ -108,9 +109,9 @@ class RetrainingSettings(Section):
     drifted_features: Share
     max_roc_auc_loss: Positive
     max_observed_to_expected: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-    outcome_days: Positive
+    outcome_days: Days
     min_outcomes: Share
-    max_age_days: Positive
+    max_age_days: Days
 
 
 class LightGBMSettings(Section):

@@ -260,7 +260,7 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
         "keepalives_idle": ANSWER_SECONDS,
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        "options": f"-c statement_timeout={statement_seconds * 1000 if statement_seconds else 0}",
+        "options": f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000 if statement_seconds else 0}",
     }
     return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
 

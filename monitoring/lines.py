@@ -14,6 +14,7 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -316,22 +317,18 @@ def _first_line_problems(place: str, end: re.Match[bytes], head: str) -> list[st
 
 
 def _open(folder: Path, sequence: int) -> tuple[BinaryIO, bool] | None:
-    """A file and whether it is complete. The active one may be rotated meanwhile: its name then tells after opening."""
-    path = rotated(folder, sequence)
+    """A file and whether it is complete. The active one may be rotated at any moment: the rotated name, looked at last, tells."""
+    path, active = rotated(folder, sequence), None
+    if not path.exists() and sequence == _sequences(folder)[-1]:
+        with suppress(FileNotFoundError):
+            active = (folder / ACTIVE).open("rb")
     try:
-        return path.open("rb"), True
+        complete = path.open("rb")
     except FileNotFoundError:
-        pass
-    if sequence != _sequences(folder)[-1]:
-        return None
-    try:
-        file = (folder / ACTIVE).open("rb")
-    except FileNotFoundError:
-        return None
-    if path.exists():
-        file.close()
-        return path.open("rb"), True
-    return file, False
+        return (active, False) if active else None
+    if active:
+        active.close()
+    return complete, True
 
 
 def _files(folder: Path) -> Iterator[tuple[int, BinaryIO]]:

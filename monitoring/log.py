@@ -32,6 +32,7 @@ PROBE_BYTES = 1 << 20  # what must fit on the disk again before decisions are ma
 PROBE_SECONDS = 1.0
 ROOM_BYTES = 1 << 18  # written at once ahead of the lines: more makes the sync after it longer, and the others no shorter
 AT_ONCE = 0.001  # seconds: handing a sync that is quicker over to a thread, and coming back, costs more than what is done meanwhile
+MOST_SECONDS = 5.0  # that a sync may take; what waits for it is then refused
 SYNC_FILE_RANGE_WRITE = 2  # of linux/fs.h
 
 _End = tuple[int, int, bytes]  # the number of a file, the bytes before a place between two of its lines, the chain there
@@ -100,7 +101,8 @@ class DecisionLog:
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
         `fsync`: when the disk has it, so it survives a loss of power. A quick disk begins at once and is waited for in the next turn of the
         loop, when the batch has been counted; where the last sync took long, the next one runs in a thread, one at a time, and what is
-        appended meanwhile is covered by the one after.
+        appended meanwhile is covered by the one after. Where that one takes more than MOST_SECONDS everybody who waits is refused, though
+        their decisions may come on record yet, and so are others until it ends.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
     sync : how a file is synced; for tests of its failure.
 
@@ -120,6 +122,7 @@ class DecisionLog:
         self._broken = ""
         self._looked = time.monotonic()
         self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: list[asyncio.Future[None]] = []
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, int, _End] | None] = queue.SimpleQueue()
@@ -131,7 +134,7 @@ class DecisionLog:
             self._size, chain = recover(folder / ACTIVE)
             self._chain = chain or before or (log_id(folder) or "").encode()
             self._end = self._size
-            self._file = os.open(folder / ACTIVE, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
+            self._file = os.open(folder / ACTIVE, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
             self._seconds = 0.0
             if self._fsync:
                 self._time_sync(self._file)
@@ -146,6 +149,8 @@ class DecisionLog:
     @property
     def ready(self) -> bool:
         """Whether the last write and sync went well, to the files that are in the folder; after a failure, whether a probe does. It looks once a second."""
+        if self._broken and self._syncing:  # the disk does not answer, and a probe would wait for it too
+            return False
         if time.monotonic() - self._looked >= PROBE_SECONDS:
             self._looked = time.monotonic()
             try:
@@ -195,19 +200,26 @@ class DecisionLog:
         return future
 
     def close(self) -> None:
-        """Sync what was appended, close the file, release the lock; futures are done in a turn of the loop after this."""
+        """Sync what was appended, close the file, release the lock; futures are done in a turn of the loop after this.
+
+        It waits for a disk that does not answer MOST_SECONDS long.
+        """
+        answers = True
         if self._fsync:
             self._jobs.put(None)
-            self._thread.join()
+            self._thread.join(MOST_SECONDS)
+            answers = not self._thread.is_alive()
             waiting, self._syncing, self._waiting = self._syncing + self._waiting, [], []
-            error = self._try_sync(self._file)
-            self._note_sync((self._sequence, self._size, self._chain), error)
+            error = self._try_sync(self._file) if answers else _NO_ANSWER
+            if answers:
+                self._note_sync((self._sequence, self._size, self._chain), error)
             for future in waiting:
                 with suppress(RuntimeError):  # the loop is closed; nobody waits
                     future.get_loop().call_soon_threadsafe(self._settle, [future], error)
         self._closed = True
-        with suppress(OSError):  # what is left behind the lines, the next start takes away
-            self._cut()
+        if answers:
+            with suppress(OSError):  # what is left behind the lines, the next start takes away
+                self._cut()
         os.close(self._file)
         os.close(self._lock)
 
@@ -245,7 +257,7 @@ class DecisionLog:
             self._sync(self._file)
         active.rename(name)
         try:
-            file = os.open(active, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
+            file = os.open(active, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
         except OSError:
             name.rename(active)
             raise
@@ -265,7 +277,9 @@ class DecisionLog:
         if self._seconds < AT_ONCE or self._size >= self._max_bytes:
             self._end_sync(end, self._try_sync(self._file))
         else:
-            self._jobs.put((asyncio.get_running_loop(), self._file, end))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(MOST_SECONDS, self._give_up)
+            self._jobs.put((loop, self._file, end))
 
     def _sync_all(self) -> None:
         while job := self._jobs.get():
@@ -289,6 +303,8 @@ class DecisionLog:
         return None
 
     def _end_sync(self, end: _End, error: OSError | None) -> None:
+        if self._timer:
+            self._timer.cancel()
         if self._closed:  # and synced once more
             return
         done, self._syncing = self._syncing, []
@@ -297,6 +313,14 @@ class DecisionLog:
         self._note_sync(end, error)
         self._settle(done, error)
         self._sync_waiting()
+
+    def _give_up(self) -> None:
+        """Refuse everybody who waits for a sync that does not end; what it was asked to sync stays, since to cut it would wait too."""
+        if not self._closed:
+            self._broken = _cause(_NO_ANSWER)
+            log.error("the decision log cannot be written: the disk has not answered for %g seconds", MOST_SECONDS)
+            waiting, self._waiting = self._waiting, []
+            self._settle(self._syncing + waiting, _NO_ANSWER)
 
     def _note_sync(self, end: _End, error: OSError | None) -> None:
         if error:  # after it the kernel may have dropped any page that was not synced
@@ -331,6 +355,12 @@ class DecisionLog:
                 same = False
             if not same:
                 raise OSError(errno.ESTALE, f"{name} was moved, removed or written anew; put it back, or start the service again")
+        if self._size and (os.fstat(self._file).st_size < self._size or os.pread(self._file, 1, 0) != b"{"):
+            raise OSError(errno.ESTALE, f"{ACTIVE} was cut; start the service again")
+        if (
+            self._sequence > 1 and not rotated(self._folder, self._sequence - 1).exists()
+        ):  # retention leaves it: it tells the next one's number
+            raise OSError(errno.ESTALE, f"{rotated(self._folder, self._sequence - 1).name} was moved or removed; put it back")
 
     def _probe(self) -> None:
         path = self._folder / PROBE
@@ -355,6 +385,7 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 
 _sync_file_range = _find_sync_file_range()
+_NO_ANSWER = OSError(errno.ETIMEDOUT, "the disk does not answer")
 
 
 def _begin_writing(file: int, place: int, size: int) -> None:
@@ -378,6 +409,8 @@ def check_writable(folder: Path) -> None:
     """
     try:
         os.close(_lock(folder))
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, "no file can be made there", str(folder))
         for path in (folder / ACTIVE, *(rotated(folder, number) for number in rotated_sequences(folder)[-1:])):
             if path.exists():
                 os.close(os.open(path, os.O_RDWR))

@@ -1,5 +1,6 @@
 """Prometheus metrics of the service, named by the conventions of prometheus.io/docs/practices/naming."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
@@ -63,10 +64,10 @@ class Metrics:
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is one of the known routes, never a raw path.
 
-        A 503 has no latency: refused at once, it would make the others look quick.
+        What is refused (4xx, 503) has no latency: refused at once, it would make the others look quick.
         """
         self._labelled(self._requests, route, str(status)).inc()
-        if status != HTTPStatus.SERVICE_UNAVAILABLE:
+        if not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
             self._labelled(self._latency, route).observe(seconds)
 
     def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
@@ -77,10 +78,13 @@ class Metrics:
             for warning in answer["warnings"]:
                 self._labelled(self._warnings, warning["code"]).inc()
 
-    def batch(self, rows: int, queued: int, waited: Sequence[float], seconds: float) -> None:
-        """Record a scored batch: its rows, the rows still queued, how long its calls waited, how long it took."""
+    def queue(self, rows: Callable[[], int]) -> None:
+        """Show how many rows wait, asked at each scrape."""
+        self._queue.set_function(rows)
+
+    def batch(self, rows: int, waited: Sequence[float], seconds: float) -> None:
+        """Record a scored batch: its rows, how long its calls waited, how long it took."""
         self._batch_rows.observe(rows)
-        self._queue.set(queued)
         for wait in waited:
             self._waiting.observe(wait)
         self._scoring.observe(seconds)
@@ -99,8 +103,15 @@ class Metrics:
 
     def shipping(self, lag: Callable[[], tuple[float, int]]) -> None:
         """Show how far the store is behind the decision log, seconds and bytes, asked at each scrape."""
-        self._lag_seconds.set_function(lambda: lag()[0])
-        self._lag_bytes.set_function(lambda: lag()[1])
+
+        def told(place: int) -> float:
+            try:
+                return lag()[place]
+            except OSError:  # the log cannot be read; what else is to be told of that must not fail with it
+                return math.nan
+
+        self._lag_seconds.set_function(lambda: told(0))
+        self._lag_bytes.set_function(lambda: told(1))
 
     def shipped(self, lines: int, refused: int) -> None:
         """Count the lines that the store took or had already, and those that it refused."""

@@ -15,7 +15,7 @@ from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
-from serving.errors import Invalid, ServiceError, invalid
+from serving.errors import MOST_ERRORS, MOST_OF_CALL, Invalid, ServiceError, invalid
 from serving.fields import kind
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -49,12 +49,17 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
         raise invalid(errors)
     if len(items) > MAX_OUTCOMES:
         raise ServiceError(413, f"/outcomes has {len(items)} items; at most {MAX_OUTCOMES} are allowed in one request")
-    return [read_outcome(item, f"/outcomes/{index}", now) for index, item in enumerate(items)]
+    parsed, told = [], 0
+    for index, item in enumerate(items):
+        one = read_outcome(item, f"/outcomes/{index}", now, MOST_ERRORS if told < MOST_OF_CALL else 1)
+        told += len(one) if isinstance(one, list) else 0
+        parsed.append(one)
+    return parsed
 
 
-def read_outcome(item: Any, pointer: str, now: datetime) -> Parsed:
-    """One outcome, or what is wrong with it; without `observed_at` it was observed now."""
-    errors = frame_errors(item, pointer, COLUMNS)
+def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS) -> Parsed:
+    """One outcome, or what is wrong with it, about `most` things; without `observed_at` it was observed now."""
+    errors = frame_errors(item, pointer, COLUMNS, most)
     if not isinstance(item, dict):
         return errors
     prediction_id, client_id, defaulted = item.get("prediction_id"), item.get("client_id"), item.get("defaulted")
@@ -66,7 +71,7 @@ def read_outcome(item: Any, pointer: str, now: datetime) -> Parsed:
     if not isinstance(defaulted, bool):
         errors.append(Invalid(f"{pointer}/defaulted", f"expected true or false, got {kind(defaulted)}"))
     observed_at = _read_time(item.get("observed_at"), f"{pointer}/observed_at", now, errors)
-    return errors or Outcome(prediction_id, client_id, bool(defaulted), observed_at)
+    return errors[:most] or Outcome(prediction_id, client_id, bool(defaulted), observed_at)
 
 
 def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
@@ -79,7 +84,8 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
     """
     reader = csv.DictReader(file)
     names = reader.fieldnames or []
-    if not {"prediction_id", "client_id"} & set(names) or "defaulted" not in names or not set(names) <= set(COLUMNS):
+    known = set(names) <= set(COLUMNS) and len(set(names)) == len(names)
+    if not known or not {"prediction_id", "client_id"} & set(names) or "defaulted" not in names:
         raise ValueError(
             f"the header is {','.join(names) or 'missing'}; expected prediction_id or client_id, defaulted, and perhaps observed_at"
         )

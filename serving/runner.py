@@ -90,6 +90,7 @@ class Runner(Generic[Item, Result]):
         self._waiting = 0
         self._unrecorded = 0
         self._scheduled = False
+        metrics.queue(lambda: self.waiting)
 
     @property
     def waiting(self) -> int:
@@ -142,7 +143,7 @@ class Runner(Generic[Item, Result]):
                 break
             scored = self._scored(batch)
             ended = time.perf_counter()
-            self._metrics.batch(len(batch), self._waiting, [now - call.since for call, first, _ in shares if not first], ended - now)
+            self._metrics.batch(len(batch), [now - call.since for call, first, _ in shares if not first], ended - now)
             if scored.recorded is None or scored.recorded.done():
                 _deliver(shares, scored)
             else:

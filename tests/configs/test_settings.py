@@ -40,6 +40,7 @@ def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Pa
         ),
         ("DATABASE_URL", "nonsense", r"store.url \(DATABASE_URL\): .*not shown"),
         ("DATABASE_URL", "postgres://", "store.url .*not shown"),
+        ("CREDIT_LOG__RETENTION_DAYS", "1e10", r"log.retention_days .*36500"),
         ("CREDIT_AUTH", "off", "'required' or 'disabled'"),
         ("CREDIT_DECISION", "3", "decision"),
         ("CREDIT_CONFIG", "/no/such.yaml", "CREDIT_CONFIG: /no/such.yaml is not a file"),

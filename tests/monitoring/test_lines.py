@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from records import TIME, make_records, write_log
 
+from monitoring import lines as lines_module
 from monitoring.lines import (
     START,
     Position,
     find_line,
+    holds,
     line_time,
     log_id,
     read_lines,
@@ -273,7 +275,27 @@ def test_a_line_that_becomes_visible_late_is_not_called_edited(tmp_path: Path) -
     assert (found.lines, found.problems) == (9, [])
 
 
-def test_another_process_syncs_what_it_ships(tmp_path: Path) -> None:
+def test_another_process_syncs_what_it_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[os.stat_result] = []
+    monkeypatch.setattr(os, "fdatasync", lambda file: synced.append(os.fstat(file)))
     assert sync_to_end(tmp_path) == (1, 0)
+    assert not synced
     write_log(tmp_path, make_records(5))
     assert sync_to_end(tmp_path) == (1, (tmp_path / "predictions.jsonl").stat().st_size)
+    assert os.path.samestat(synced[0], (tmp_path / "predictions.jsonl").stat())
+
+
+@pytest.mark.parametrize("moment", ["before its place is known", "after"])
+def test_a_file_that_is_rotated_while_it_is_looked_for_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    write_log(tmp_path, make_records(5))
+    _, position = read_lines(tmp_path, START, 10**6)
+    sequences = lines_module._sequences
+
+    def rotating(folder: Path) -> list[int]:
+        found = sequences(folder)
+        if (folder / "predictions.jsonl").exists():
+            (folder / "predictions.jsonl").rename(rotated(folder, 1))
+        return sequences(folder) if moment == "before its place is known" else found
+
+    monkeypatch.setattr(lines_module, "_sequences", rotating)
+    assert holds(tmp_path, position)

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,137 @@ def test_a_log_that_was_moved_refuses_decisions_until_it_is_back(tmp_path: Path,
     asyncio.run(scenario())
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (5, [])
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+@pytest.mark.parametrize("seen", ["before the next decision", "after it"])
+def test_a_log_that_was_cut_refuses_decisions_until_the_next_start(tmp_path: Path, durability: str, seen: str) -> None:
+    async def scenario() -> None:
+        log = open_log(tmp_path, durability)
+        log.append(make_records(2))
+        if seen == "after it":
+            log._looked = 1e12
+        os.truncate(tmp_path / "predictions.jsonl", 0)
+        if seen == "after it":
+            log.append(make_records(1))
+            log._looked = 0
+        for _ in range(2):
+            with pytest.raises(LogError, match=r"predictions\.jsonl was cut"):
+                log.append(make_records(1))
+        log.close()
+
+    asyncio.run(scenario())
+    write_log(tmp_path, make_records(3))
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (3, [])
+    assert len(list(tmp_path.glob("*.partial"))) == (seen == "after it")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_the_last_rotated_file_decisions_are_refused_until_it_is_back(tmp_path: Path) -> None:
+    log = open_log(tmp_path, max_bytes=1000)
+    for _ in range(3):
+        log.append(make_records(3))
+    for name in ("predictions-000001.jsonl", "predictions-000002.jsonl"):
+        assert log.ready
+        (tmp_path / name).rename(tmp_path / f"away-{name}")
+    with pytest.raises(LogError, match=r"predictions-000002\.jsonl was moved or removed"):
+        log.append(make_records(1))
+    (tmp_path / "away-predictions-000002.jsonl").rename(tmp_path / "predictions-000002.jsonl")
+    log.append(make_records(1))
+    log.close()
+
+
+class Hanging:
+    """A sync that is slow from the start, and later does not end until it is let go, well or not."""
+
+    def __init__(self) -> None:
+        self.answers, self.fails = threading.Event(), False
+        self.answers.set()
+
+    def __call__(self, file: int) -> None:
+        time.sleep(0.005)
+        self.answers.wait()
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(file)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_disk_that_does_not_answer_refuses_decisions_until_it_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[[Callable[[], object]], None],
+    fails: bool,
+) -> None:
+    monkeypatch.setattr(log_module, "MOST_SECONDS", 0.2)
+    sync = Hanging()
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", sync=sync)
+        await log.append(make_records(1))  # type: ignore[misc]
+        sync.answers.clear()
+        futures = [log.append(make_records(2)) for _ in range(3)]
+        results = await asyncio.wait_for(asyncio.gather(*(future for future in futures if future), return_exceptions=True), 5)
+        assert [(type(result), "the disk does not answer" in str(result)) for result in results] == [(LogError, True)] * 3
+        with pytest.raises(LogError, match="the disk does not answer"):
+            log.append(make_records(1))
+        assert not log.ready
+        sync.fails = fails
+        sync.answers.set()
+        await asyncio.to_thread(wait_until, lambda: not log._syncing)
+        sync.fails = False
+        await log.append(make_records(4))  # type: ignore[misc]
+        log.close()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (5 if fails else 11, [])
+    assert caplog.text.count("the disk has not answered for 0.2 seconds") == 1
+
+
+def test_close_does_not_wait_for_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "MOST_SECONDS", 0.2)
+    sync = Hanging()
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", sync=sync)
+        await log.append(make_records(1))  # type: ignore[misc]
+        sync.answers.clear()
+        future = log.append(make_records(2))
+        log.close()
+        with pytest.raises(LogError):
+            await asyncio.wait_for(future, 5)  # type: ignore[arg-type]
+        sync.answers.set()
+        log._thread.join()
+
+    asyncio.run(scenario())
+    result = verify(tmp_path)
+    assert (result.lines, result.problems) == (3, [])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_folder_in_which_no_file_can_be_made_is_told_before_the_service_starts(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(1))
+    code = f"""
+import os
+from pathlib import Path
+from monitoring.log import LogError, check_writable
+check_writable(Path({str(tmp_path)!r}))
+os.setegid(65534)
+os.seteuid(65534)
+try:
+    check_writable(Path({str(tmp_path)!r}))
+except LogError as error:
+    print(error)
+"""
+    for path in (tmp_path, *tmp_path.iterdir(), *tmp_path.parents[:-2]):
+        path.chmod(0o755 if path.is_dir() else 0o666)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "no file can be made there" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +12,8 @@ from monitoring.metrics import Metrics
 def test_metrics_count_what_happened_under_conventional_names() -> None:
     metrics = Metrics()
     metrics.request("/predict", 200, 0.003)
-    metrics.request("/predict", 503, 0.0)  # counted, but it tells nothing of how quick an answer is
+    for status in (503, 401, 422):
+        metrics.request("/predict", status, 0.0)  # counted, but it tells nothing of how quick an answer is
     metrics.predictions([{"decision": "DECLINE", "risk_level": "HIGH", "probability": 0.12, "warnings": [{"code": "implausible"}]}])
     metrics.row_errors(2)
     metrics.model("m", "v", "generated")
@@ -22,6 +24,7 @@ def test_metrics_count_what_happened_under_conventional_names() -> None:
     }
     assert samples["credit_requests_total", ("/predict", "200")] == 1
     assert samples["credit_requests_total", ("/predict", "503")] == 1
+    assert samples["credit_requests_total", ("/predict", "422")] == 1
     assert samples["credit_request_duration_seconds_count", ("/predict",)] == 1
     assert samples["credit_predictions_total", ("DECLINE", "HIGH")] == 1
     assert samples["credit_warnings_total", ("implausible",)] == 1
@@ -30,6 +33,25 @@ def test_metrics_count_what_happened_under_conventional_names() -> None:
     assert samples["credit_probability_of_default_count", ()] == 1
     assert samples["credit_request_duration_seconds_sum", ("/predict",)] == 0.003
     assert ("process_resident_memory_bytes", ()) in samples
+
+
+def test_a_failure_is_an_answer_that_took_its_time() -> None:
+    metrics = Metrics()
+    for status in (200, 307, 500, 504):
+        metrics.request("/predict", status, 0.1)
+    assert metrics.registry.get_sample_value("credit_request_duration_seconds_count", {"route": "/predict"}) == 4
+
+
+def test_a_log_that_cannot_be_read_hides_no_other_metric() -> None:
+    def unreadable() -> tuple[float, int]:
+        raise PermissionError("no")
+
+    metrics = Metrics()
+    metrics.shipping(unreadable)
+    metrics.recording(lambda: False)
+    text = metrics.exposition().decode()
+    assert "credit_log_ready 0.0" in text
+    assert re.search(r"^credit_shipper_lag_seconds NaN$", text, re.MULTILINE)
 
 
 def test_log_lines_are_json_with_the_id_of_the_request(capsys: pytest.CaptureFixture[str]) -> None:

@@ -253,6 +253,24 @@ def test_a_time_without_zone_is_refused(engine: Engine) -> None:
         connection.execute(select(decisions).where(decisions.c.time == datetime(2026, 1, 1))).all()
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_the_first_and_the_last_times_are_read_wherever_the_server_is(store_url: str, zone: str) -> None:
+    engine = open_store(store_url)
+    if engine.dialect.name == "postgresql":
+        with writing(engine) as connection:
+            connection.execute(text(f"ALTER DATABASE {engine.url.database} SET timezone = '{zone}'"))
+        engine.dispose()
+    (given,) = make_records(1)
+    insert(engine, as_lines([given]))
+    times = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)]
+    add(engine, *(Outcome(given.prediction_id, None, bool(row), time) for row, time in enumerate(times)))
+    with reading(engine) as connection:
+        found = find_decision(connection, given.prediction_id)
+        assert found
+        assert [outcome["observed_at"] for outcome in found["outcomes"]] == times[::-1]
+    engine.dispose()
+
+
 def test_a_history_is_the_clients_own_newest_first(engine: Engine) -> None:
     insert(engine, as_lines(make_records(20, client_id="a") + make_records(3, client_id="b")))
     with reading(engine) as connection:

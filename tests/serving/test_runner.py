@@ -280,6 +280,25 @@ def test_fewer_than_wait_for_their_record_wait_for_it_too_and_for_those_it_answe
     asyncio.run(scenario())
 
 
+def test_rows_that_wait_for_the_record_of_others_are_shown_as_waiting() -> None:
+    score, metrics = Keeper(), Metrics()
+
+    async def scenario() -> None:
+        runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=metrics)
+        first = asyncio.create_task(runner.run([1, 2]))
+        await scored(score, 1)
+        second = asyncio.create_task(runner.run([3]))
+        await asyncio.sleep(0)
+        assert metrics.registry.get_sample_value("credit_queue_rows") == 1
+        score.records[0].set_result(None)
+        await scored(score, 2)
+        score.records[1].set_result(None)
+        await asyncio.gather(first, second)
+        assert metrics.registry.get_sample_value("credit_queue_rows") == 0
+
+    asyncio.run(scenario())
+
+
 def test_those_who_waited_for_a_record_are_served_when_it_fails() -> None:
     score = Keeper()
 
