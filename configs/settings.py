@@ -110,6 +110,7 @@ class RetrainingSettings(Section):
     max_roc_auc_loss: Positive
     max_observed_to_expected: Annotated[float, Field(gt=1, allow_inf_nan=False)]
     outcome_days: Days
+    judged_days: Days
     min_outcomes: Share
     max_age_days: Days
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 BINS = 10
 LEVELS = (0.001, *(level / 100 for level in range(1, 100)), 0.999)  # of the frozen quantiles; the ends are no single person's values
 DECILES = slice(BINS, -1, BINS)  # of LEVELS
+LUMP = 0.2  # of the known values: less, and it is a round number that incomes one percent higher would all leave
 RARE = 0.01  # codes rarer than this are one bin: their shares are too noisy to be compared one by one
 SMOOTHING = 0.5  # rows added to each bin
 WARNING, DRIFT = 0.1, 0.25  # bands of the PSI in credit risk (Siddiqi 2006, page 137): no change below, a great one from the second on
@@ -39,8 +40,7 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
     Returns
     -------
     For each name: `quantiles`, those of the known values at LEVELS (none where no value is known), and `edges`, inner edges at
-    the deciles with equal ones merged (bin i holds edges[i-1] < value <= edges[i]), and one below a lowest decile that is many
-    rows' value, else it would share its bin with whatever is less; for a category column `codes` instead;
+    the deciles with equal ones merged (bin i holds edges[i-1] < value <= edges[i]), and one just below each decile that is the value of LUMP of them or more, else it would share its bin with whatever came to lie beneath it; for a category column `codes` instead;
     `shares` of the bins, of the rows; and `missing`, the share of rows not known. Shares and missing add up to 1.
 
     Raises
@@ -69,9 +69,8 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
 
 
 def _edges(known: Values, deciles: Values) -> Values:
-    if len(deciles) and np.mean(known <= deciles[0]) > 2 / BINS and (len(deciles) == 1 or np.any(known < deciles[0])):
-        return np.insert(deciles, 0, np.nextafter(deciles[0], -np.inf))
-    return deciles
+    lumps = [value for value in deciles.tolist() if np.mean(known == value) >= LUMP]
+    return np.union1d(deciles, np.nextafter(lumps, -np.inf))
 
 
 def band(psi: float) -> str:

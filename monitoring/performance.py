@@ -122,7 +122,7 @@ def row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
     declined = counts.declined
     known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
     total = {name: float(counts.decisions[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}
-    estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs)
+    estimated = with_intervals(counts.pd / counts.decisions, declined, counts.pd, counts.decisions - counts.pd, costs, expected=True)
     realised = expected = None
     shares = {name: known[name] / total[name] if total[name] else None for name in known}
     given = [share for share in shares.values() if share is not None]
@@ -132,7 +132,8 @@ def row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
         people, pds, bad = counts.outcomes[some], counts.outcomes_pd[some], counts.defaulted[some]
         of = {"of": OF_OUTCOMES if alike and known["declined"] else OF_APPROVED}
         realised = of | _without(with_intervals(pds / people, declined[some], bad, people - bad, costs), "approval_rate")
-        expected = of | _without(with_intervals(pds / people, declined[some], pds, people - pds, costs), "approval_rate", *CALIBRATION)
+        of_these = with_intervals(pds / people, declined[some], pds, people - pds, costs, expected=True)
+        expected = of | _without(of_these, "approval_rate", *CALIBRATION)
     return {
         "period": counts.period,
         "model_version": counts.model_version,
@@ -148,13 +149,17 @@ def row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
     }
 
 
-def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings) -> dict[str, Values]:
+def figures(
+    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings, *, expected: bool = False
+) -> dict[str, Values]:
     """The figures of applicants counted in cells.
 
     Parameters
     ----------
     pd, declined : of each cell, shape (cells,), PDs ascending.
-    defaulted, repaid : applicants, shape (..., cells); of any real value, so that they may be expectations.
+    defaulted, repaid : applicants, shape (..., cells).
+    expected : whether these are expectations, sums of the chances of applicants who default independently of each other. Of one who
+        defaults the precision at its rank counts that default whole, and of the others their chances.
 
     Returns
     -------
@@ -165,10 +170,11 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
     bad_declined, good_declined = defaulted[..., declined].sum(axis=-1), repaid[..., declined].sum(axis=-1)
     refused = bad_declined + good_declined
     below = np.cumsum(repaid, axis=-1) - repaid / 2
-    worst = np.cumsum(defaulted[..., ::-1], axis=-1)
-    precision_from = worst / np.maximum(worst + np.cumsum(repaid[..., ::-1], axis=-1), 1e-300)
-    expected = people * pd
-    gaps = np.add.reduceat(defaulted - expected, _equal_mass(people), axis=-1)
+    from_top = np.maximum(np.cumsum(people[..., ::-1], axis=-1), 1e-300)
+    own = (repaid / np.maximum(people, 1e-300))[..., ::-1] if expected else 0.0
+    precision_from = (np.cumsum(defaulted[..., ::-1], axis=-1) + own) / from_top
+    chances = people * pd
+    gaps = np.add.reduceat(defaulted - chances, _equal_mass(people), axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "roc_auc": np.sum(defaulted * below, axis=-1) / (bad * good),
@@ -176,7 +182,7 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
             "precision": bad_declined / refused,
             "recall": np.where(refused > 0, bad_declined / bad, np.nan),
             "ece": np.sum(np.abs(gaps), axis=-1) / total,
-            "observed_to_expected": bad / expected.sum(axis=-1),
+            "observed_to_expected": bad / chances.sum(axis=-1),
             "default_rate": bad / total,
             "default_rate_of_approved": (bad - bad_declined) / (total - refused),
             "cost_per_client": (costs.false_negative_cost * (bad - bad_declined) + costs.false_positive_cost * good_declined) / total,
@@ -185,9 +191,9 @@ def figures(pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: 
 
 
 def with_intervals(
-    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings
+    pd: Values, declined: NDArray[np.bool_], defaulted: Values, repaid: Values, costs: DecisionSettings, *, expected: bool = False
 ) -> dict[str, dict[str, float | None]]:
-    """The figures, each with `value`, `low` and `high`, a 95 % interval; null where not determined.
+    """The `figures`, each with `value`, `low` and `high`, a 95 % interval; null where not determined.
 
     The interval of a share is Wilson's (1927, Journal of the American Statistical Association 22, 209-212), that of `observed_to_expected` Byar's
     of a Poisson count (Breslow and Day 1987, Statistical Methods in Cancer Research II, equation 2.13). Of the areas and the cost it is
@@ -195,7 +201,7 @@ def with_intervals(
     has none: each resample adds its own error to it, so that they lie above it.
     """
     random = np.random.default_rng(0)
-    values = figures(pd, declined, defaulted, repaid, costs)
+    values = figures(pd, declined, defaulted, repaid, costs, expected=expected)
     people = defaulted + repaid
     bad, total, refused = float(defaulted.sum()), float(people.sum()), float(people[declined].sum())
     of = {"default_rate": total, "default_rate_of_approved": total - refused, "precision": refused, "recall": bad, "approval_rate": total}
@@ -223,7 +229,7 @@ def _wilson(share: float, count: float) -> tuple[float, float]:
         return np.nan, np.nan
     middle, scale = share + Z**2 / (2 * count), 1 + Z**2 / count
     width = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
-    return (middle - width) / scale, (middle + width) / scale
+    return max(0.0, (middle - width) / scale), min(1.0, (middle + width) / scale)
 
 
 def _byar(count: float) -> tuple[float, float]:

@@ -79,11 +79,12 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     if since is not None:
         query = query.where(decisions.c.time >= since)
     counts, total, kept, times = reference.count(np.empty((0, len(reference.names)))), 0, [], []
-    with reading(engine) as connection:
-        for chunk in connection.execute(query.execution_options(yield_per=CHUNK)).partitions():
-            matrix = np.array([_scored(line, prediction_id) for _, line, prediction_id in chunk], dtype=np.float64)
+    with reading(engine) as connection, connection.execute(query.execution_options(yield_per=CHUNK)) as result:
+        for chunk in result.partitions():
+            matrix = np.array([_scored(line, prediction_id, len(reference.names)) for _, line, prediction_id in chunk], dtype=np.float64)
             counts += reference.count(matrix)
-            kept.append(matrix[: max(SAMPLE - total, 0)])
+            if total < SAMPLE:  # a slice of no rows would keep its whole chunk
+                kept.append(matrix[: SAMPLE - total])
             total += len(matrix)
             times += [chunk[0][0], chunk[-1][0]]
     if total == rows and total < reference.minimum_rows:
@@ -94,11 +95,14 @@ def read_window(engine: Engine, version: str, reference: Reference, *, rows: int
     return Window(reference.measure(counts), np.concatenate(kept), times[-1], times[0])
 
 
-def _scored(line: str, prediction_id: str) -> list[float | None]:
+def _scored(line: str, prediction_id: str, columns: int) -> list[float | None]:
     try:
-        return scored(line)
+        row = scored(line)
     except msgspec.MsgspecError as error:
         raise ReportError(f"the record of decision {prediction_id} cannot be read: {error}") from None
+    if len(row) != columns:
+        raise ReportError(f"the record of decision {prediction_id} has {len(row) - 1} features; the model has {columns - 1}")
+    return row
 
 
 def drift_table(drift: Measurement, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ def reasons(
     Parameters
     ----------
     drift : of the last decisions, every feature and last the PD; None where there are too few.
-    every : the model's row over all periods, as monitoring.performance.performance returns it; None where there is no decision.
-    older : the same of the decisions that are older than `limits.outcome_days`.
+    every : what monitoring.performance.row says of the model's decisions since `limits.outcome_days` and `judged_days` ago; None where there is none.
+    older : the same of those of them that are older than `limits.outcome_days`.
     trained_roc_auc : what the training run measured out of fold.
     age_days : since the model was saved.
     """

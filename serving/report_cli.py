@@ -96,12 +96,13 @@ def retraining_signal() -> None:
     except ReportError as error:
         typer.echo(f"drift is not judged: {error}")
     now, limits = datetime.now(UTC), options.retraining
-    old, young = _counts_around(now - timedelta(days=limits.outcome_days), bundle.version)
+    old, young = _counts(now - timedelta(days=limits.outcome_days), timedelta(days=limits.judged_days), bundle.version)
     every, older = (row(merge(parts), options.decision) if parts else None for parts in ([*old, *young], old))
     if every is None or every["estimated"]["roc_auc"]["high"] is None:
         typer.echo(f"the ROC-AUC is not judged: the store holds {'too few decisions' if every else 'no decision'} of this model")
     if (known := known_share(older)) < limits.min_outcomes:
-        said = f"{known:.1%} of the decisions that are older than {limits.outcome_days:g} days have one, {limits.min_outcomes:.0%} are asked for"
+        ages = f"{limits.outcome_days:g} to {limits.outcome_days + limits.judged_days:g} days"
+        said = f"{known:.1%} of the decisions of {ages} ago have one, {limits.min_outcomes:.0%} are asked for"
         typer.echo(f"outcomes are not judged: {said}")
     trained = bundle.metadata["metrics"]["roc_auc"]["value"]
     age = (now - created).total_seconds() / 86_400
@@ -137,14 +138,14 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
         return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
 
 
-def _counts_around(time: datetime, version: str) -> "tuple[list[Counts], list[Counts]]":
-    """The decisions of a model version before a time, and from it on."""
+def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
+    """The decisions of a model version in so long before a time, and from it on."""
     from monitoring.performance import read_counts
 
     with opened_store() as engine:
         old, young = (
             [part for part in read_counts(engine, "month", since, until) if part.model_version == version]
-            for since, until in ((None, time), (time, None))
+            for since, until in ((time - before, time), (time, None))
         )
     return old, young
 

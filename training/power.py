@@ -90,5 +90,5 @@ def measure(folder: Path, seed: int, say: Say) -> str:
 
 
 def _psi(reference: Reference, matrix: Matrix, rows: int, random: np.random.Generator) -> Values:
-    sample = matrix[random.choice(len(matrix), min(rows, len(matrix)), replace=False)]
+    sample = matrix[random.choice(len(matrix), rows)]  # with replacement, as from many more: without it large samples would all be the same
     return reference.measure(reference.count(sample)).psi

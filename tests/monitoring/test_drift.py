@@ -88,6 +88,9 @@ def test_counts_of_parts_add_up() -> None:
         (column(*[1.0] * 1000), column(*[0.0] * 990, *[1.0] * 9010), ()),
         (column(*[0.0] * 950, *[1.0] * 50), column(*[0.0] * 990, *[1.0] * 9010), ()),
         (column(*[1.0] * 320, *[2.0] * 680), column(*[0.0] * 800, *[1.0] * 2400, *[2.0] * 6800), ()),
+        (column(*[-999.0] * 700, *[1.0] * 300), column(*[0.0] * 7000, *[1.0] * 2000, *[2.0] * 1000), ()),
+        (column(*[0.0] * 800, *[0.01] * 200), column(*[0.0] * 8000, *[1.0] * 2000), ()),
+        (column(*[1.0] * 300, *[1.5] * 300, *[3.0] * 400), column(*[1.0] * 3000, *[2.0] * 3000, *[3.0] * 4000), ()),
         (column(*[1e300] * 1000), NORMAL[:, :1], ()),
         (column(*[-math.inf] * 1000), NORMAL[:, :1], ()),
         (column(*[-1.0] * 100, *[0.0] * 900), column(*[0.0, 1.0] * 1000), (0,)),
@@ -103,6 +106,9 @@ def test_counts_of_parts_add_up() -> None:
         "the rest gone",
         "the rest grown",
         "within the first decile",
+        "a sentinel for the most frequent and least",
+        "a flag of another scale",
+        "between two values",
         "large",
         "minus infinity",
         "unseen code",
@@ -121,6 +127,12 @@ def test_ten_percent_more_missing_or_unseen_are_noticed() -> None:
     assert band(psi(column(*np.arange(0.0, 10_000, 10), *[math.nan] * 110), base)[0]) != "stable"
     codes = column(*[0.0, 1.0] * 5000)
     assert band(psi(column(*[0.0, 1.0] * 450, *[-1.0] * 100), codes, (0,))[0]) == "drift"
+
+
+def test_round_numbers_have_no_bin_of_their_own() -> None:
+    base = column(*np.round(np.random.default_rng(0).lognormal(12, 0.5, 20_000), -4))
+    assert np.unique(base, return_counts=True)[1].max() > 0.05 * len(base)
+    assert band(psi(base * 1.01, base)[0]) == "stable"
 
 
 def test_rare_codes_are_one_bin() -> None:

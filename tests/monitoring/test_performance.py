@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
 from monitoring.database import open_store
-from monitoring.performance import ALL, Values, merge, performance, read_counts, with_intervals
+from monitoring.performance import ALL, Values, figures, merge, performance, read_counts, with_intervals
 
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
 RNG = np.random.default_rng(0)
@@ -83,6 +83,19 @@ def test_the_estimate_before_outcomes_is_near_the_figures_they_bring(engine: Eng
         assert before["estimated"][name] == after["expected"][name]
         interval = before["estimated"][name]
         assert interval["low"] < value(after, "realised", name) < interval["high"], name
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_expected_figures_are_the_means_of_what_outcomes_bring(tied: bool) -> None:
+    random = np.random.default_rng(3)
+    people = random.integers(1, 9, 200).astype(float) if tied else np.ones(1000)
+    pds = np.sort(random.beta(0.8, 8, len(people)))
+    declined = pds >= THRESHOLD
+    expected = figures(pds, declined, people * pds, people * (1 - pds), COSTS, expected=True)
+    outcomes = random.binomial(people.astype(int), pds, (5000, len(people))).astype(float)
+    drawn = figures(pds, declined, outcomes, people - outcomes, COSTS)
+    for name in ("roc_auc", "pr_auc", "precision", "recall", "default_rate", "default_rate_of_approved", "cost_per_client"):
+        assert expected[name] == pytest.approx(np.nanmean(drawn[name]), rel=0.025), name
 
 
 def test_without_outcomes_of_the_declined_figures_are_of_the_approved(engine: Engine) -> None:

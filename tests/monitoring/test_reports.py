@@ -10,6 +10,7 @@ from decided import MONDAY, keep, tell
 from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
+from monitoring import reports
 from monitoring.database import open_store
 from monitoring.drift import Matrix, Reference, reference
 from monitoring.performance import performance, read_counts
@@ -66,6 +67,29 @@ def test_a_window_is_measured_from_the_records(engine: Engine) -> None:
     assert (table[0]["feature"], table[0]["band"]) == ("income", "drift")
     assert [row["psi"] for row in table] == sorted((row["psi"] for row in table), reverse=True)
     assert read_window(engine, "v1", COMPILED).drift.rows == 5000
+
+
+def test_a_window_keeps_the_newest_rows_only(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "SAMPLE", 1200)
+    kept: list[Matrix] = []
+    concatenate = np.concatenate
+
+    def spy(parts: list[Matrix]) -> Matrix:
+        kept.extend(part if part.base is None else part.base for part in parts)
+        return concatenate(parts)
+
+    given = people(5000)
+    keep(engine, given)
+    monkeypatch.setattr(np, "concatenate", spy)
+    found = read_window(engine, "v1", COMPILED)
+    assert (found.drift.rows, sum(map(len, kept))) == (5000, 2000)
+    np.testing.assert_array_equal(found.sample, given[:-1201:-1])
+
+
+def test_a_record_of_other_features_is_an_error(engine: Engine) -> None:
+    keep(engine, people(1000)[:, 1:])
+    with pytest.raises(ReportError, match=r"has 3 features; the model has 4"):
+        read_window(engine, "v1", COMPILED)
 
 
 def test_too_few_decisions_are_an_error(engine: Engine) -> None:

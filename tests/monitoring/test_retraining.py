@@ -10,7 +10,13 @@ from monitoring.performance import Counts, Values, performance
 from monitoring.retraining import reasons
 
 LIMITS = RetrainingSettings(
-    drifted_features=0.1, max_roc_auc_loss=0.02, max_observed_to_expected=1.25, outcome_days=180, min_outcomes=0.9, max_age_days=365
+    drifted_features=0.1,
+    max_roc_auc_loss=0.02,
+    max_observed_to_expected=1.25,
+    outcome_days=180,
+    judged_days=180,
+    min_outcomes=0.9,
+    max_age_days=365,
 )
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
 
