@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
+from monitoring import performance as performance_module
 from monitoring.database import open_store
 from monitoring.performance import ALL, Values, figures, merge, performance, read_counts, with_intervals
 
@@ -139,6 +140,25 @@ def test_intervals_of_shares_of_few_people_cover_them(count: int) -> None:
         hits.append(interval["low"] <= 0.08 <= interval["high"])
         assert (row["cost_per_client"]["low"] is None) == (min(bad, count - bad) < 20)
     assert np.mean(hits) > 0.9
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_intervals_of_cells_put_together_are_those_of_all(monkeypatch: pytest.MonkeyPatch, expected: bool) -> None:
+    pds = np.sort(PDS[:3000])
+    monkeypatch.setattr(performance_module, "SAMPLES", 4000)
+    bad = pds if expected else (np.random.default_rng(4).random(len(pds)) < pds).astype(float)
+    both = []
+    for cells in (performance_module.CELLS, 10**9):
+        monkeypatch.setattr(performance_module, "CELLS", cells)
+        both.append(with_intervals(pds, pds >= THRESHOLD, bad, 1 - bad, COSTS, expected=expected))
+    for name, found in both[0].items():
+        exact = both[1][name]
+        assert found["value"] == exact["value"]
+        for end in ("low", "high"):
+            if exact[end] is None:
+                assert found[end] is None
+            else:
+                assert found[end] - found["value"] == pytest.approx(exact[end] - exact["value"], rel=0.15), (name, end)  # type: ignore[operator]
 
 
 def test_the_newest_outcome_counts(engine: Engine) -> None:
