@@ -87,6 +87,8 @@ def read_counts(engine: Engine, by: Period, since: datetime | None = None, until
         if engine.dialect.name == "postgresql":  # it expects millions of groups and would sort all decisions on disk
             connection.execute(text("SET LOCAL work_mem = '256MB'"))
             connection.execute(text("SET LOCAL enable_sort = off"))
+            # ids begin with the time, so both tables lie nearly in their order: 10 million and their 4.4 million outcomes take 38 s in place of 53
+            connection.execute(text("SET LOCAL enable_hashjoin = off"))
         rows = sorted(map(tuple, connection.execute(query.group_by(*keys))))
         for (start, version), group in groupby(rows, key=itemgetter(0, 1)):
             period = start.astimezone(UTC).date().isoformat() if isinstance(start, datetime) else str(start)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -24,6 +25,8 @@ from serving.bundle import Bundle
 FILES = ROOT / "configs/prometheus"
 DASHBOARD = ROOT / "configs/grafana/dashboards/credit-scoring.json"
 RULES = [rule for group in yaml.safe_load((FILES / "rules.yml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+TESTS = {name: yaml.safe_load((FILES / name).read_text()) for name in ("rules_test.yml", "rules_days_test.yml")}
 DROPPED = "EXT_SOURCE_3"
 Wait = Callable[[Callable[[], object]], None]
 
@@ -67,16 +70,54 @@ def exposed(server: Server) -> dict[str, float]:
 
 def test_prometheus_accepts_configuration_and_rules(need: Callable[..., str]) -> None:
     promtool = need("promtool")
-    for arguments in (["check", "config", "prometheus.yml"], ["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
+    for arguments in (["check", "config", "prometheus.yml"], ["check", "rules", "rules.yml"], *(["test", "rules", name] for name in TESTS)):
         result = subprocess.run([promtool, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+def moved(rule: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rule with each limit a twentieth (a whole number: one) lower and higher, without each of its conditions, without or with twice its delay."""
+    for found in re.finditer(r"(?<=[<>=] )[\d.]+", rule["expr"]):
+        limit = float(found[0])
+        for other in (limit * 0.95, limit * 1.05) if limit % 1 or limit >= 100 else (limit - 1, limit + 1) if limit > 1 else ():
+            yield {**rule, "expr": rule["expr"][: found.start()] + f"{other:g}" + rule["expr"][found.end() :]}
+    for word in (" and ", " or "):
+        parts = rule["expr"].split(word)
+        for place in range(len(parts) if len(parts) > 1 else 0):
+            yield {**rule, "expr": word.join(parts[:place] + parts[place + 1 :])}
+    if "for" in rule:
+        number, unit = int(rule["for"][:-1]), rule["for"][-1]
+        yield {**rule, "for": "0s"}
+        yield {**rule, "for": f"{2 * number}{unit}"}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])
+def test_a_rule_whose_limit_moves_fails_its_tests(rule: dict[str, Any], need: Callable[..., str], tmp_path: Path) -> None:
+    promtool = need("promtool")
+    records = [item for item in RULES if "record" in item and item["record"] in rule["expr"]]
+    for name, document in TESTS.items():
+        tests = []
+        for test in document["tests"]:
+            expected = [item for item in test["alert_rule_test"] if item["alertname"] == rule["alert"]]
+            if expected:
+                tests.append(
+                    {"name": test["name"], "interval": test["interval"], "input_series": test["input_series"], "alert_rule_test": expected}
+                )
+        if tests:
+            (tmp_path / name).write_text(yaml.safe_dump({**document, "group_eval_order": [], "tests": tests}))
+
+    def passes(rule: dict[str, Any]) -> bool:
+        (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": [*records, rule]}]}))
+        command = [promtool, "test", "rules", *(name for name in TESTS if (tmp_path / name).exists())]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+    assert passes(rule)
+    assert [(other["expr"], other.get("for")) for other in moved(rule) if passes(other)] == []
+
+
 def test_every_alert_is_tested_and_told_in_the_guide() -> None:
-    names = {rule["alert"] for rule in RULES if "alert" in rule}
-    tested = {
-        item["alertname"] for test in yaml.safe_load((FILES / "rules_test.yml").read_text())["tests"] for item in test["alert_rule_test"]
-    }
+    names = {rule["alert"] for rule in ALERTS}
+    tested = {item["alertname"] for document in TESTS.values() for test in document["tests"] for item in test["alert_rule_test"]}
     assert names == tested
     guide = (ROOT / "monitoring/README.md").read_text()
     assert not [name for name in names if f"`{name}`" not in guide]
