@@ -23,7 +23,7 @@ from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
-from serving.runner import Runner, Scored
+from serving.runner import Runner, Scored, in_turns
 from serving.scorer import Scorer, Values
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 from serving.startup import check_start, end_with_parent
@@ -102,7 +102,7 @@ class CreditScoring:
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants; a bad row spoils only itself."""
-        rows = self.contract.parse_batch(body)
+        rows = await in_turns(self.contract.parse_batch(body))
         good = iter(await self.runner.run([row for row in rows if not row.errors], client_gone()))
         answers = [invalid(row.errors) if row.errors else next(good) for row in rows]
         bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]

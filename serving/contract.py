@@ -6,7 +6,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ log = logging.getLogger(LOGGER)
 MAX_CLIENT_ID = 200
 MAX_OUTCOMES = 10_000  # of one call
 MAX_NUMBER_BYTES = 32  # of a number of a vector and what surrounds it, on average, for the vector to be kept as it was sent
+MAX_EXPLAINED = 4_000_000  # bytes of a body that is no JSON, within which the value that makes it so is looked for
 _VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}  # two random bits beneath those that say how a UUID is laid out
 
 
@@ -69,7 +70,9 @@ class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
 
 
 encode = msgspec.json.Encoder().encode
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
+_FRAME, _ITEMS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(list[msgspec.Raw])
 _NUMBERS = msgspec.json.Decoder(list[float | None])
 Parsed = TypeVar("Parsed", Row, list[Row])
 Document = TypeVar("Document")
@@ -129,15 +132,21 @@ class Contract:
         """The row of the schema's example applicant, with its history."""
         return self.parse_one(msgspec.json.encode(example_request(self.features)))
 
-    def parse_batch(self, body: bytes) -> list[Row]:
-        """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
+    def parse_batch(self, body: bytes) -> Iterator[Row]:
+        """The rows of a `POST /predict/batch`, in order, one by one, so that whoever asks for them can do other things between; a bad row carries its errors.
 
         Raises
         ------
         ServiceError
-            400 where the body is no JSON, 413 for too many rows, 422 where the frame around the rows is bad.
+            400 where the body is no JSON, 413 for too many rows, 422 where the frame around the rows is bad; in part before the first row.
         """
-        return self._vectors_at_a_glance(body) or self._read(body, self._batch)
+        if rows := self._vectors_at_a_glance(body):
+            return iter(rows)
+        try:
+            frame = {name: _shallow(value) for name, value in _FRAME.decode(body).items()}
+        except _NO_JSON:
+            return iter(self._explained(body))
+        return self._batch(frame, body)
 
     def matrix(self, rows: list[Row]) -> Matrix:
         """The feature matrix of rows without errors, in their order; writes their warnings."""
@@ -265,8 +274,10 @@ class Contract:
     def _read(self, body: bytes, parse: Callable[[Any], Parsed]) -> Parsed:
         try:
             return parse(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NO_JSON:
             pass
+        if len(body) > MAX_EXPLAINED:
+            raise ServiceError(400, "the body is no JSON object in UTF-8")
         # NaN, Infinity, 1e999 and lone surrogates are no JSON, but a field that holds one can be named.
         try:
             document = json.loads(body)
@@ -284,7 +295,14 @@ class Contract:
         errors = [error for item in rows for error in item.errors]
         raise invalid(errors) if errors else ServiceError(400, "the body holds numbers or text that are not valid JSON")
 
-    def _batch(self, document: Any) -> list[Row]:
+    def _explained(self, body: bytes) -> list[Row]:
+        """What is wrong with a batch that is no JSON object, as an error."""
+        if len(body) > MAX_EXPLAINED:
+            raise ServiceError(400, "the body is no JSON object in UTF-8")
+        return self._read(body, lambda document: list(self._batch(document, body)))
+
+    def _batch(self, document: Any, body: bytes) -> Iterator[Row]:
+        """The rows of a document of `body`, whose items may not be decoded yet."""
         errors = frame_errors(document, "", ("applications", "features", "client_ids"))
         if errors:
             raise invalid(errors)
@@ -303,19 +321,25 @@ class Contract:
             ids = [None] * len(items)
         elif not isinstance(ids, list) or len(ids) != len(items):
             raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
-        rows: list[Row] = []
+        return self._batch_rows(name, items, ids, body)
+
+    def _batch_rows(self, name: str, items: list[Any], ids: list[Any], body: bytes) -> Iterator[Row]:
         told = 0
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
+            try:
+                document, read_id = _deep(item), _deep(client_id)
+            except _NO_JSON:
+                self._explained(body)
+                raise ServiceError(400, "the body is not JSON in UTF-8") from None
             errors = Errors(MOST_ERRORS if told < MOST_OF_CALL else 1)
             if name == "applications":
-                row = self._row(item, f"/applications/{index}", ("application",), errors)
+                row = self._row(document, f"/applications/{index}", ("application",), errors)
             else:
                 row = Row(f"/features/{index}", errors=errors)
-                row.client_id = read_client_id(client_id, f"/client_ids/{index}", row.errors)
-                self._read_vector(item, row)
-            rows.append(row)
+                row.client_id = read_client_id(read_id, f"/client_ids/{index}", row.errors)
+                self._read_vector(document, row)
+            yield row
             told += len(errors)
-        return rows
 
     def _row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
         row = Row(pointer, errors=errors)
@@ -450,8 +474,19 @@ def _decoded(decoder: msgspec.json.Decoder[Document], text: bytes | msgspec.Raw)
     """The document, where it is one of the decoder's kind."""
     try:
         return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _NO_JSON:
         return None
+
+
+def _shallow(value: msgspec.Raw) -> Any:
+    """A JSON value as far as a frame is looked at: the items of an array are not decoded, an object has no members."""
+    first = memoryview(value)[0]
+    return _ITEMS.decode(value) if first == ord("[") else {} if first == ord("{") else _deep(value)
+
+
+def _deep(value: Any) -> Any:
+    """What was not decoded yet, decoded."""
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
 
 
 def _without_null(values: list[float | None]) -> list[float]:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from serving.errors import ServiceError
 LEAST_SHARES = 4  # a batch is divided by the number of waiting calls, at least by this
 NEXT = 1  # turns of the loop
 LOOK = 2  # until the sockets have been read once more
+TURN_SECONDS = 0.005
 RETURN = 3  # until answers have been written and what came back was read
 
 _PENDING = RuntimeError("not scored yet")
@@ -206,6 +207,18 @@ class Runner(Generic[Item, Result]):
         return Scored(
             results, asyncio.gather(*waiting) if waiting else None, next((scored.error for scored in alone if scored.error), None)
         )
+
+
+async def in_turns(items: Iterable[Item]) -> list[Item]:
+    """The items, which take long to make; every TURN_SECONDS the loop serves others."""
+    made: list[Item] = []
+    begun = time.perf_counter()
+    for item in items:
+        made.append(item)
+        if time.perf_counter() - begun > TURN_SECONDS:
+            await asyncio.sleep(0)
+            begun = time.perf_counter()
+    return made
 
 
 def _after(loop: asyncio.AbstractEventLoop, turns: int, callback: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from features.history import UNSEEN
 from serving.bundle import Bundle
-from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
+from serving.contract import MAX_EXPLAINED, Contract, Row, new_prediction_ids, predictions, row_error
 from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
 
 
@@ -164,8 +164,8 @@ def test_a_vector_read_at_a_glance_is_the_vector_read_value_by_value(contract: C
     numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
     glance = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}]}}'.encode())
     by_value = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}], "application": null}}'.encode())
-    first, second = contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode())
-    (of_bad_batch, _) = contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode())
+    first, second = list(contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode()))
+    (of_bad_batch, _) = list(contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode()))
     rows = [glance, by_value, first, second, of_bad_batch]
     assert [row.client_id for row in rows] == ["a", "a", "a", None, None]
     assert len({row.vector.tobytes() for row in rows if row.vector is not None}) == 1
@@ -183,7 +183,7 @@ def test_a_vector_with_a_bad_number_names_it(contract: Contract, number: str) ->
 def test_a_vector_with_a_bad_client_id_names_it(contract: Contract) -> None:
     vector = [None] * len(contract.features.names)
     assert list(errors_of(contract, body({"features": vector, "client_id": ""}))) == ["/client_id"]
-    rows = contract.parse_batch(body({"features": [vector, vector], "client_ids": ["", "b"]}))
+    rows = list(contract.parse_batch(body({"features": [vector, vector], "client_ids": ["", "b"]})))
     assert [[error.pointer for error in row.errors] for row in rows] == [["/client_ids/0"], []]
 
 
@@ -201,7 +201,9 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
 
 
 def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pytest.LogCaptureFixture) -> None:
-    rows = contract.parse_batch(body({"applications": [{"application": {}}, {"application": {"AMT_CREDIT": "x"}, "client_id": "b"}, 3]}))
+    rows = list(
+        contract.parse_batch(body({"applications": [{"application": {}}, {"application": {"AMT_CREDIT": "x"}, "client_id": "b"}, 3]}))
+    )
     assert [bool(row.errors) for row in rows] == [False, True, True]
     answer = row_error(1, rows[1], invalid(rows[1].errors))
     assert (answer["index"], answer["client_id"], answer["error"]["status"]) == (1, "b", 422)
@@ -225,7 +227,7 @@ def test_a_batch_full_of_bad_values_names_some_of_each_row(bundle: Bundle, form:
         "category codes": ([0.5] * len(contract.features.names), 10),
     }[form]
     name = "features" if isinstance(row, list) else "applications"
-    rows = contract.parse_batch(body({name: [row] * 1000}))
+    rows = list(contract.parse_batch(body({name: [row] * 1000})))
     told = [len(row.errors) for row in rows]
     assert least <= told[0] <= MOST_ERRORS
     assert told == [told[0]] * (full := -(-MOST_OF_CALL // told[0])) + [1] * (1000 - full)
@@ -234,7 +236,7 @@ def test_a_batch_full_of_bad_values_names_some_of_each_row(bundle: Bundle, form:
 
 def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:
     vector = [None] * len(contract.features.names)
-    rows = contract.parse_batch(body({"features": [vector, vector[:-1]], "client_ids": ["a", None]}))
+    rows = list(contract.parse_batch(body({"features": [vector, vector[:-1]], "client_ids": ["a", None]})))
     assert [row.client_id for row in rows] == ["a", None]
     assert [error.pointer for error in rows[1].errors] == ["/features/1"]
 
@@ -253,13 +255,39 @@ def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:
 )
 def test_a_bad_frame_of_a_batch_is_an_error(contract: Contract, content: Any, status: int, pointer: str | None) -> None:
     with pytest.raises(ServiceError) as caught:
-        contract.parse_batch(body(content))
+        list(contract.parse_batch(body(content)))
     assert caught.value.status == status
     assert [error.pointer for error in caught.value.errors] == ([] if pointer is None else [pointer])
 
 
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "Infinity"])
+@pytest.mark.parametrize("place", [0, 3])
+def test_what_is_no_json_is_named_wherever_it_stands_in_a_batch(contract: Contract, value: str, place: int) -> None:
+    rows = ['{"application": {"AMT_CREDIT": 1}}'] * 4
+    rows[place] = f'{{"application": {{"AMT_CREDIT": {value}}}}}'
+    with pytest.raises(ServiceError) as caught:
+        list(contract.parse_batch(f'{{"applications": [{",".join(rows)}]}}'.encode()))
+    assert [error.pointer for error in caught.value.errors] == [f"/applications/{place}/application/AMT_CREDIT"]
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"applications": [{"client_id": "\xff"}]}', b'{"applications": "\xff"}', b"\xff", b"", b"[", b'{"applications": [{]}']
+)
+def test_a_batch_that_is_no_json_is_400(contract: Contract, content: bytes) -> None:
+    for body in (content, content + b" " * MAX_EXPLAINED):
+        with pytest.raises(ServiceError) as caught:
+            list(contract.parse_batch(body))
+        assert (caught.value.status, caught.value.errors) == (400, [])
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"null", b'"x"'])
+def test_a_batch_that_is_no_object_is_said_so(contract: Contract, content: bytes) -> None:
+    with pytest.raises(ServiceError, match="expected an object"):
+        list(contract.parse_batch(content))
+
+
 def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
-    assert contract.parse_batch(b'{"applications": []}') == []
+    assert list(contract.parse_batch(b'{"applications": []}')) == []
     assert contract.matrix([]).shape == (0, len(contract.features.names))
 
 

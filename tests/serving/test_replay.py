@@ -48,7 +48,9 @@ def recorded(bundle: Bundle, numbers: str, alone: bool = True) -> Record:
     contract = Contract(bundle.features, 10)
     vector = f"[{numbers}]".encode()
     rows = (
-        [contract.parse_one(b'{"features": %b}' % vector)] if alone else contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector))
+        [contract.parse_one(b'{"features": %b}' % vector)]
+        if alone
+        else list(contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector)))
     )
     return keep(contract, rows, Scorer(bundle).pd(contract.matrix(rows)).tolist(), bundle)[-1]
 

@@ -1,10 +1,12 @@
 import asyncio
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.runner import Runner, Scored
+from serving.runner import Runner, Scored, in_turns
 
 
 class Recorder:
@@ -193,6 +195,28 @@ def test_batches_are_measured() -> None:
     assert "credit_batch_rows_sum 4.0" in text
     assert "credit_waiting_seconds_count 2.0" in text
     assert "credit_queue_rows 0.0" in text
+
+
+def test_items_that_take_long_let_others_in_between() -> None:
+    seen: list[int] = []
+
+    def slow() -> Iterator[int]:
+        for number in range(20):
+            time.sleep(0.001)
+            yield number
+
+    async def look() -> None:
+        while True:
+            seen.append(1)
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        other = asyncio.create_task(look())
+        assert await in_turns(slow()) == list(range(20))
+        other.cancel()
+
+    asyncio.run(scenario())
+    assert 2 <= len(seen) <= 10
 
 
 def test_rows_whose_client_left_are_not_scored() -> None:
