@@ -355,12 +355,12 @@ class DecisionLog:
                 same = False
             if not same:
                 raise OSError(errno.ESTALE, f"{name} was moved, removed or written anew; put it back, or start the service again")
-        if self._size and (os.fstat(self._file).st_size < self._size or os.pread(self._file, 1, 0) != b"{"):
+        size, first = os.fstat(self._file).st_size, os.pread(self._file, 1, 0)
+        if self._size and (size < self._size or first == b"\0"):  # what is written after a cut leaves a hole
             raise OSError(errno.ESTALE, f"{ACTIVE} was cut; start the service again")
-        if (
-            self._sequence > 1 and not rotated(self._folder, self._sequence - 1).exists()
-        ):  # retention leaves it: it tells the next one's number
-            raise OSError(errno.ESTALE, f"{rotated(self._folder, self._sequence - 1).name} was moved or removed; put it back")
+        last = rotated(self._folder, self._sequence - 1)  # it tells the next one's number, so that retention leaves it
+        if self._sequence > 1 and not last.exists():
+            raise OSError(errno.ESTALE, f"{last.name} was moved or removed; put it back")
 
     def _probe(self) -> None:
         path = self._folder / PROBE
