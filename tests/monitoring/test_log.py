@@ -11,7 +11,7 @@ from records import log_lines, make_records, open_log, write_log
 
 from monitoring import log as log_module
 from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
-from monitoring.log import DecisionLog, LogError, NoLog, check_writable, feature_json
+from monitoring.log import DecisionLog, LogError, NoLog, Sink, check_writable, feature_json
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
@@ -208,11 +208,12 @@ def test_a_spoilt_byte_is_no_gap_and_cuts_nothing_off(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_off_records_nothing() -> None:
-    log = NoLog()
-    log.append(make_records(2))
+def test_off_lets_every_answer_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log: Sink = NoLog()
+    assert log.append(make_records(2)) is None
     log.close()
-    assert log.ready
+    assert (log.ready, list(tmp_path.iterdir())) == (True, [])
 
 
 def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import time
 import pytest
 from records import make_records, stored, wait_for
 from running import Postgres
+from sqlalchemy import text
 
 from monitoring import store_log
-from monitoring.database import Store
+from monitoring.database import Store, metadata, writing
 from monitoring.log import LogError
 from monitoring.store_log import StoreLog
 
@@ -109,6 +110,25 @@ def test_a_database_that_does_not_answer_fails_what_waits_for_it(postgres: Postg
     assert {given[0].prediction_id, given[2].prediction_id} <= set(stored(store))
     assert len(stored(store)) == len({*stored(store)})
     store.close()
+
+
+def test_tables_that_are_gone_are_made_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_log, "PROBE_SECONDS", 0)
+
+    async def scenario() -> None:
+        log = ready(StoreLog(store))
+        await log.append(make_records(3))
+        with writing(store.engine) as connection:
+            metadata.drop_all(connection)
+            connection.execute(text("DROP TABLE alembic_version"))
+        with pytest.raises(LogError):
+            await log.append(make_records(1))
+        await asyncio.to_thread(wait_for, lambda: log.ready)
+        await log.append(make_records(2))
+        log.close()
+
+    asyncio.run(scenario())
+    assert len(stored(store)) == 2
 
 
 def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
