@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.history import UNSEEN, Matrix
-from features.schema import Column, Table
+from features.schema import Column
 from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
@@ -436,21 +436,6 @@ def new_prediction_ids(count: int) -> list[str]:
 def example_request(features: FeatureTransform) -> dict[str, Any]:
     """An invented applicant with a history, as a client would send them."""
     return {"application": dict(features.table.example), "history": {table.name: list(table.examples) for table in features.history}}
-
-
-def row_json_schema(table: Table) -> dict[str, Any]:
-    """The JSON Schema of the named fields of one application, or of one row of a history table."""
-    properties = {column.name: _column_json_schema(column) for column in table.columns}
-    properties.setdefault(table.key, {"description": "the source's own key; accepted and not used"})
-    return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _column_json_schema(column: Column) -> dict[str, Any]:
-    if column.type == "category":
-        known = ", ".join(column.categories)
-        return {"type": "string", "nullable": True, "description": f"{column.text}; one of: {known}"}
-    description = f"{column.text} ({column.unit}; plausible: {column.min} to {column.max})"
-    return {"type": column.type, "nullable": True, "description": description}
 
 
 def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: int = MOST_ERRORS) -> list[Invalid]:

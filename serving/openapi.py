@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from features.schema import Column, Table
 from features.transform import FeatureTransform
-from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, example_request, row_json_schema
+from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 
 # BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
@@ -76,8 +77,8 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
             "schemas": {
-                "Application": row_json_schema(features.table),
-                **{table.name: row_json_schema(table) for table in features.history},
+                "Application": _row_json_schema(features.table),
+                **{table.name: _row_json_schema(table) for table in features.history},
                 "Prediction": _prediction(),
                 "Problem": _problem(),
                 "Batch": _object(
@@ -114,6 +115,21 @@ STATUSES = {
     503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",
     504: "the request was not scored within its deadline",
 }
+
+
+def _row_json_schema(table: Table) -> dict[str, Any]:
+    """The JSON Schema of the named fields of one application, or of one row of a history table."""
+    properties = {column.name: _column_json_schema(column) for column in table.columns}
+    properties.setdefault(table.key, {"description": "the source's own key; accepted and not used"})
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _column_json_schema(column: Column) -> dict[str, Any]:
+    if column.type == "category":
+        known = ", ".join(column.categories)
+        return {"type": "string", "nullable": True, "description": f"{column.text}; one of: {known}"}
+    description = f"{column.text} ({column.unit}; plausible: {column.min} to {column.max})"
+    return {"type": column.type, "nullable": True, "description": description}
 
 
 def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
