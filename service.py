@@ -79,7 +79,7 @@ class CreditScoring:
         if bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
         log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
-        self.drift.start(metrics.registry, partial(self.recording.scored, self.version, SETTINGS.drift.window, begun))
+        self.drift.start(metrics.registry, partial(self.recording.scored_before, begun, self.version, SETTINGS.drift.window))
         gc.collect()
         gc.freeze()  # the objects made so far live for ever; scanning them stops every request for 100 ms and more
         gc.set_threshold(50_000, 20, 20)  # with thousands of connections, scanning what is young takes a quarter of the time otherwise

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
-from serving.errors import MOST_ERRORS, MOST_OF_CALL, Errors, Invalid, ServiceError, invalid
+from serving.errors import MOST_ERRORS, Errors, Invalid, ServiceError, invalid, most_errors
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
 
@@ -74,7 +74,6 @@ _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
 _FRAME, _ITEMS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(list[msgspec.Raw])
 _NUMBERS = msgspec.json.Decoder(list[float | None])
-Parsed = TypeVar("Parsed", Row, list[Row])
 Document = TypeVar("Document")
 
 
@@ -121,9 +120,12 @@ class Contract:
         ServiceError
             400 where the body is no JSON, 422 with a pointer to each bad value otherwise.
         """
-        row = self._vector_at_a_glance(body) or self._read(
-            body, lambda document: self._row(document, "", ("application", "features"), Errors())
-        )
+        row = self._vector_at_a_glance(body)
+        if row is None:
+            try:
+                row = self._single(msgspec.json.decode(body))
+            except _NO_JSON:
+                self._explain(body, self._single)
         if row.errors:
             raise invalid(row.errors)
         return row
@@ -145,7 +147,7 @@ class Contract:
         try:
             frame = {name: _shallow(value) for name, value in _FRAME.decode(body).items()}
         except _NO_JSON:
-            return iter(self._explained(body))
+            self._explain_batch(body)
         return self._batch(frame, body)
 
     def matrix(self, rows: list[Row]) -> Matrix:
@@ -271,11 +273,8 @@ class Contract:
         sent = vectors if kept else [None] * len(vectors)
         return [Row(pointer, vector=row, sent=raw) for pointer, row, raw in zip(pointers, block, sent, strict=True)]
 
-    def _read(self, body: bytes, parse: Callable[[Any], Parsed]) -> Parsed:
-        try:
-            return parse(msgspec.json.decode(body))
-        except _NO_JSON:
-            pass
+    def _explain(self, body: bytes, parse: Callable[[Any], Row | list[Row]]) -> NoReturn:
+        """Say what is wrong with a body that msgspec does not decode."""
         if len(body) > MAX_EXPLAINED:
             raise ServiceError(400, "the body is no JSON object in UTF-8")
         # NaN, Infinity, 1e999 and lone surrogates are no JSON, but a field that holds one can be named.
@@ -295,11 +294,8 @@ class Contract:
         errors = [error for item in rows for error in item.errors]
         raise invalid(errors) if errors else ServiceError(400, "the body holds numbers or text that are not valid JSON")
 
-    def _explained(self, body: bytes) -> list[Row]:
-        """What is wrong with a batch that is no JSON object, as an error."""
-        if len(body) > MAX_EXPLAINED:
-            raise ServiceError(400, "the body is no JSON object in UTF-8")
-        return self._read(body, lambda document: list(self._batch(document, body)))
+    def _explain_batch(self, body: bytes) -> NoReturn:
+        self._explain(body, lambda document: list(self._batch(document, body)))
 
     def _batch(self, document: Any, body: bytes) -> Iterator[Row]:
         """The rows of a document of `body`, whose items may not be decoded yet."""
@@ -329,9 +325,8 @@ class Contract:
             try:
                 document, read_id = _deep(item), _deep(client_id)
             except _NO_JSON:
-                self._explained(body)
-                raise ServiceError(400, "the body is not JSON in UTF-8") from None
-            errors = Errors(MOST_ERRORS if told < MOST_OF_CALL else 1)
+                self._explain_batch(body)
+            errors = Errors(most_errors(told))
             if name == "applications":
                 row = self._row(document, f"/applications/{index}", ("application",), errors)
             else:
@@ -340,6 +335,9 @@ class Contract:
                 self._read_vector(document, row)
             yield row
             told += len(errors)
+
+    def _single(self, document: Any) -> Row:
+        return self._row(document, "", ("application", "features"), Errors())
 
     def _row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
         row = Row(pointer, errors=errors)

@@ -21,6 +21,11 @@ class Invalid:
     detail: str
 
 
+def most_errors(told: int) -> int:
+    """How many bad values of the next object are named in a call that has named so many of others."""
+    return MOST_ERRORS if told < MOST_OF_CALL else 1
+
+
 class Errors(list[Invalid]):
     """The bad values of one object; whoever adds to them stops once they are full."""
 

@@ -15,7 +15,7 @@ from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
-from serving.errors import MOST_ERRORS, MOST_OF_CALL, Invalid, ServiceError, invalid
+from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
 from serving.fields import kind
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -51,7 +51,7 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
         raise ServiceError(413, f"/outcomes has {len(items)} items; at most {MAX_OUTCOMES} are allowed in one request")
     parsed, told = [], 0
     for index, item in enumerate(items):
-        one = read_outcome(item, f"/outcomes/{index}", now, MOST_ERRORS if told < MOST_OF_CALL else 1)
+        one = read_outcome(item, f"/outcomes/{index}", now, most_errors(told))
         told += len(one) if isinstance(one, list) else 0
         parsed.append(one)
     return parsed

@@ -63,7 +63,7 @@ class Recording:
         except LogError as error:
             raise ServiceError(503, str(error), retry_after=1) from None
 
-    def scored(self, model_version: str, rows: int, before: datetime) -> Matrix:
+    def scored_before(self, time: datetime, model_version: str, rows: int) -> Matrix:
         """The features and, last, the PDs of a model version among the newest decisions before a time, the oldest first; none where none are kept.
 
         Raises
@@ -74,7 +74,7 @@ class Recording:
         if isinstance(self.sink, NoLog):
             return np.empty((0, 0))
         with reading(self.store.engine) as connection:
-            return np.array([scored(line) for line in newest_lines(connection, model_version, rows, before)], dtype=np.float64)
+            return np.array([scored(line) for line in newest_lines(connection, model_version, rows, time)], dtype=np.float64)
 
     def close(self) -> None:
         """Finish the log, ship what is left if that takes no longer than a few seconds, close the store."""

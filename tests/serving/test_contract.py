@@ -164,8 +164,8 @@ def test_a_vector_read_at_a_glance_is_the_vector_read_value_by_value(contract: C
     numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
     glance = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}]}}'.encode())
     by_value = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}], "application": null}}'.encode())
-    first, second = list(contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode()))
-    (of_bad_batch, _) = list(contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode()))
+    first, second = contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode())
+    (of_bad_batch, _) = contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode())
     rows = [glance, by_value, first, second, of_bad_batch]
     assert [row.client_id for row in rows] == ["a", "a", "a", None, None]
     assert len({row.vector.tobytes() for row in rows if row.vector is not None}) == 1

@@ -18,15 +18,20 @@ def with_durability(settings: Settings, durability: str) -> Settings:
     return settings.model_copy(update={"log": settings.log.model_copy(update={"durability": durability})})
 
 
+async def with_four_shipped(settings: Settings, wait_until: Callable[[Callable[[], object]], None]) -> Recording:
+    """What records, after it has shipped the decisions that it found in the log."""
+    await asyncio.to_thread(write_log, settings.log_folder, make_records(4))
+    recording = Recording(settings, Metrics())
+    await asyncio.to_thread(wait_until, lambda: len(stored(recording.store)) == 4)
+    return recording
+
+
 @pytest.mark.parametrize("durability", ["flush", "fsync", "database", "off"])
 def test_what_another_durability_left_in_the_log_is_shipped(
     settings: Settings, durability: str, wait_until: Callable[[Callable[[], object]], None]
 ) -> None:
-    write_log(settings.log_folder, make_records(4))
-
     async def scenario() -> None:
-        recording = Recording(with_durability(settings, durability), Metrics())
-        await asyncio.to_thread(wait_until, lambda: len(stored(recording.store)) == 4)
+        recording = await with_four_shipped(with_durability(settings, durability), wait_until)
         recording.close()
 
     asyncio.run(scenario())
@@ -36,15 +41,12 @@ def test_what_another_durability_left_in_the_log_is_shipped(
 def test_what_was_scored_before_is_read_from_the_store(
     settings: Settings, durability: str, wait_until: Callable[[Callable[[], object]], None]
 ) -> None:
-    write_log(settings.log_folder, make_records(4))
-
     async def scenario() -> None:
-        recording = Recording(with_durability(settings, durability), Metrics())
-        await asyncio.to_thread(wait_until, lambda: len(stored(recording.store)) == 4)
+        recording = await with_four_shipped(with_durability(settings, durability), wait_until)
         expected = [[row + 0.1, np.nan, -0.0, 1e-300, 0.1] for row in range(4)]
-        np.testing.assert_array_equal(recording.scored("v1", 3, TIME + timedelta(hours=1)), expected[1:])
-        np.testing.assert_array_equal(recording.scored("v1", 3, TIME + timedelta(seconds=2)), expected[:2])
-        assert not len(recording.scored("v2", 3, TIME + timedelta(hours=1)))
+        np.testing.assert_array_equal(recording.scored_before(TIME + timedelta(hours=1), "v1", 3), expected[1:])
+        np.testing.assert_array_equal(recording.scored_before(TIME + timedelta(seconds=2), "v1", 3), expected[:2])
+        assert not len(recording.scored_before(TIME + timedelta(hours=1), "v2", 3))
         recording.close()
 
     asyncio.run(scenario())
@@ -52,7 +54,7 @@ def test_what_was_scored_before_is_read_from_the_store(
 
 def test_without_a_record_nothing_was_scored_before(settings: Settings) -> None:
     recording = Recording(with_durability(settings, "off"), Metrics())
-    assert not len(recording.scored("v1", 3, TIME))
+    assert not len(recording.scored_before(TIME, "v1", 3))
     recording.close()
     assert not (settings.home / "store.db").exists()
 
