@@ -1,7 +1,9 @@
 """What tests share: a model trained once on generated data, a running service, the programs a test may need."""
 
+import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import warm
 from running import ROOT, Home, Postgres, Server, bundle_folder, run_cli, serve
 
 from configs.settings import Settings, load_settings
@@ -17,12 +20,36 @@ from monitoring.database import Store
 from serving.bundle import Bundle, read_bundle
 
 REAL_DATA = Path(os.environ.get("HOME_CREDIT_DATA", ROOT.parent / "shared/data/home_credit"))
+WARM = pytest.StashKey[tuple["subprocess.Popen[bytes]", str]]()
 SMALL = {
     "CREDIT_TRAINING__GENERATED_APPLICATIONS": "4000",
     "CREDIT_TRAINING__BOOTSTRAP_SAMPLES": "20",
     "CREDIT_TRAINING__LIGHTGBM__NUM_TREES": "80",
     "CREDIT_TRAINING__LIGHTGBM__LEARNING_RATE": "0.1",
 }
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let the libraries be imported once, for all programs that tests start, while the tests are collected."""
+    if warm.ADDRESS not in os.environ and not session.config.option.collectonly:
+        folder = tempfile.mkdtemp(prefix="credit-tests-")
+        session.config.stash[WARM] = warm.start_server(Path(folder) / "warm"), folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the process that programs are forked from."""
+    if started := session.config.stash.get(WARM, None):
+        process, folder = started
+        process.communicate()
+        del os.environ[warm.ADDRESS]
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the processes of this run of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +65,16 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A model trained by the command line on 4,000 generated applications."""
-    path = tmp_path_factory.mktemp("home")
+def home(shared: Path) -> Home:
+    """A model trained by the command line on 4,000 generated applications; by one process of this run, for all."""
+    path = shared / "home"
     environment = {**os.environ, **SMALL, "BENTOML_HOME": str(path / "bentoml"), "CREDIT_HOME": str(path / "credit")}
-    result = run_cli(["train"], environment)
-    assert result.returncode == 0, result.stdout + result.stderr
+    with (shared / "home.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (path / "trained").exists():
+            result = run_cli(["train"], environment)
+            assert result.returncode == 0, result.stdout + result.stderr
+            (path / "trained").touch()
     return Home(path, environment)
 
 

@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -14,7 +13,7 @@ import bentoml
 import httpx
 import psutil
 import pytest
-from running import ROOT, Home, Server, as_dict, bundle_folder, run_cli, serve
+from running import Home, Server, as_dict, bentoml_serve, bundle_folder, run, run_cli, serve
 
 from features.schema import Table
 from serving.bundle import Bundle
@@ -22,22 +21,20 @@ from serving.bundle import Bundle
 pytestmark = pytest.mark.service
 
 
-def test_by_itself_it_listens_on_loopback_only(server: Server) -> None:
-    workers = psutil.Process(server.process.pid).children(recursive=True)
-    listening = {
-        item.laddr.ip
-        for process in [psutil.Process(server.process.pid), *workers]
-        for item in process.net_connections(kind="tcp")
-        if item.status == psutil.CONN_LISTEN
-    }
-    assert listening == {"127.0.0.1"}
+def test_by_itself_it_listens_on_loopback_only(home: Home, tmp_path: Path) -> None:
+    for server in bentoml_serve(home, tmp_path):
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        listening = {
+            item.laddr.ip
+            for process in [psutil.Process(server.process.pid), *workers]
+            for item in process.net_connections(kind="tcp")
+            if item.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
 
 
 def refused(home: Home, *arguments: str, **environment: str) -> str:
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", ".", *arguments]
-    result = subprocess.run(
-        command, env={**home.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    result = run("bentoml", ["serve", ".", *arguments], {**home.environment, **environment})
     assert result.returncode != 0
     assert "Traceback" not in result.stderr, result.stderr
     return result.stdout + result.stderr
@@ -64,8 +61,6 @@ def test_it_refuses_a_log_that_another_service_writes_and_raw_fields_that_are_no
 
 
 def test_it_refuses_a_damaged_bundle(home: Home, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(home.path / "bentoml" / "models", tmp_path / "models")
     (model,) = tmp_path.glob("models/credit_scoring/*/model.txt")
     model.write_bytes(model.read_bytes() + b"\n")
@@ -77,7 +72,7 @@ def test_with_keys_it_listens_anywhere_and_scores_only_for_their_holders(home: H
     environment = {**home.environment, "CREDIT_KEYS_FILE": keys_file}
     token = run_cli(["keys", "create", "--note", "tests", "--days", "1"], environment).stdout.strip()
     body = {"application": dict(table.example)}
-    for server in serve(home, tmp_path, "--host", "0.0.0.0", CREDIT_KEYS_FILE=keys_file):  # noqa: S104
+    for server in bentoml_serve(home, tmp_path, "--host", "0.0.0.0", CREDIT_KEYS_FILE=keys_file):  # noqa: S104
         for path in ("/health", "/livez", "/docs", "/docs.json"):
             assert httpx.get(server.url + path).status_code == 200
         for path in ("/model", "/metrics", "/nothing"):
@@ -100,7 +95,7 @@ def test_a_terminated_service_finishes_what_it_accepted_and_the_next_one_goes_on
     home: Home, tmp_path: Path, table: Table, wait_until: Callable[[Callable[[], object]], None]
 ) -> None:
     body = json.dumps({"applications": [{"application": dict(table.example)}] * 1000}).encode()
-    for server in serve(home, tmp_path):
+    for server in bentoml_serve(home, tmp_path):
         host, port = server.url.removeprefix("http://").split(":")
         connection = HTTPConnection(host, int(port), timeout=30)
         connection.putrequest("POST", "/predict/batch")
@@ -120,7 +115,7 @@ def test_a_terminated_service_finishes_what_it_accepted_and_the_next_one_goes_on
 
 
 def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:
-    for server in serve(home, tmp_path):
+    for server in bentoml_serve(home, tmp_path):
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         server.process.wait()
@@ -132,18 +127,16 @@ def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wa
 def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
     home: Home, tmp_path: Path, bundle: Bundle, client: httpx.Client, table: Table
 ) -> None:
-    bentoml_program = str(Path(sys.executable).with_name("bentoml"))
-    built = subprocess.run(
-        [bentoml_program, "build", "-o", "tag"], env=home.environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    own = Home(tmp_path, {**home.environment, "BENTOML_HOME": str(tmp_path / "bentoml"), "CREDIT_HOME": str(tmp_path / "credit")})
+    shutil.copytree(home.path / "bentoml", own.path / "bentoml")
+    built = run("bentoml", ["build", "-o", "tag"], own.environment)
     assert built.returncode == 0, built.stderr
     tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
-    newer = run_cli(["train"], {**home.environment, "CREDIT_DECISION__FALSE_NEGATIVE_COST": "5"})
+    newer = run_cli(["train"], {**own.environment, "CREDIT_DECISION__FALSE_NEGATIVE_COST": "5"})
     assert newer.returncode == 0, newer.stderr
+    assert bundle_folder(own).name != bundle.version
     body = {"application": dict(table.example)}
-    for server in serve(home, tmp_path, target=tag):
+    for server in bentoml_serve(own, tmp_path, target=tag):
         answer = httpx.post(f"{server.url}/predict", json=body).json()
         assert answer["model_version"] == bundle.version
         assert answer["probability"] == client.post("/predict", json=body).json()["probability"]
-    assert run_cli(["train"], home.environment).returncode == 0
-    assert bundle_folder(home).name == bundle.version

@@ -6,17 +6,14 @@ import time
 
 import psutil
 import pytest
-from running import ROOT, Home, Server
+from running import ROOT, Home, Server, run
 
 from loadtests.applicants import requests
 from loadtests.shapes import SHAPES
 
 
 def load(home: Home, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "loadtests.load", *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **home.environment, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run("loadtests.load", list(arguments), {**os.environ, **home.environment, **environment})
 
 
 @pytest.mark.service

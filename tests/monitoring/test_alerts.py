@@ -91,7 +91,13 @@ def moved(rule: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**rule, "for": f"{2 * number}{unit}"}
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])
+LONG = "CreditLatencyBudget"  # rules over days; promtool needs a minute for all their moves
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(rule, id=rule["alert"], marks=[pytest.mark.fault] if rule["alert"].startswith(LONG) else []) for rule in ALERTS],
+)
 def test_a_rule_whose_limit_moves_fails_its_tests(rule: dict[str, Any], need: Callable[..., str], tmp_path: Path) -> None:
     promtool = need("promtool")
     records = [item for item in RULES if "record" in item and item["record"] in rule["expr"]]

@@ -104,7 +104,7 @@ try:
 except LogError as error:
     print(error, log.ready)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/support")}
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, preexec_fn=limited(20_000), capture_output=True, text=True, check=True
     )
@@ -402,7 +402,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, dura
     acknowledged: list[str] = []
     rng = random.Random(0)
     for _ in range(4):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/support")}
         writer = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         assert writer.stdout
         acknowledged += writer.stdout.readline().split()

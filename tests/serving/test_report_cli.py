@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decided import generated, keep, tell
-from running import Home, run_cli
+from running import Home, run, run_cli
 
 from monitoring.database import open_store
 from serving.bundle import Bundle
@@ -96,9 +96,9 @@ def test_without_the_libraries_of_reports_the_figures_are_there(decided: dict[st
     for name in ("evidently", "matplotlib"):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     bare = {**decided, "PYTHONPATH": str(tmp_path)}
-    drift = run_cli(["drift", "--out", str(tmp_path / "drift")], bare)
+    drift = run("credit-scoring", ["drift", "--out", str(tmp_path / "drift")], bare, fresh=True)
     assert (drift.returncode, "no Evidently report" in drift.stdout) == (0, True), drift.stderr
     assert {path.name for path in (tmp_path / "drift").iterdir()} == {"drift.html", "drift.json"}
-    performance = run_cli(["performance", "--out", str(tmp_path / "performance")], bare)
+    performance = run("credit-scoring", ["performance", "--out", str(tmp_path / "performance")], bare, fresh=True)
     assert (performance.returncode, "no HTML" in performance.stdout) == (0, True), performance.stderr
     assert {path.name for path in (tmp_path / "performance").iterdir()} == {"performance.json"}

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import psutil
+import warm
 
 from serving.bundle import find_in_store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Home(NamedTuple):
@@ -31,7 +33,7 @@ class Server(NamedTuple):
     """A running service."""
 
     url: str
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[str] | warm.Process"
     log: Path
 
 
@@ -87,10 +89,33 @@ def bundle_folder(home: Home) -> Path:
     return find_in_store("credit_scoring", "latest")
 
 
+def run(
+    program: str, arguments: list[str], environment: dict[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program of the product, or the module of another name, as a user would.
+
+    Parameters
+    ----------
+    fresh : in an interpreter of its own; otherwise forked from a process that has its libraries.
+    """
+    if fresh:
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
+        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = warm.start(program, arguments, environment or dict(os.environ), cwd, output.fileno(), errors.fileno())
+        try:
+            process.wait(300)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess([program, *arguments], process.wait(), output.read(), errors.read())
+
+
 def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run the command line as a user would."""
-    command = [str(Path(sys.executable).with_name("credit-scoring")), *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    """Run the command line."""
+    return run("credit-scoring", arguments, environment)
 
 
 def as_dict(answer: Any) -> dict[str, Any]:
@@ -104,49 +129,60 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
+def serve(home: Home, folder: Path, target: str = ".", **environment: str) -> Iterator[Server]:
+    """Run the process that serves, without the parent that `bentoml serve` puts above it; with a decision log and a store of its own."""
+    multiprocess = folder / "prometheus"
+    multiprocess.mkdir(exist_ok=True)
+    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), **environment}
+    log = folder / "service.log"
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("w") as output:
+        number = output.fileno()
+        arguments = [target, "--fd", str(warm.FIRST_FREE), "--worker-id", "1"]
+        process = warm.start("worker", arguments, variables, ROOT, number, number, listener.fileno())
+        server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", process, log)
+    yield from _until_ended(server)
+
+
+def bentoml_serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
     """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
     log = folder / "service.log"
+    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment}
     for _ in range(3):  # a port that was free, ours or BentoML's own, is now and then another's when it is bound
-        server = _start(home, folder, log, target, arguments, environment)
-        try:
-            if _is_ready(server):
-                yield server
-                return
-        finally:
-            for step in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(server.process.pid, step)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    server.process.wait(20)
+        port = free_port()
+        with log.open("w") as output:
+            number = output.fileno()
+            process = warm.start("bentoml", ["serve", target, "--port", str(port), *arguments], variables, ROOT, number, number)
+        started = False
+        for server in _until_ended(Server(f"http://127.0.0.1:{port}", process, log)):
+            started = True
+            yield server
+        if started:
+            return
     raise AssertionError(log.read_text())
 
 
-def _start(home: Home, folder: Path, log: Path, target: str, arguments: tuple[str, ...], environment: dict[str, str]) -> Server:
-    port = free_port()
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", target, "--port", str(port), *arguments]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env={**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment},
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    return Server(f"http://127.0.0.1:{port}", process, log)
+def _until_ended(server: Server) -> Iterator[Server]:
+    """The server when it is ready, unless its port was taken; its whole process group is ended afterwards."""
+    try:
+        if _is_ready(server):
+            yield server
+    finally:
+        for step in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.process.pid, step)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(20)
 
 
 def _is_ready(server: Server) -> bool:
     """Wait until the service is ready; False where it ended because a port was taken."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a machine with other work takes many times as long
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/readyz").status_code == 200:
+            if httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200:
                 return True
         if server.process.poll() is not None:
             assert "Address already in use" in server.log.read_text(), server.log.read_text()
             return False
-        time.sleep(0.2)
+        time.sleep(0.02)
     raise AssertionError(server.log.read_text())

@@ -1,0 +1,223 @@
+"""Programs of the product that start without importing anything: forked from a process that has imported everything.
+
+Importing the libraries takes a program 5 to 20 seconds, and the tests start some 150 of them. A forked program has an environment,
+a folder, standard streams, a session and an exit code of its own, like one that was started. What it has not is a fresh
+interpreter: tests of imports and of the start itself use real processes.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+LIBRARIES = (
+    "training.cli",
+    "bentoml_cli.cli",
+    "_bentoml_impl.worker.service",
+    "_bentoml_impl.server.app",
+    "_bentoml_impl.server.serving",
+    "alembic.command",
+    "lightgbm",
+    "matplotlib.pyplot",
+    "mlflow",
+    "optuna",
+    "pandera.pandas",
+    "psycopg",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "sklearn.calibration",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+    "typer.rich_utils",
+    "rich.markdown",
+    "uvicorn",
+    "uvloop",
+)
+MODULES = {"credit-scoring": "training.cli", "bentoml": "bentoml_cli.cli", "worker": "_bentoml_impl.worker.service"}
+ADDRESS = "TESTS_WARM"  # where the process listens; the workers of pytest share it
+FIRST_FREE = 3  # after the standard streams
+
+
+@dataclass
+class Process:
+    """A forked program; a subset of subprocess.Popen."""
+
+    pid: int
+    channel: socket.socket
+    returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; the exit code, negative for a signal.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            It still runs.
+        """
+        if self.returncode is None:
+            self.channel.settimeout(timeout)
+            try:
+                answer = self.channel.recv(64)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
+            assert answer, "the process that forks has ended"
+            self.returncode = int(answer)
+            self.channel.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def start(program: str, arguments: list[str], environment: dict[str, str], cwd: Path, output: int, errors: int, *more: int) -> Process:
+    """Start a program of MODULES, or the module of another name.
+
+    Parameters
+    ----------
+    output, errors, more : file descriptors; those of `more` are 3, 4, … in the program.
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.connect(os.environ[ADDRESS])
+    asked = json.dumps([program, arguments, environment, str(cwd)]).encode()
+    channel.send(str(len(asked)).encode())
+    socket.send_fds(channel, [asked], [output, errors, *more])
+    return Process(int(channel.recv(64)), channel)
+
+
+def start_server(address: Path) -> "subprocess.Popen[bytes]":
+    """Start the process that forks; it ends when its standard input does."""
+    os.environ[ADDRESS] = str(address)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(address))
+    listener.listen(64)  # who asks while it imports waits
+    process = subprocess.Popen([sys.executable, __file__, str(listener.fileno())], stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+    listener.close()
+    return process
+
+
+def _fork_on_request(listener: socket.socket) -> Callable[[], Any] | None:
+    """Fork for each request. Returns in the forked process, with what it shall run; and None where the tests have ended."""
+    running: dict[int, socket.socket] = {}
+    awake, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
+    selector = selectors.DefaultSelector()
+    for item in (listener, sys.stdin, awake):
+        selector.register(item, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is sys.stdin:
+                return None
+            if key.fileobj is awake:
+                awake.recv(4096)
+                _tell_ended(running)
+                continue
+            channel, _ = listener.accept()
+            size = int(channel.recv(64))
+            asked, descriptors, _, _ = socket.recv_fds(channel, size, 16)
+            child = os.fork()
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                selector.close()
+                for item in (listener, awake, wake, channel, *running.values()):
+                    item.detach()  # their numbers will be other files'
+                return _become(*json.loads(asked), descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            running[child] = channel
+            channel.send(str(child).encode())
+
+
+def _tell_ended(running: dict[int, socket.socket]) -> None:
+    for pid, channel in list(running.items()):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            del running[pid]
+            try:
+                channel.send(str(os.waitstatus_to_exitcode(status)).encode())
+            except OSError:  # nobody waits for it
+                pass
+            channel.close()
+
+
+def _become(program: str, arguments: list[str], environment: dict[str, str], cwd: str, descriptors: list[int]) -> Callable[[], Any]:
+    """Make this process as if it had been started for the program; what to run then."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    above = max(*descriptors, nothing) + 1
+    kept = [os.dup2(descriptor, above + number) for number, descriptor in enumerate([nothing, *descriptors])]
+    for number, descriptor in enumerate(kept):
+        os.dup2(descriptor, number, inheritable=True)
+    os.closerange(len(kept), 65536)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = [program, *arguments]
+    if program not in MODULES:
+        sys.path[0] = cwd
+        return lambda: runpy.run_module(program, run_name="__main__", alter_sys=True)
+    module = importlib.import_module(MODULES[program])
+    sys.path[0] = str(Path(sys.executable).parent)
+    main: Callable[[], Any] = {"credit-scoring": "app", "bentoml": "cli", "worker": "main"}[program]
+    return getattr(module, str(main))  # type: ignore[no-any-return]
+
+
+def _end(code: object) -> NoReturn:
+    """End as an interpreter does, but leave its memory alone: to free objects is to copy the pages that they share with this process."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def main() -> None:
+    """Import the libraries, then fork."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, threading.enumerate()  # a fork keeps no other thread, but what they had locked
+    gc.collect()
+    gc.freeze()  # a collection would write to every page
+    run = _fork_on_request(socket.socket(fileno=int(sys.argv[1])))
+    if run is None:
+        return
+    try:
+        code = run()
+    except SystemExit as exit:
+        code = exit.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    _end(code)
+
+
+if __name__ == "__main__":
+    main()
