@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test test-fault lint format image bench loadtest profile mlflow lock clean
+.PHONY: run serve train test test-quick test-fault lint format image bench loadtest profile mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -24,11 +24,18 @@ serve: $(READY)
 train: $(READY)
 	$(BIN)/credit-scoring train $(if $(DATA),--data $(DATA))
 
+# Two workers; LightGBM with a thread each, since its threads wait by spinning where there is no core for them.
 test: $(READY)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test-quick: $(READY) # no service, no browser, no training
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or service or browser or model)"
 
 test-fault: $(READY)
 	$(BIN)/pytest -m fault
+
+coverage: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .

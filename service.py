@@ -39,8 +39,9 @@ app = get_app(metrics)
 
 def find_bundle() -> Path:
     """The bundle to serve: the one packed into this bento, or the one that the settings name."""
-    if CreditScoring.bento is not None:
-        tag = CreditScoring.bento.info.all_models[0].tag
+    bento = CreditScoring.bento  # type: ignore[attr-defined] # BentoML makes a service of the class
+    if bento is not None:
+        tag = bento.info.all_models[0].tag
         return find_in_store(tag.name, tag.version)
     return find_in_store(SETTINGS.model.name, SETTINGS.model.version)
 
@@ -104,7 +105,7 @@ class CreditScoring:
         """Score many applicants; a bad row spoils only itself."""
         rows = await in_turns(self.contract.parse_batch(body))
         good = iter(await self.runner.run([row for row in rows if not row.errors], client_gone()))
-        answers = [invalid(row.errors) if row.errors else next(good) for row in rows]
+        answers: list[Any] = [invalid(row.errors) if row.errors else next(good) for row in rows]
         bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]
         for index, error in bad:
             answers[index] = row_error(index, rows[index], error)

@@ -36,7 +36,7 @@ def main(
         url, key = (service.url, service.key) if service else (str(host), os.environ.get("LOADTEST_KEY", ""))
         programs = Path(sys.executable).parent
         locustfile = Path(__file__).with_name("locustfile.py")
-        command = [programs / "locust", "-f", locustfile, "--headless", "--only-summary", "--host", url, "--html", report]
+        command: list[str | Path] = [programs / "locust", "-f", locustfile, "--headless", "--only-summary", "--host", url, "--html", report]
         environment = {**os.environ, "LOADTEST_SHAPE": shape, "PYTHONPATH": str(ROOT), "LOADTEST_KEY": key}
         code = subprocess.run(command, env=environment, check=False).returncode
     finally:
@@ -81,7 +81,15 @@ def start(target: str = str(ROOT), **settings: str) -> Service:
     folder = tempfile.TemporaryDirectory()
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
-    command = [Path(sys.executable).with_name("bentoml"), "serve", target, "--working-dir", str(ROOT), "--port", str(port)]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("bentoml"),
+        "serve",
+        target,
+        "--working-dir",
+        str(ROOT),
+        "--port",
+        str(port),
+    ]
     environment = {**os.environ, **own_home(Path(folder.name), keys), **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)

@@ -155,7 +155,7 @@ def flame_graph(service: Service, body: bytes, seconds: int, path: Path) -> None
     """Load a service with 8 connections while py-spy samples its process."""
     with ThreadPoolExecutor(1) as pool:
         loaded = pool.submit(wrk, f"{service.url}/predict", body, 8, seconds + 2, {"X-API-Key": service.key})
-        command = [
+        command: list[str | Path] = [
             Path(sys.executable).with_name("py-spy"),
             "record",
             "-d",

@@ -6,10 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from running import ROOT, Home, Server, run
+from running import ROOT, Home, Server, run, run_cli
+
+from training.console import RESULTS
 
 GUIDES = sorted(path for path in ROOT.glob("**/README.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
 
@@ -50,7 +53,7 @@ def test_the_commands_run(home: Home, server: Server, tmp_path: Path) -> None:
         for command in commands(guide):
             if command[0] == "make":
                 command = [*command[:1], "-n", "-C", str(ROOT), *command[1:]]  # noqa: PLW2901
-            command = [part.replace("http://127.0.0.1:3000", server.url) for part in command]  # noqa: PLW2901
+            command = [part.replace("http://127.0.0.1:3000", server.url).replace("5000", "1500") for part in command]  # noqa: PLW2901
             if command[0] == "credit-scoring":
                 result = run(*command[:1], command[1:], environment, tmp_path)
             else:
@@ -75,16 +78,36 @@ def test_the_python_examples_run(server: Server, tmp_path: Path) -> None:
 
 
 def test_curl_is_the_only_program_the_guides_need() -> None:
+    shown = {command[0] for guide in GUIDES for command in commands(guide)}
+    assert shown == {"make", "curl", "credit-scoring"}
     assert shutil.which("curl")
 
 
-def test_measured_tables_were_written_by_their_commands() -> None:
-    for guide, mark in (
-        (ROOT / "README.md", "training"),
-        (ROOT / "README.md", "bench"),
-        (ROOT / "loadtests/README.md", "paired"),
-        (ROOT / "training/README.md", "fidelity"),
-        (ROOT / "monitoring/README.md", "drift-power"),
-    ):
-        table = guide.read_text().split(f"<!-- {mark}: begin -->")[1].split(f"<!-- {mark}: end -->")[0]
-        assert len(table.strip().splitlines()) > 8
+MEASURED = [
+    (guide, mark) for guide in GUIDES for mark in re.findall(r"<!-- ([\w-]+): begin -->", guide.read_text())
+]  # fmt: skip
+
+
+def test_the_guides_show_what_was_measured() -> None:
+    assert {mark for _, mark in MEASURED} == {
+        "training", "bench", "paired", "fidelity", "history", "comparison", "selection", "drift-power",
+    }  # fmt: skip
+    for guide in GUIDES:
+        results = guide.with_name(RESULTS)
+        kept = json.loads(results.read_text()) if results.is_file() else {}
+        assert set(kept) == {mark for other, mark in MEASURED if other == guide}, "a result without its table, or the other way round"
+
+
+@pytest.mark.parametrize(("guide", "mark"), MEASURED, ids=[mark for _, mark in MEASURED])
+def test_a_measured_table_is_that_of_its_result_and_names_command_commit_and_date(guide: Path, mark: str) -> None:
+    result = json.loads(guide.with_name(RESULTS).read_text())[mark]
+    table = guide.read_text().split(f"<!-- {mark}: begin -->\n")[1].split(f"\n<!-- {mark}: end -->")[0]
+    assert table.splitlines() == result["table"]
+    assert len(result["table"]) > 5
+    assert date(2026, 1, 1) <= date.fromisoformat(result["date"]) <= datetime.now(UTC).date()
+    assert re.fullmatch(r"[0-9a-f]{12}\+?", result["commit"])
+    program, *arguments = shlex.split(result["command"])
+    if program == "python":
+        assert (ROOT / f"{arguments[1].replace('.', '/')}.py").is_file()
+    else:
+        assert (program, run_cli([arguments[0], "--help"]).returncode) == ("credit-scoring", 0)

@@ -2,8 +2,8 @@
 
 import json
 import os
-import signal
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection

@@ -1,14 +1,20 @@
 """What the commands of training share: the data they take, and the guides they write into."""
 
 import hashlib
+import json
+import shlex
+import subprocess
+import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from configs.settings import Settings
+from configs.settings import CONFIGS, Settings
 from serving.console import fail
 
+RESULTS = ".results.json"  # beside each guide with measured tables
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
 
 
@@ -32,11 +38,34 @@ def _generator_digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
-def replace_between(path: Path, mark: str, content: str) -> None:
-    """Replace what stands between the marks of a guide; without the marks, fail."""
-    text = path.read_text(encoding="utf-8")
+def replace_between(guide: Path, mark: str, content: str) -> None:
+    """Replace what stands between the marks of a guide, and keep it with its origin in the file of results beside the guide.
+
+    The file holds, by mark, what was measured: `command`, `commit`, `date` and the lines of the `table`. Without the marks, fail.
+    """
+    text = guide.read_text(encoding="utf-8")
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     if begin not in text or end not in text:
-        fail(f"{path} has no {begin} and {end}")
+        fail(f"{guide} has no {begin} and {end}")
     before, rest = text.split(begin, 1)
-    path.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    guide.write_text(f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    results = guide.with_name(RESULTS)
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    kept[mark] = {"command": _command(), "commit": _commit(), "date": str(date.today()), "table": content.splitlines()}
+    results.write_text(json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _command() -> str:
+    """The command that runs now; of a folder or file of this machine only its name."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    return f"{program} {shlex.join(Path(item).name if Path(item).is_absolute() else item for item in sys.argv[1:])}".strip()
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with `+` where files have changed since; None outside of a repository."""
+    asked = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    try:
+        return subprocess.run(asked, cwd=CONFIGS.parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -14,7 +14,7 @@ from service import CreditScoring
 __all__ = ["CreditScoring"]
 
 TURN_SECONDS = 0.05
-served = CreditScoring.inner
+served = CreditScoring.inner  # type: ignore[attr-defined] # BentoML makes a service of the class
 init, decide = served.__init__, served._decide
 
 

@@ -42,7 +42,7 @@ class Postgres:
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self.programs, self.folder, self.databases = programs, folder, 0
-        self.user: dict[str, str | int] = {}
+        self.user: dict[str, Any] = {}
         if os.getuid() == 0:
             self.user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
             shutil.chown(folder, "nobody")
@@ -50,7 +50,7 @@ class Postgres:
 
     def run(self, program: str, *arguments: str) -> None:
         command = [str(self.programs / program), *arguments]
-        subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)  # type: ignore[call-overload]
+        subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"

@@ -6,6 +6,7 @@ interpreter: tests of imports and of the start itself use real processes.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -48,7 +49,11 @@ LIBRARIES = (
     "uvicorn",
     "uvloop",
 )
-MODULES = {"credit-scoring": "training.cli", "bentoml": "bentoml_cli.cli", "worker": "_bentoml_impl.worker.service"}
+PROGRAMS = {
+    "credit-scoring": ("training.cli", "app"),
+    "bentoml": ("bentoml_cli.cli", "cli"),
+    "worker": ("_bentoml_impl.worker.service", "main"),
+}
 ADDRESS = "TESTS_WARM"  # where the process listens; the workers of pytest share it
 FIRST_FREE = 3  # after the standard streams
 
@@ -94,7 +99,7 @@ class Process:
 
 
 def start(program: str, arguments: list[str], environment: dict[str, str], cwd: Path, output: int, errors: int, *more: int) -> Process:
-    """Start a program of MODULES, or the module of another name.
+    """Start a program of PROGRAMS, or the module of another name.
 
     Parameters
     ----------
@@ -147,7 +152,8 @@ def _fork_on_request(listener: socket.socket) -> Callable[[], Any] | None:
                 selector.close()
                 for item in (listener, awake, wake, channel, *running.values()):
                     item.detach()  # their numbers will be other files'
-                return _become(*json.loads(asked), descriptors)
+                program, arguments, environment, cwd = json.loads(asked)
+                return _become(program, arguments, environment, cwd, descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
             running[child] = channel
@@ -159,10 +165,8 @@ def _tell_ended(running: dict[int, socket.socket]) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             del running[pid]
-            try:
+            with contextlib.suppress(OSError):  # nobody waits for it
                 channel.send(str(os.waitstatus_to_exitcode(status)).encode())
-            except OSError:  # nobody waits for it
-                pass
             channel.close()
 
 
@@ -179,19 +183,19 @@ def _become(program: str, arguments: list[str], environment: dict[str, str], cwd
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv = [program, *arguments]
-    if program not in MODULES:
+    if program not in PROGRAMS:
         sys.path[0] = cwd
         return lambda: runpy.run_module(program, run_name="__main__", alter_sys=True)
-    module = importlib.import_module(MODULES[program])
     sys.path[0] = str(Path(sys.executable).parent)
-    main: Callable[[], Any] = {"credit-scoring": "app", "bentoml": "cli", "worker": "main"}[program]
-    return getattr(module, str(main))  # type: ignore[no-any-return]
+    module, name = PROGRAMS[program]
+    run: Callable[[], Any] = getattr(importlib.import_module(module), name)
+    return run
 
 
 def _end(code: object) -> NoReturn:
     """End as an interpreter does, but leave its memory alone: to free objects is to copy the pages that they share with this process."""
     if code is not None and not isinstance(code, int):
-        print(code, file=sys.stderr)
+        sys.stderr.write(f"{code}\n")
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -211,8 +215,8 @@ def main() -> None:
         return
     try:
         code = run()
-    except SystemExit as exit:
-        code = exit.code
+    except SystemExit as ended:
+        code = ended.code
     except BaseException:
         traceback.print_exc()
         code = 1
