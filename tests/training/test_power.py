@@ -6,7 +6,7 @@ from training.generator import generate
 
 
 def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:
-    generate(tmp_path / "data", 4000, seed=3)
+    generate(tmp_path / "data", 6000, seed=3)
     guide = tmp_path / "guide.md"
     guide.write_text("<!-- drift-power: begin -->\n<!-- drift-power: end -->\n")
     result = run_cli(["drift-power", "--data", str(tmp_path / "data"), "--write", str(guide)])
