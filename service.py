@@ -34,6 +34,7 @@ except SettingsError as error:
     raise SystemExit(str(error)) from None
 
 metrics = Metrics()
+keys = required_keys(SETTINGS, metrics.keys_failed)
 app = get_app(metrics)
 
 
@@ -47,7 +48,7 @@ def find_bundle() -> Path:
 
 @bentoml.service(
     name="credit_scoring",
-    service_class=lean_service(metrics, SETTINGS),
+    service_class=lean_service(metrics, keys, SETTINGS),
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
     metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
@@ -63,7 +64,9 @@ class CreditScoring:
         begun = datetime.now(UTC)
         end_with_parent()
         log = configure_logging(SETTINGS.log_level)
-        check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
+        if keys is not None:
+            keys.start()
+        check_exposure(listening_hosts(), keys)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)
@@ -89,7 +92,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse to start, in the parent process, what could not serve."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-        check_start(SETTINGS, find_bundle)
+        check_start(SETTINGS, keys, find_bundle)
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:
