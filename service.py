@@ -19,7 +19,6 @@ from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract import Contract, Row, encode, predictions, row_error
 from serving.errors import invalid
-from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
@@ -64,9 +63,6 @@ class CreditScoring:
         begun = datetime.now(UTC)
         end_with_parent()
         log = configure_logging(SETTINGS.log_level)
-        if keys is not None:
-            keys.start()
-        check_exposure(listening_hosts(), keys)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)

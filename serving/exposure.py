@@ -10,28 +10,33 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-import psutil
-
 from serving.errors import ServiceError
-from serving.keys import KeyRing
-
-STARTUP_FAILURE = 3  # the exit code by which uvicorn and gunicorn know that another start would fail too
+from serving.keys import KeyRing, KeysError
 
 
-class ExposureError(RuntimeError):
+class ExposureError(PermissionError):
     """The service would listen to the world without authentication."""
 
 
-def listening_hosts() -> set[str]:
-    """The addresses on which this process accepts TCP connections."""
-    connections = psutil.Process().net_connections(kind="tcp")
-    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+def bound_hosts() -> set[str]:
+    """The addresses of this process's TCP sockets that are bound and have no peer: it listens on them, or is about to."""
+    hosts = set()
+    for descriptor in Path("/dev/fd").iterdir():
+        try:
+            sock = socket.socket(fileno=int(descriptor.name))
+        except OSError:  # not a socket, or the list of descriptors itself
+            continue
+        if _is_tcp(sock) and not _has_peer(sock) and sock.getsockname()[1]:
+            hosts.add(str(sock.getsockname()[0]))
+        sock.detach()  # it belongs to somebody else
+    return hosts
 
 
 def check_exposure(hosts: Iterable[str], keys: KeyRing | None) -> None:
-    """Refuse to listen beyond loopback without authentication.
+    """Refuse to listen beyond loopback without authentication, and anywhere with a broken file of keys.
 
     Parameters
     ----------
@@ -41,7 +46,11 @@ def check_exposure(hosts: Iterable[str], keys: KeyRing | None) -> None:
     ------
     ExposureError
         A host is not loopback, there are no keys, and authentication is not switched off.
+    KeysError
+        The file of keys cannot be used.
     """
+    if keys is not None:
+        keys.start()
     exposed = sorted(host for host in hosts if not is_loopback(host))
     if exposed and keys is not None and not keys.required:
         raise ExposureError(
@@ -76,24 +85,24 @@ def guard_binds(refuse: Callable[[str], None]) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.bind":
             sock, address = arguments
-            if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+            if _is_tcp(sock):
                 refuse(address[0])
 
     sys.addaudithook(hook)
 
 
 def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None:
-    """Have this loop end the process, before it listens, where it makes a TCP server that check_exposure refuses."""
+    """Have this loop refuse, by the errors of check_exposure and before it listens, to make a TCP server."""
     create_server = loop.create_server
 
     async def create(*arguments: Any, start_serving: bool = True, **options: Any) -> asyncio.AbstractServer:
         server = await create_server(*arguments, start_serving=False, **options)
+        names = [sock.getsockname() for sock in server.sockets]  # a socket may say that it is of another family than it is
         try:
-            check_exposure((str(sock.getsockname()[0]) for sock in server.sockets if sock.family != socket.AF_UNIX), keys)
-        except ExposureError as error:
+            check_exposure((str(name[0]) for name in names if isinstance(name, tuple)), keys)
+        except (ExposureError, KeysError):
             server.close()
-            print(error, file=sys.stderr)  # noqa: T201 - what ends a process is told where a shell shows it
-            raise SystemExit(STARTUP_FAILURE) from None
+            raise
         if start_serving:
             await server.start_serving()
         return server
@@ -109,3 +118,15 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return host == "localhost"
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True

@@ -28,6 +28,7 @@ from serving.keys import KeyRing
 from serving.listen import accept_many, refuse_early
 from serving.openapi import DOCS_PAGE
 from serving.specs import JSON
+from serving.startup import check_worker
 
 log = logging.getLogger(LOGGER)
 _GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
@@ -278,6 +279,8 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
             """The app that the worker serves."""
             from _bentoml_impl.server.app import ServiceAppFactory
+
+            check_worker(keys)
 
             class Factory(ServiceAppFactory):
                 """BentoML's app, but an API method takes the body and gives the response."""

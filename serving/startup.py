@@ -15,9 +15,10 @@ from monitoring.lines import log_id
 from monitoring.log import LogError, check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract import Contract
-from serving.exposure import ExposureError, check_exposure, guard_binds
+from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
 from serving.keys import KeyRing, KeysError
 
+STARTUP_FAILURE = 3  # the exit code by which uvicorn and gunicorn know that another worker would fail too
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -32,8 +33,6 @@ def check_start(settings: Settings, keys: KeyRing | None, find_bundle: Callable[
         One of them does not hold.
     """
     try:
-        if keys is not None:
-            keys.start()
         check_exposure([_host()], keys)
         Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
         if settings.log.durability in ("flush", "fsync"):
@@ -55,8 +54,23 @@ def _host() -> str:
 def _refuse(keys: KeyRing | None, host: str) -> None:
     try:
         check_exposure([host], keys)
-    except ExposureError as error:
+    except (ExposureError, KeysError) as error:
         raise SystemExit(str(error)) from None
+
+
+def check_worker(keys: KeyRing | None) -> None:
+    """Check, in the process that serves, the keys and the sockets that it was given.
+
+    Raises
+    ------
+    SystemExit
+        One of them does not hold.
+    """
+    try:
+        check_exposure(bound_hosts(), keys)
+    except (ExposureError, KeysError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(STARTUP_FAILURE) from None
 
 
 def end_with_parent() -> None:

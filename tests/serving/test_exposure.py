@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from serving.errors import ServiceError
-from serving.exposure import STARTUP_FAILURE, ExposureError, check_exposure, guard_servers, listening_hosts, needs_key
+from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_servers, needs_key
 from serving.keys import KeyRing, create_key
 
 
@@ -57,10 +57,16 @@ def test_a_socket_in_the_file_system_is_reached_from_this_machine_only(server: A
     assert needs_key(some_keys, server)
 
 
-def test_listening_sockets_are_found() -> None:
-    with socket.create_server(("127.0.0.2", 0)):
-        assert "127.0.0.2" in listening_hosts()
-    assert "127.0.0.2" not in listening_hosts()
+def test_bound_sockets_are_found_whether_they_listen_or_not() -> None:
+    with socket.socket() as sock, socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("127.0.0.4", 0))
+        sock.bind(("127.0.0.2", 0))
+        assert bound_hosts() >= {"127.0.0.2"}
+        sock.listen()
+        with socket.create_connection(sock.getsockname(), source_address=("127.0.0.3", 0)):
+            assert bound_hosts() >= {"127.0.0.2"}
+            assert not bound_hosts() & {"127.0.0.3", "127.0.0.4", "0.0.0.0"}  # noqa: S104
+    assert "127.0.0.2" not in bound_hosts()
 
 
 def given(host: str, family: socket.AddressFamily = socket.AF_INET) -> dict[str, Any]:
@@ -69,34 +75,37 @@ def given(host: str, family: socket.AddressFamily = socket.AF_INET) -> dict[str,
     return {"sock": sock}
 
 
+def disguised(sock: socket.socket) -> socket.socket:
+    """As `uvicorn --fd` makes one of an inherited socket."""
+    with sock:
+        return socket.fromfd(sock.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+
+
 SERVERS: dict[str, Any] = {
     "by address": lambda: {"host": "0.0.0.0", "port": 0},  # noqa: S104
     "by no address": lambda: {"host": None, "port": 0},
     "one of several": lambda: {"host": ["127.0.0.1", "0.0.0.0"], "port": 0},  # noqa: S104
     "by a bound socket": lambda: given("0.0.0.0"),  # noqa: S104
     "by a bound socket of IPv6": lambda: given("::", socket.AF_INET6),
+    "by a socket that says it is of another family": lambda: {"sock": disguised(given("0.0.0.0")["sock"])},  # noqa: S104
 }
 
 
 @pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
-def test_a_server_beyond_loopback_ends_the_process_before_it_listens(
-    server: Any, loops: Any, no_keys: KeyRing, some_keys: KeyRing, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_beyond_loopback_is_refused_before_it_listens(server: Any, loops: Any, no_keys: KeyRing, some_keys: KeyRing) -> None:
     async def listen(keys: KeyRing | None) -> set[str]:
         loop = asyncio.get_running_loop()
         guard_servers(loop, keys)
         made = await loop.create_server(asyncio.Protocol, **server())
-        hosts = listening_hosts()
+        hosts = bound_hosts()
         made.close()
         return hosts
 
-    before = listening_hosts()
-    with pytest.raises(SystemExit) as caught, asyncio.Runner(loop_factory=loops) as runner:
+    before = bound_hosts()
+    with pytest.raises(OSError, match="refusing to listen on "), asyncio.Runner(loop_factory=loops) as runner:
         runner.run(listen(no_keys))
-    assert caught.value.code == STARTUP_FAILURE
-    assert capsys.readouterr().err.startswith("refusing to listen on ")
-    assert listening_hosts() == before
+    assert bound_hosts() == before
     for keys in (some_keys, None):
         with asyncio.Runner(loop_factory=loops) as runner:
             assert runner.run(listen(keys)) & {"0.0.0.0", "::"}  # noqa: S104
