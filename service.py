@@ -133,10 +133,13 @@ class CreditScoring:
     def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)
         sent = [encode(answer) for answer in answers]  # once, for the client and for the record
-        recorded = self.recording.record(partial(self.contract.records, rows, sent, matrix))
-        self.drift.add(matrix, pds)
-        metrics.predictions(answers)
-        return Scored([msgspec.Raw(answer) for answer in sent], recorded)
+        results = [msgspec.Raw(answer) for answer in sent]
+
+        def count() -> None:
+            self.drift.add(matrix, pds)
+            metrics.predictions(answers)
+
+        return Scored(results, self.recording.record(partial(self.contract.records, rows, sent, matrix)), count=count)
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name

@@ -1,12 +1,13 @@
 import asyncio
-import time
+import logging
 from collections.abc import Iterator
 
 import pytest
 
+from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.runner import Runner, Scored, in_turns
+from serving.runner import TURN_SECONDS, Runner, Scored, in_turns
 
 
 class Recorder:
@@ -199,10 +200,12 @@ def test_batches_are_measured() -> None:
 
 def test_items_that_take_long_let_others_in_between() -> None:
     seen: list[int] = []
+    now = 0.0
 
     def slow() -> Iterator[int]:
+        nonlocal now
         for number in range(20):
-            time.sleep(0.001)
+            now += 0.2 * TURN_SECONDS + 1e-6
             yield number
 
     async def look() -> None:
@@ -212,11 +215,11 @@ def test_items_that_take_long_let_others_in_between() -> None:
 
     async def scenario() -> None:
         other = asyncio.create_task(look())
-        assert await in_turns(slow()) == list(range(20))
+        assert await in_turns(slow(), lambda: now) == list(range(20))
         other.cancel()
 
     asyncio.run(scenario())
-    assert 2 <= len(seen) <= 10
+    assert len(seen) == 4  # once after every five of the twenty
 
 
 def test_rows_whose_client_left_are_not_scored() -> None:
@@ -236,6 +239,31 @@ def test_rows_whose_client_left_are_not_scored() -> None:
 
     asyncio.run(scenario())
     assert sum(len(batch) for batch in score.batches) < 10
+
+
+@pytest.mark.parametrize("bad", [0, -1], ids=["together", "alone, after one of them failed"])
+def test_what_is_on_record_is_answered_and_never_scored_again_whatever_happens_after_it(bad: int, caplog: pytest.LogCaptureFixture) -> None:
+    recorded: list[int] = []
+
+    def score(items: list[int]) -> Scored[int]:
+        if min(items) < 0:
+            raise ValueError("negative")
+
+        def count() -> None:
+            raise ArithmeticError("no such bucket")
+
+        recorded.extend(items)
+        return Scored([2 * item for item in items], count=count)
+
+    async def scenario() -> list[list[int | Exception]]:
+        runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
+        return await asyncio.gather(*(runner.run([number]) for number in (1, 2, bad)))
+
+    with caplog.at_level(logging.ERROR, LOGGER):
+        answers = asyncio.run(scenario())
+    assert answers[:2] == [[2], [4]]
+    assert sorted(recorded) == ([1, 2] if bad else [0, 1, 2])
+    assert {record.message for record in caplog.records} == {"decisions were made and recorded, but not counted"}
 
 
 class Keeper(Recorder):
