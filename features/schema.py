@@ -119,7 +119,7 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
 
 @cache
 def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
-    """SHA-256 sum, in hexadecimal digits, of everything in a schema file that answers depend on: not of its words, examples and file names."""
+    """SHA-256 sum, in hexadecimal digits, of all in a schema file that answers depend on: not of descriptions, examples and file names."""
     tables = [
         _differing(table, {"files", "example", "examples", "columns"})
         | {"columns": [_differing(column, {"text", "sensitive"}) for column in table.columns]}

@@ -119,7 +119,7 @@ def read_bundle(folder: Path) -> Bundle:
     manifest = _manifest(folder)
     if (SCHEMA_OF_FORMAT_1 if manifest["format"] == 1 else manifest.get("schema")) != schema_digest():
         raise BundleError(
-            f"the bundle in {folder} was trained with another configs/schema.yaml, which would score otherwise: "
+            f"the bundle in {folder} was trained with another configs/schema.yaml, which would score differently: "
             "serve it with the file that it was trained with, or train again"
         )
     content = {}

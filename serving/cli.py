@@ -51,7 +51,7 @@ def verify(
 @keys_app.command("create")
 def create(
     note: Annotated[str, typer.Option(help="Who it is for")] = "",
-    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without it never")] = None,
+    days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it expires; without it never")] = None,
 ) -> None:
     """Make a key and print it, this once."""
     try:

@@ -80,7 +80,7 @@ def needs_key(keys: KeyRing, server: tuple[str, int | None] | None) -> bool:
 
 
 def guard_binds(refuse: Callable[[str], None]) -> None:
-    """From now on, and for ever, call `refuse` with each host before this process binds a TCP socket to it; see PEP 578."""
+    """From now on call `refuse` with each host before this process binds a TCP socket to it. This cannot be undone; see PEP 578."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.bind":
@@ -97,7 +97,7 @@ def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None
 
     async def create(*arguments: Any, start_serving: bool = True, **options: Any) -> asyncio.AbstractServer:
         server = await create_server(*arguments, start_serving=False, **options)
-        names = [sock.getsockname() for sock in server.sockets]  # a socket may say that it is of another family than it is
+        names = [sock.getsockname() for sock in server.sockets]  # a socket may report the wrong family
         try:
             check_exposure((str(name[0]) for name in names if isinstance(name, tuple)), keys)
         except (ExposureError, KeysError):
@@ -112,7 +112,7 @@ def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it; a name does not count, but `localhost`."""
+    """Whether only this machine reaches it; `localhost` is the only name that counts."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

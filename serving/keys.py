@@ -73,10 +73,16 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def create_key(path: Path, note: str, lifetime: timedelta | None) -> str:
-    """Add a key to the file; returns it, the only time that its secret is seen."""
+    """Add a key to the file; returns it, the only time that its secret is seen.
+
+    Raises
+    ------
+    KeysError
+        The file is not one of keys, cannot be read, or would become larger than it may be.
+    """
     keys, now = read_keys(path), _now()
     identifier, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-    keys[identifier] = Key(identifier, _hash(secret), note, now, now + lifetime if lifetime else None)
+    keys[identifier] = Key(identifier, _hash(secret), note, now, now + lifetime if lifetime is not None else None)
     _write(path, keys)
     return f"{PREFIX}_{identifier}_{secret}"
 
@@ -110,7 +116,7 @@ class KeyRing:
     clock : seconds, as time.monotonic tells them.
     """
 
-    def __init__(self, path: Path, failed: Callable[[], object] = bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, failed: Callable[[], object] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._failed = failed
         self._clock = clock
@@ -186,7 +192,7 @@ class KeyRing:
         self._problem = problem
 
 
-def required_keys(settings: Settings, failed: Callable[[], object] = bool) -> KeyRing | None:
+def required_keys(settings: Settings, failed: Callable[[], object] = lambda: None) -> KeyRing | None:
     """The keys that requests may need, not read yet; None where authentication is switched off."""
     return KeyRing(settings.keys_path, failed) if settings.auth == "required" else None
 
@@ -238,9 +244,11 @@ def _hash(secret: str) -> str:
 
 
 def _write(path: Path, keys: dict[str, Key]) -> None:
+    content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
+    if len(content) >= MAX_BYTES:
+        raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes: remove keys that are revoked or expired")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content + b"\n")

@@ -140,7 +140,7 @@ def _start(home: Home, folder: Path, log: Path, target: str, arguments: tuple[st
 
 def _is_ready(server: Server) -> bool:
     """Wait until the service is ready; False where it ended because a port was taken."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/readyz").status_code == 200:

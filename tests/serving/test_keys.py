@@ -99,7 +99,25 @@ def test_the_file_holds_hashes_for_its_owner_only(path: Path) -> None:
 
 def test_an_expired_key_does_not_open(path: Path) -> None:
     assert status_of(KeyRing(path), create_key(path, "tests", timedelta(seconds=-1))) == 401
+    assert status_of(KeyRing(path), create_key(path, "tests", timedelta(0))) == 401
     assert status_of(KeyRing(path), create_key(path, "tests", timedelta(hours=1))) == 200
+
+
+def test_a_key_is_valid_until_the_moment_it_expires(path: Path) -> None:
+    create_key(path, "tests", timedelta(days=1))
+    (key,) = read_keys(path).values()
+    assert key.expires
+    assert key.is_valid(key.expires - timedelta(seconds=1))
+    assert not key.is_valid(key.expires)
+
+
+def test_a_file_of_the_largest_size_is_read(path: Path) -> None:
+    create_key(path, "tests", None)
+    path.write_bytes(path.read_bytes().ljust(MAX_BYTES))
+    assert len(read_keys(path)) == 1
+    with pytest.raises(KeysError, match="would become larger than 1,000,000 bytes"):
+        create_key(path, "x" * MAX_BYTES, None)
+    assert len(read_keys(path)) == 1
 
 
 def test_a_revoked_key_stops_opening_and_the_others_go_on(path: Path) -> None:

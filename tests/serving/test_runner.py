@@ -135,12 +135,13 @@ def test_an_item_that_fails_spoils_only_itself() -> None:
 def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
     async def scenario() -> None:
         runner = make(Recorder(), waiting=10)
-        first = asyncio.create_task(runner.run(list(range(10))))
+        first, last = asyncio.create_task(runner.run(list(range(9)))), asyncio.create_task(runner.run([9]))
         await asyncio.sleep(0)
         with pytest.raises(ServiceError, match="the queue is full") as caught:
             await runner.run([1])
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
-        assert len(await first) == 10
+        assert len(await first) == 9
+        assert await last == [18]
         assert await runner.run([1]) == [2]
 
     asyncio.run(scenario())
@@ -328,6 +329,27 @@ def test_fewer_than_wait_for_their_record_wait_for_it_too_and_for_those_it_answe
         score.records[1].set_result(None)
         await asyncio.gather(*pair, late)
         assert runner.waiting == 0
+
+    asyncio.run(scenario())
+
+
+def test_as_many_as_wait_for_their_record_wait_for_it_too_and_one_more_does_not() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        runner = make(score, size=16)
+        first = asyncio.create_task(runner.run([1, 2]))
+        await scored(score, 1)
+        second = asyncio.create_task(runner.run([3, 4]))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert score.batches == [[1, 2]]
+        third = asyncio.create_task(runner.run([5]))
+        await scored(score, 2)
+        assert score.batches == [[1, 2], [3, 4, 5]]
+        for record in score.records:
+            record.set_result(None)
+        await asyncio.gather(first, second, third)
 
     asyncio.run(scenario())
 
