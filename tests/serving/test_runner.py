@@ -258,7 +258,8 @@ def test_what_is_on_record_is_answered_and_never_scored_again_whatever_happens_a
 
     async def scenario() -> list[list[int | Exception]]:
         runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
-        return await asyncio.gather(*(runner.run([number]) for number in (1, 2, bad)))
+        async with asyncio.timeout(10):
+            return await asyncio.gather(*(runner.run([number]) for number in (1, 2, bad)))
 
     with caplog.at_level(logging.ERROR, LOGGER):
         answers = asyncio.run(scenario())
