@@ -19,7 +19,6 @@ from monitoring.metrics import Metrics
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract import Contract, Row, encode, predictions, row_error
 from serving.errors import invalid
-from serving.exposure import check_exposure, listening_hosts
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
@@ -34,6 +33,7 @@ except SettingsError as error:
     raise SystemExit(str(error)) from None
 
 metrics = Metrics()
+keys = required_keys(SETTINGS, metrics.keys_failed)
 app = get_app(metrics)
 
 
@@ -48,7 +48,7 @@ def find_bundle() -> Path:
 
 @bentoml.service(
     name="credit_scoring",
-    service_class=lean_service(metrics, SETTINGS),
+    service_class=lean_service(metrics, keys, SETTINGS),
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
     metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
@@ -64,7 +64,6 @@ class CreditScoring:
         begun = datetime.now(UTC)
         end_with_parent()
         log = configure_logging(SETTINGS.log_level)
-        check_exposure(listening_hosts(), SETTINGS, has_keys=required_keys(SETTINGS) is not None)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)
@@ -90,7 +89,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse to start, in the parent process, what could not serve."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-        check_start(SETTINGS, find_bundle)
+        check_start(SETTINGS, keys, find_bundle)
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:
@@ -135,10 +134,13 @@ class CreditScoring:
     def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)
         sent = [encode(answer) for answer in answers]  # once, for the client and for the record
-        recorded = self.recording.record(partial(self.contract.records, rows, sent, matrix))
-        self.drift.add(matrix, pds)
-        metrics.predictions(answers)
-        return Scored([msgspec.Raw(answer) for answer in sent], recorded)
+        results = [msgspec.Raw(answer) for answer in sent]
+
+        def count() -> None:
+            self.drift.add(matrix, pds)
+            metrics.predictions(answers)
+
+        return Scored(results, self.recording.record(partial(self.contract.records, rows, sent, matrix)), count=count)
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name

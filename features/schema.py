@@ -1,7 +1,9 @@
 """The schema of the raw data, read from configs/schema.yaml: the one source for everything derived from it."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +115,26 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
     if content.get("version") != SCHEMA_VERSION:
         raise SchemaError(f"{path} is of version {content.get('version')!r}; expected {SCHEMA_VERSION}")
     return {name: _table(name, fields) for name, fields in content["tables"].items()}
+
+
+@cache
+def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
+    """SHA-256 sum, in hexadecimal digits, of all in a schema file that answers depend on: not of descriptions, examples and file names."""
+    tables = [
+        _differing(table, {"files", "example", "examples", "columns"})
+        | {"columns": [_differing(column, {"text", "sensitive"}) for column in table.columns]}
+        for table in load_schema(path).values()
+    ]
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def _differing(item: Table | Column, without: set[str]) -> dict[str, Any]:
+    """The fields that have another value than by default: a field that a later release adds changes no digest until a file sets it."""
+    return {
+        each.name: getattr(item, each.name)
+        for each in fields(item)
+        if each.name not in without and getattr(item, each.name) != each.default
+    }
 
 
 def read_yaml(path: Path) -> Any:

@@ -51,6 +51,9 @@ class Metrics:
         self._model = Gauge(
             "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
         )
+        self._keys_failures = Counter(
+            "credit_keys_failures", "Times that the file of API keys was found gone or broken.", registry=self.registry
+        )
         self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
         self._lag_seconds = Gauge(
             "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
@@ -100,6 +103,10 @@ class Metrics:
     def recording(self, ready: Callable[[], bool]) -> None:
         """Show whether decisions can be recorded, asked at each scrape."""
         self._log_ready.set_function(ready)
+
+    def keys_failed(self) -> None:
+        """Count that the file of API keys was found gone or broken."""
+        self._keys_failures.inc()
 
     def shipping(self, lag: Callable[[], tuple[float, int]]) -> None:
         """Show how far the store is behind the decision log, seconds and bytes, asked at each scrape."""

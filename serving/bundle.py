@@ -1,8 +1,9 @@
 """The bundle: everything that serving a model needs, as an entry of the BentoML model store.
 
 Files: the LightGBM text model, the state of the features, calibration and decision, the reference distributions,
-the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each. The version
-of a model is the sum of its manifest, so the same content always has the same version.
+the metadata of the training run, and a manifest with the format version, the digest of the schema that the model was trained
+with, and the SHA-256 sum of each file. The version of a model is the sum of its manifest, so the same content always has the same version.
+Format 1 named no schema; all of its bundles were trained with one.
 """
 
 import hashlib
@@ -12,12 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from features.schema import schema_digest
 from features.transform import FeatureError, FeatureTransform
 from monitoring.drift import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 
-FORMAT = 1
+FORMAT = 2
+SCHEMA_OF_FORMAT_1 = "444031ca364eac468b7368b17f57c0a9b5f94cdceffe6697cd9f05f5b192b2ef"
 PRODUCT = "credit-scoring"
 MANIFEST = "manifest.json"
 MODEL, FEATURES, DECISION, REFERENCE, METADATA = "model.txt", "features.json", "decision.json", "reference.json", "metadata.json"
@@ -96,7 +99,7 @@ class Bundle:
             METADATA: _json(self.metadata),
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-        content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "files": sums})
+        content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "schema": schema_digest(), "files": sums})
         return content
 
     @cached_property
@@ -111,9 +114,14 @@ def read_bundle(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        It is foreign, of a newer format, incomplete, damaged or made by other feature definitions.
+        It is foreign, of a newer format, incomplete, damaged, made by other feature definitions or trained with another schema.
     """
     manifest = _manifest(folder)
+    if (SCHEMA_OF_FORMAT_1 if manifest["format"] == 1 else manifest.get("schema")) != schema_digest():
+        raise BundleError(
+            f"the bundle in {folder} was trained with another configs/schema.yaml, which would score differently: "
+            "serve it with the file that it was trained with, or train again"
+        )
     content = {}
     for name in FILES:
         try:
@@ -200,10 +208,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("product") != PRODUCT:
         raise BundleError(f"{folder} holds a bundle of another product; expected one of {PRODUCT}")
     version = manifest.get("format")
-    if version != FORMAT:
+    if version not in (1, FORMAT):
         newer = isinstance(version, int) and version > FORMAT
         advice = "update this release" if newer else "train again"
-        raise BundleError(f"the bundle in {folder} has format {version!r}; this release reads format {FORMAT}: {advice}")
+        raise BundleError(f"the bundle in {folder} has format {version!r}; this release reads formats 1 and {FORMAT}: {advice}")
     if not isinstance(manifest.get("files"), dict):
         raise BundleError(f"the bundle in {folder} is damaged: {MANIFEST} lists no files")
     return manifest

@@ -51,7 +51,7 @@ def verify(
 @keys_app.command("create")
 def create(
     note: Annotated[str, typer.Option(help="Who it is for")] = "",
-    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without it never")] = None,
+    days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it expires; without it never")] = None,
 ) -> None:
     """Make a key and print it, this once."""
     try:
@@ -69,7 +69,7 @@ def list_keys() -> None:
         fail(str(error))
     for key in keys.values():
         state = "valid" if key.is_valid(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
-        typer.echo(f"{key.id}  {state:8}  created {key.created}  expires {key.expires or 'never':25}  {key.note}")
+        typer.echo(f"{key.id}  {state:8}  created {_time(key.created)}  expires {_time(key.expires):25}  {key.note}")
 
 
 @keys_app.command("revoke")
@@ -79,6 +79,10 @@ def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id 
         revoke_key(settings().keys_path, identifier)
     except KeysError as error:
         fail(str(error))
+
+
+def _time(time: datetime | None) -> str:
+    return time.isoformat(timespec="seconds") if time else "never"
 
 
 if __name__ == "__main__":

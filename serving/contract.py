@@ -423,9 +423,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def new_prediction_ids(count: int) -> list[str]:
-    """UUIDs of version 7 (RFC 9562, section 5.7): ordered by time, so an index on them stays compact."""
-    stamp = f"{time.time_ns() // 1_000_000:012x}"
+def new_prediction_ids(count: int, clock: Callable[[], int] = time.time_ns) -> list[str]:
+    """UUIDs of version 7 (RFC 9562, section 5.7): ordered by time, in milliseconds of a clock of nanoseconds, so an index on them stays compact."""
+    stamp = f"{clock() // 1_000_000:012x}"
     head, noise = f"{stamp[:8]}-{stamp[8:]}-7", os.urandom(10 * count).hex()
     digits = (noise[start : start + 20] for start in range(0, 20 * count, 20))
     return [f"{head}{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}" for random in digits]

@@ -1,33 +1,58 @@
-"""Nothing listens beyond loopback without authentication, unless that is switched off in so many words."""
+"""Nothing listens or answers beyond loopback without authentication, unless that is switched off in so many words.
 
+The parent process refuses by its configuration, and again when it binds. The process that serves looks at the sockets it was
+given, at each server that its loop makes, and at the address on which a request arrives: not every server tells where it listens.
+"""
+
+import asyncio
 import ipaddress
-from collections.abc import Iterable
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-import psutil
+from serving.errors import ServiceError
+from serving.keys import KeyRing, KeysError
 
-from configs.settings import Settings
 
-
-class ExposureError(RuntimeError):
+class ExposureError(PermissionError):
     """The service would listen to the world without authentication."""
 
 
-def listening_hosts() -> set[str]:
-    """The addresses on which this process accepts TCP connections."""
-    connections = psutil.Process().net_connections(kind="tcp")
-    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+def bound_hosts() -> set[str]:
+    """The addresses of this process's TCP sockets that are bound and have no peer: it listens on them, or is about to."""
+    hosts = set()
+    for descriptor in Path("/dev/fd").iterdir():
+        try:
+            sock = socket.socket(fileno=int(descriptor.name))
+        except OSError:  # not a socket, or the list of descriptors itself
+            continue
+        if _is_tcp(sock) and not _has_peer(sock) and sock.getsockname()[1]:
+            hosts.add(str(sock.getsockname()[0]))
+        sock.detach()  # it belongs to somebody else
+    return hosts
 
 
-def check_exposure(hosts: Iterable[str], settings: Settings, *, has_keys: bool) -> None:
-    """Refuse to listen beyond loopback without authentication.
+def check_exposure(hosts: Iterable[str], keys: KeyRing | None) -> None:
+    """Refuse to listen beyond loopback without authentication, and anywhere with a broken file of keys.
+
+    Parameters
+    ----------
+    keys : None where authentication is switched off.
 
     Raises
     ------
     ExposureError
-        A host is not loopback, there are no keys, and authentication is not disabled.
+        A host is not loopback, there are no keys, and authentication is not switched off.
+    KeysError
+        The file of keys cannot be used.
     """
-    exposed = sorted(host for host in hosts if not _is_loopback(host))
-    if exposed and settings.auth != "disabled" and not has_keys:
+    if keys is not None:
+        keys.start()
+    exposed = sorted(host for host in hosts if not is_loopback(host))
+    if exposed and keys is not None and not keys.required:
         raise ExposureError(
             f"refusing to listen on {', '.join(exposed)} without authentication: "
             "make a key with `credit-scoring keys create`, listen on 127.0.0.1, "
@@ -35,8 +60,73 @@ def check_exposure(hosts: Iterable[str], settings: Settings, *, has_keys: bool) 
         )
 
 
-def _is_loopback(host: str) -> bool:
+def needs_key(keys: KeyRing, server: tuple[str, int | None] | None) -> bool:
+    """Whether a request that arrived at this address (`server` of its ASGI scope) needs a key.
+
+    A socket in the file system has no port, and some servers tell nothing of it.
+
+    Raises
+    ------
+    ServiceError
+        403: there are no keys, and the address is not loopback.
+    """
+    if keys.required:
+        return True
+    if server is not None and server[1] is not None and not is_loopback(server[0]):
+        raise ServiceError(
+            403, "the service has no keys and answers only on loopback; the operator makes one with `credit-scoring keys create`"
+        )
+    return False
+
+
+def guard_binds(refuse: Callable[[str], None]) -> None:
+    """From now on call `refuse` with each host before this process binds a TCP socket to it. This cannot be undone; see PEP 578."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.bind":
+            sock, address = arguments
+            if _is_tcp(sock):
+                refuse(address[0])
+
+    sys.addaudithook(hook)
+
+
+def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None:
+    """Have this loop refuse, by the errors of check_exposure and before it listens, to make a TCP server."""
+    create_server = loop.create_server
+
+    async def create(*arguments: Any, start_serving: bool = True, **options: Any) -> asyncio.AbstractServer:
+        server = await create_server(*arguments, start_serving=False, **options)
+        names = [sock.getsockname() for sock in server.sockets]  # a socket may report the wrong family
+        try:
+            check_exposure((str(name[0]) for name in names if isinstance(name, tuple)), keys)
+        except (ExposureError, KeysError):
+            server.close()
+            raise
+        if start_serving:
+            await server.start_serving()
+        return server
+
+    loop.create_server = create  # type: ignore[method-assign, assignment]
+
+
+@lru_cache(maxsize=256)
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it; `localhost` is the only name that counts."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True

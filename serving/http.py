@@ -23,10 +23,12 @@ from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
 from serving.contract import now
 from serving.errors import PROBLEM_TYPE, ServiceError
-from serving.keys import KeyRing, required_keys
+from serving.exposure import guard_servers, needs_key
+from serving.keys import KeyRing
 from serving.listen import accept_many, refuse_early
 from serving.openapi import DOCS_PAGE
 from serving.specs import JSON
+from serving.startup import check_worker
 
 log = logging.getLogger(LOGGER)
 _GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
@@ -77,6 +79,7 @@ class Boundary:
         """Handle one request."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":  # the server listens after it
+                guard_servers(asyncio.get_running_loop(), self.keys)
                 accept_many(asyncio.get_running_loop())
             await self.app(scope, receive, send)
             return
@@ -93,7 +96,7 @@ class Boundary:
         exchange = _Exchange(receive, send, request_id, self.limits.max_body_bytes, headers.get(b"content-length"))
         gone = _GONE.set(exchange.gone)
         try:
-            if self.keys is not None and not is_open(path):
+            if self.keys is not None and needs_key(self.keys, scope.get("server")) and not is_open(path):
                 self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
             if path in self.direct and scope["method"] == "POST":
                 response = await self.direct[path](Request(scope, exchange.receive))
@@ -261,7 +264,7 @@ def client_gone() -> Callable[[], bool]:
     return _GONE.get()
 
 
-def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
+def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> type[Service[Any]]:
     """A class of BentoML services within the boundary, with the shortest way from there to an API method.
 
     What BentoML has between the two costs as much as parsing, scoring and answering together: a timeout with a task and
@@ -276,6 +279,8 @@ def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
             """The app that the worker serves."""
             from _bentoml_impl.server.app import ServiceAppFactory
+
+            check_worker(keys)
 
             class Factory(ServiceAppFactory):
                 """BentoML's app, but an API method takes the body and gives the response."""
@@ -297,7 +302,7 @@ def lean_service(metrics: Metrics, settings: Settings) -> type[Service[Any]]:
             self.inject_config()
             app = Factory(self, is_main=is_main)()
             routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
-            boundary = Boundary(app, metrics, settings.service, required_keys(settings), routes)
+            boundary = Boundary(app, metrics, settings.service, keys, routes)
             refuse_early(boundary)
             return boundary
 

@@ -1,45 +1,63 @@
 """API keys: several, each with an id and an expiry, stored as hashes in one file that only its owner can read.
 
 A key is `cs_ID_SECRET`. The secret has 256 random bits, so a plain SHA-256 of it cannot be guessed back; hashes are
-compared in constant time. The file is read again when it changes, so a revoked key stops working within a second.
+compared in constant time. The running service reads the file again every second, so a revoked key stops working within one.
 """
 
 import hashlib
 import hmac
-import json
+import logging
+import math
 import os
 import secrets
+import stat
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from configs.settings import Settings
+from monitoring.logs import LOGGER
 from serving.errors import ServiceError
 
 FORMAT = 1
 PREFIX = "cs"
 RECHECK_SECONDS = 1.0
+MAX_BYTES = 1_000_000  # of the file: about 4,000 keys
+
+log = logging.getLogger(LOGGER)
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class KeysError(ValueError):
     """The file of keys cannot be used, or has no such key; the message says why."""
 
 
-@dataclass(frozen=True)
-class Key:
-    """One key as it is stored; times are ISO 8601 in UTC, None for never."""
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One key as it is stored; times are ISO 8601 with their offset, None for never."""
 
-    id: str
-    hash: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z-]+$")]
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     note: str
-    created: str
-    expires: str | None = None
-    revoked: str | None = None
+    created: Time
+    expires: Time | None = None
+    revoked: Time | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
-        return self.revoked is None and (self.expires is None or now < datetime.fromisoformat(self.expires))
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    format: int
+    keys: list[Key]
 
 
 def read_keys(path: Path) -> dict[str, Key]:
@@ -48,27 +66,23 @@ def read_keys(path: Path) -> dict[str, Key]:
     Raises
     ------
     KeysError
-        The file is not one of keys.
+        The file is not one of keys, or cannot be read.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise KeysError(f"{path} has format {content['format']!r}; expected {FORMAT}")
-        return {entry["id"]: Key(**entry) for entry in content["keys"]}
-    except FileNotFoundError:
-        return {}
-    except KeysError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KeysError(f"{path} is not a file of keys: {error!r}") from None
+    content = _content(path)
+    return {} if content is None else _parse(path, content)
 
 
 def create_key(path: Path, note: str, lifetime: timedelta | None) -> str:
-    """Add a key to the file; returns it, the only time that its secret is seen."""
-    keys, now = read_keys(path), datetime.now(UTC)
+    """Add a key to the file; returns it, the only time that its secret is seen.
+
+    Raises
+    ------
+    KeysError
+        The file is not one of keys, cannot be read, or would become larger than it may be.
+    """
+    keys, now = read_keys(path), _now()
     identifier, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-    expires = (now + lifetime).isoformat(timespec="seconds") if lifetime else None
-    keys[identifier] = Key(identifier, _hash(secret), note, now.isoformat(timespec="seconds"), expires)
+    keys[identifier] = Key(identifier, _hash(secret), note, now, now + lifetime if lifetime is not None else None)
     _write(path, keys)
     return f"{PREFIX}_{identifier}_{secret}"
 
@@ -85,26 +99,51 @@ def revoke_key(path: Path, identifier: str) -> None:
     if identifier not in keys:
         raise KeysError(f"there is no key {identifier}; `credit-scoring keys list` shows them")
     if keys[identifier].revoked is None:
-        keys[identifier] = replace(keys[identifier], revoked=datetime.now(UTC).isoformat(timespec="seconds"))
+        keys[identifier] = msgspec.structs.replace(keys[identifier], revoked=_now())
     _write(path, keys)
 
 
 class KeyRing:
     """Checks the keys that requests carry against a file.
 
-    Raises
-    ------
-    KeysError
-        The file is not one of keys.
+    Requests need a key from the moment when the file holds one, or is there and cannot be used. From then on a file that is
+    gone or broken lets nobody in.
+
+    Parameters
+    ----------
+    path : the file; nothing is read before it is asked for.
+    failed : called whenever the file is found gone or broken.
+    clock : seconds, as time.monotonic tells them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, failed: Callable[[], object] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
-        self._keys = read_keys(path)
-        self._changed, self._checked = self._modified(), time.monotonic()
+        self._failed = failed
+        self._clock = clock
+        self._looked = -math.inf
+        self._content: bytes | None = None
+        self._keys: dict[str, Key] = {}
+        self._problem: str | None = None
+        self._required = False
 
-    def __bool__(self) -> bool:
-        return bool(self._keys)
+    @property
+    def required(self) -> bool:
+        """Whether requests need a key; never false again once it was true."""
+        if not self._required:
+            self._refresh()
+        return self._required
+
+    def start(self) -> None:
+        """Read the file.
+
+        Raises
+        ------
+        KeysError
+            The file is not one of keys, or cannot be read.
+        """
+        self._refresh()
+        if self._problem:
+            raise KeysError(self._problem)
 
     def check(self, authorization: bytes | None, api_key: bytes | None) -> str:
         """The id of the key in `Authorization: Bearer KEY` or `X-API-Key: KEY`.
@@ -112,9 +151,11 @@ class KeyRing:
         Raises
         ------
         ServiceError
-            401: there is none, or it is unknown, revoked or expired.
+            401: there is none, or it is unknown, revoked or expired. 503: the file of keys is gone or broken.
         """
         self._refresh()
+        if self._problem:
+            raise ServiceError(503, "the API keys cannot be read; the log of the service says why", retry_after=1)
         given = api_key or (authorization[7:] if authorization and authorization[:7].lower() == b"bearer " else b"")
         prefix, _, rest = given.decode("latin-1").partition("_")
         identifier, _, secret = rest.partition("_")
@@ -125,32 +166,77 @@ class KeyRing:
         return key.id
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._checked < RECHECK_SECONDS:
+        """Read the file again, once a second. Its content decides: a restored file may have the size and the times of another."""
+        now = self._clock()
+        if now - self._looked < RECHECK_SECONDS:
             return
-        self._checked = time.monotonic()
-        if (changed := self._modified()) != self._changed:
-            try:
-                self._keys, self._changed = read_keys(self._path), changed
-            except KeysError:
-                self._keys = {}  # nobody gets in by a broken file
-
-    def _modified(self) -> int:
+        self._looked = now
+        problem = None
         try:
-            return self._path.stat().st_mtime_ns
-        except OSError:
-            return 0
+            content = _content(self._path)
+            if content is None:
+                self._keys = {}
+                if self._required:
+                    problem = f"{self._path} is gone; expected the file of API keys"
+            elif content != self._content:
+                self._keys = _parse(self._path, content)
+            self._content = content
+        except KeysError as error:
+            self._keys, self._content, problem = {}, None, str(error)
+        self._required = self._required or bool(self._keys) or problem is not None
+        if problem and problem != self._problem:
+            self._failed()
+            log.error("the API keys cannot be read; no request that needs one is answered", extra={"reason": problem})
+        elif self._problem and not problem:
+            log.warning("the API keys can be read again")
+        self._problem = problem
 
 
-def required_keys(settings: Settings) -> KeyRing | None:
-    """The keys that requests need; None where authentication is off, or there are none and only loopback is served.
+def required_keys(settings: Settings, failed: Callable[[], object] = lambda: None) -> KeyRing | None:
+    """The keys that requests may need, not read yet; None where authentication is switched off."""
+    return KeyRing(settings.keys_path, failed) if settings.auth == "required" else None
 
-    Raises
-    ------
-    KeysError
-        The file is not one of keys.
-    """
-    keys = KeyRing(settings.keys_path)
-    return keys if keys and settings.auth == "required" else None
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of the file, None where there is none; a pipe is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # links are followed: Kubernetes mounts secrets as such
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise KeysError(f"{path} is a link to a file that is not there; expected a file of API keys") from None
+        return None
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read ({error.strerror}); expected a file of API keys") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise KeysError(f"{path} is a folder, a pipe or a device; expected a file of API keys")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read ({error.strerror}); expected a file of API keys") from None
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        raise KeysError(f"{path} is larger than {MAX_BYTES:,} bytes; expected a file of API keys")
+    return content
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Key]:
+    try:
+        version = msgspec.json.decode(content, type=_Version).format
+        if version != FORMAT:
+            raise KeysError(f"{path} has format {version}; expected {FORMAT}")
+        entries = msgspec.json.decode(content, type=_File).keys
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise KeysError(f"{path} is not a file of keys: {error}") from None
+    keys = {key.id: key for key in entries}
+    if len(keys) < len(entries):
+        raise KeysError(f"{path} is not a file of keys: two of them have the same id")
+    return keys
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _hash(secret: str) -> str:
@@ -158,12 +244,14 @@ def _hash(secret: str) -> str:
 
 
 def _write(path: Path, keys: dict[str, Key]) -> None:
+    content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
+    if len(content) >= MAX_BYTES:
+        raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes: remove keys that are revoked or expired")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    content = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys.values()]}, indent=1)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content + "\n")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content + b"\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

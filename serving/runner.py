@@ -1,6 +1,7 @@
 """Batching by backpressure: score what is waiting; meanwhile the next batch gathers."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 
@@ -17,6 +19,7 @@ LOOK = 2  # until the sockets have been read once more
 TURN_SECONDS = 0.005
 RETURN = 3  # until answers have been written and what came back was read
 
+log = logging.getLogger(LOGGER)
 _PENDING = RuntimeError("not scored yet")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,12 +29,14 @@ Result = TypeVar("Result")
 class Scored(Generic[Result]):
     """The results of a batch, and what they wait for before they may leave: nothing, or their record.
 
-    `error` is the answer to every call in the batch instead.
+    `error` is the answer to every call in the batch instead. `count` is called once the batch is on its way to the record: an
+    exception there must not have it scored, and recorded, again.
     """
 
     results: Sequence[Result | Exception]
     recorded: "asyncio.Future[Any] | None" = None
     error: ServiceError | None = None
+    count: Callable[[], object] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -195,12 +200,15 @@ class Runner(Generic[Item, Result]):
 
     def _scored(self, batch: list[Item]) -> Scored[Result]:
         try:
-            return self._score(batch)
+            scored = self._score(batch)
         except ServiceError as error:
             return Scored([], error=error)
         except Exception as error:
             if len(batch) == 1:
                 return Scored([error])
+        else:
+            _count(scored)
+            return scored
         alone = [self._scored([item]) for item in batch]
         waiting = [scored.recorded for scored in alone if scored.recorded is not None]
         results = [result for scored in alone for result in scored.results]
@@ -209,16 +217,24 @@ class Runner(Generic[Item, Result]):
         )
 
 
-async def in_turns(items: Iterable[Item]) -> list[Item]:
-    """The items, which take long to make; every TURN_SECONDS the loop serves others."""
+async def in_turns(items: Iterable[Item], clock: Callable[[], float] = time.perf_counter) -> list[Item]:
+    """The items, which take long to make; every TURN_SECONDS of the clock the loop serves others."""
     made: list[Item] = []
-    begun = time.perf_counter()
+    begun = clock()
     for item in items:
         made.append(item)
-        if time.perf_counter() - begun > TURN_SECONDS:
+        if clock() - begun > TURN_SECONDS:
             await asyncio.sleep(0)
-            begun = time.perf_counter()
+            begun = clock()
     return made
+
+
+def _count(scored: Scored[Any]) -> None:
+    try:
+        if scored.count:
+            scored.count()
+    except Exception:
+        log.exception("decisions were made and recorded, but not counted")
 
 
 def _after(loop: asyncio.AbstractEventLoop, turns: int, callback: Callable[[], object]) -> None:

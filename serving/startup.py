@@ -4,33 +4,36 @@ import ctypes
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 from configs.settings import Settings
 from monitoring.lines import log_id
 from monitoring.log import LogError, check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract import Contract
-from serving.exposure import ExposureError, check_exposure
-from serving.keys import KeysError, required_keys
+from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
+from serving.keys import KeyRing, KeysError
 
+STARTUP_FAILURE = 3  # the exit code by which uvicorn and gunicorn know that another worker would fail too
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
-def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
+def check_start(settings: Settings, keys: KeyRing | None, find_bundle: Callable[[], Path]) -> None:
     """Check keys and the address, the bundle, the settings that depend on its schema, and that the log can be written, by no other process.
+
+    From then on this process binds no address that the keys do not allow, whoever names it.
 
     Raises
     ------
     SystemExit
         One of them does not hold.
     """
-    context = click.get_current_context(silent=True)
-    host = context.params.get("host") if context else None
     try:
-        check_exposure([host] if host else [], settings, has_keys=required_keys(settings) is not None)
+        check_exposure([_host()], keys)
         Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
         if settings.log.durability in ("flush", "fsync"):
             check_writable(settings.log_folder)
@@ -38,6 +41,36 @@ def check_start(settings: Settings, find_bundle: Callable[[], Path]) -> None:
             log_id(settings.log_folder)  # what another durability left there is to be read
     except (BundleError, ExposureError, KeysError, LogError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    guard_binds(partial(_refuse, keys))
+
+
+def _host() -> str:
+    """Where `bentoml serve` will listen: its option or BENTOML_HOST, else BENTOML_CONFIG, BENTOML_CONFIG_OPTIONS or the service's own."""
+    context = click.get_current_context(silent=True)
+    given = context.params.get("host") if context else None
+    return str(given or BentoMLContainer.http.host.get())
+
+
+def _refuse(keys: KeyRing | None, host: str) -> None:
+    try:
+        check_exposure([host], keys)
+    except (ExposureError, KeysError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def check_worker(keys: KeyRing | None) -> None:
+    """Check, in the process that serves, the keys and the sockets that it was given.
+
+    Raises
+    ------
+    SystemExit
+        One of them does not hold.
+    """
+    try:
+        check_exposure(bound_hosts(), keys)
+    except (ExposureError, KeysError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(STARTUP_FAILURE) from None
 
 
 def end_with_parent() -> None:

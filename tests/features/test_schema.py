@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from features.schema import Column, SchemaError, Table, history_tables, load_schema
+from features.schema import Column, SchemaError, Table, history_tables, load_schema, schema_digest
 
 
 def test_the_application_has_the_120_raw_columns(table: Table) -> None:
@@ -56,3 +56,42 @@ def test_a_wrong_schema_file_is_refused(content: str, said: str, tmp_path: Path)
     (tmp_path / "schema.yaml").write_text(content)
     with pytest.raises(SchemaError, match=said):
         load_schema(tmp_path / "schema.yaml")
+
+
+SCHEMA = """
+version: 1
+tables:
+  application:
+    key: ID
+    files: {train: one}
+    example: {A: 1}
+    columns:
+      A: {type: number, unit: years, min: 0, max: 9, text: the age}
+      B: {type: category, categories: [x, y], text: a letter}
+"""
+
+
+def digest_of(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(text)
+    return schema_digest(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("max: 9,", "max: 9, unknown: [9],", False),
+        ("max: 9", "max: 8", False),
+        ("[x, y]", "[x, y, z]", False),
+        ("type: number", "type: integer", False),
+        ("key: ID", "key: OTHER", False),
+        ("      B:", "      C:", False),
+        ("the age", "how old one is", True),
+        ("text: a letter", "sensitive: true, text: a letter", True),
+        ("train: one", "train: two", True),
+        ("{A: 1}", "{A: 2}", True),
+        ("max: 9,", "max: 9, unknown: [],", True),
+    ],
+)
+def test_the_digest_of_a_schema_moves_with_what_answers_depend_on(old: str, new: str, same: bool, tmp_path: Path) -> None:
+    before, after = digest_of(tmp_path, "before", SCHEMA), digest_of(tmp_path, "after", SCHEMA.replace(old, new))
+    assert (before == after) is same

@@ -54,6 +54,13 @@ def test_a_log_that_cannot_be_read_hides_no_other_metric() -> None:
     assert re.search(r"^credit_shipper_lag_seconds NaN$", text, re.MULTILINE)
 
 
+def test_a_file_of_keys_that_was_found_broken_is_counted() -> None:
+    metrics = Metrics()
+    assert "credit_keys_failures_total 0.0" in metrics.exposition().decode()
+    metrics.keys_failed()
+    assert "credit_keys_failures_total 1.0" in metrics.exposition().decode()
+
+
 def test_log_lines_are_json_with_the_id_of_the_request(capsys: pytest.CaptureFixture[str]) -> None:
     log = configure_logging("INFO")
     token = REQUEST_ID.set("r1")

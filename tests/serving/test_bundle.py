@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from running import Home, bundle_folder
 
-from serving.bundle import FILES, MANIFEST, Bundle, BundleError, find_in_store, read_bundle, save_to_store, stored_version
+from serving.bundle import (
+    FILES,
+    MANIFEST,
+    SCHEMA_OF_FORMAT_1,
+    Bundle,
+    BundleError,
+    find_in_store,
+    read_bundle,
+    save_to_store,
+    stored_version,
+)
 
 
 @pytest.fixture
@@ -36,8 +46,11 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / MANIFEST).write_text("{"), "holds no credit-scoring bundle"),
     (lambda f: (f / MANIFEST).write_text("[]"), "a bundle of another product"),
     (lambda f: edit_manifest(f, product="fraud"), "a bundle of another product; expected one of credit-scoring"),
-    (lambda f: edit_manifest(f, format=2), "has format 2; this release reads format 1: update this release"),
-    (lambda f: edit_manifest(f, format=0), "has format 0; this release reads format 1: train again"),
+    (lambda f: edit_manifest(f, format=3), "has format 3; this release reads formats 1 and 2: update this release"),
+    (lambda f: edit_manifest(f, format=0), "has format 0; this release reads formats 1 and 2: train again"),
+    (lambda f: edit_manifest(f, format="2"), "has format '2'; this release reads formats 1 and 2: train again"),
+    (lambda f: edit_manifest(f, schema="0" * 64), "trained with another configs/schema.yaml.*: serve it with the file .* or train again"),
+    (lambda f: edit_manifest(f, schema=None), "trained with another configs/schema.yaml"),
     (lambda f: edit_manifest(f, files=None), "manifest.json lists no files"),
     (lambda f: edit_manifest(f, files={}), "is damaged: model.txt"),
 ]
@@ -88,6 +101,17 @@ def test_a_bundle_that_another_release_wrote_in_other_words_keeps_its_version(bu
     read = read_bundle(folder)
     assert read.version == read.describe()["version"] == stored_version(folder) != bundle.version
     assert replace(read, model=read.model + "\n").version != read.version
+
+
+def test_a_bundle_of_format_1_loads_with_the_schema_of_its_time_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["schema"]
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 1}))
+    monkeypatch.setattr("serving.bundle.schema_digest", lambda: SCHEMA_OF_FORMAT_1)
+    assert read_bundle(folder).version == stored_version(folder)
+    monkeypatch.setattr("serving.bundle.schema_digest", lambda: "0" * 64)
+    with pytest.raises(BundleError, match="was trained with another"):
+        read_bundle(folder)
 
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:

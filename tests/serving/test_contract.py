@@ -300,12 +300,10 @@ def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
 
 
 def test_prediction_ids_are_uuids_in_order_of_time() -> None:
-    import time
-
-    (first,) = new_prediction_ids(1)
-    time.sleep(0.002)
-    (second,) = new_prediction_ids(1)
+    (first,) = new_prediction_ids(1, lambda: 1_799_999_999_999_999_999)
+    (second,) = new_prediction_ids(1, lambda: 1_800_000_000_000_000_000)
     assert first < second
+    assert first[:13].replace("-", "") == f"{1_799_999_999_999:012x}"
     many = new_prediction_ids(10_000)
     assert len({*many, first, second}) == 10_002
     assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in many} == {(7, uuid.RFC_4122)}

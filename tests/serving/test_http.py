@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 from serving.http import Boundary, client_gone
+from serving.keys import RECHECK_SECONDS, KeyRing, create_key
 
 
 def limits(**changes: Any) -> ServiceSettings:
@@ -93,6 +95,29 @@ def test_a_post_to_a_direct_endpoint_goes_around_the_app() -> None:
             assert (await client.post("/predict", content=b"x" * 11)).status_code == 413
             assert (await client.post("/predict/batch", content=b"x")).status_code == 422
             assert (await client.get("/predict")).status_code == 405
+
+    asyncio.run(scenario())
+
+
+def test_without_keys_only_loopback_is_answered_until_there_is_one(tmp_path: Path) -> None:
+    now = [0.0]
+    keys = KeyRing(tmp_path / "keys.json", clock=lambda: now[0])
+
+    async def status(host: str, path: str = "/predict", token: str = "") -> int:
+        """The status of the answer to a request that arrived at this address."""
+        transport = httpx.ASGITransport(Boundary(app_that(echo), Metrics(), limits(), keys, {"/predict": echo}))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:3000") as client:
+            return (await client.post(path, headers={"X-API-Key": token})).status_code
+
+    async def scenario() -> None:
+        assert [await status("127.0.0.1"), await status("10.0.0.1"), await status("10.0.0.1", "/health")] == [200, 403, 403]
+        token = create_key(tmp_path / "keys.json", "", None)
+        now[0] += RECHECK_SECONDS
+        assert [await status("127.0.0.1"), await status("10.0.0.1"), await status("10.0.0.1", "/health")] == [401, 401, 404]
+        assert [await status(host, token=token) for host in ("127.0.0.1", "10.0.0.1")] == [200, 200]
+        (tmp_path / "keys.json").unlink()
+        now[0] += RECHECK_SECONDS
+        assert [await status(host, token=token) for host in ("127.0.0.1", "10.0.0.1")] == [503, 503]
 
     asyncio.run(scenario())
 

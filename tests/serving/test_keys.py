@@ -1,14 +1,43 @@
 import json
+import logging
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.settings import load_settings
-from serving import keys
+from monitoring.logs import LOGGER
 from serving.errors import ServiceError
-from serving.keys import KeyRing, KeysError, create_key, read_keys, required_keys, revoke_key
+from serving.keys import MAX_BYTES, RECHECK_SECONDS, KeyRing, KeysError, create_key, read_keys, required_keys, revoke_key
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Ring(KeyRing):
+    """A ring that looks at its file every time, and counts failures."""
+
+    def __init__(self, path: Path) -> None:
+        self.failures = 0
+        self.clock = Clock()
+        super().__init__(path, self.fail, self.tick)
+
+    def fail(self) -> None:
+        self.failures += 1
+
+    def tick(self) -> float:
+        self.clock.now += RECHECK_SECONDS
+        return self.clock.now
 
 
 @pytest.fixture
@@ -16,20 +45,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "home" / "keys.json"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes of the file are seen at once."""
-    monkeypatch.setattr(keys, "RECHECK_SECONDS", 0)
-
-
 def bearer(token: str) -> bytes:
     return f"Bearer {token}".encode()
+
+
+def status_of(ring: KeyRing, token: str) -> int:
+    try:
+        ring.check(bearer(token), None)
+    except ServiceError as error:
+        return int(error.status)
+    return 200
 
 
 def test_a_key_opens_by_either_header(path: Path) -> None:
     token = create_key(path, "tests", None)
     ring = KeyRing(path)
-    assert ring
+    assert ring.required
     assert ring.check(bearer(token), None) == ring.check(None, token.encode()) == token.split("_")[1]
     assert ring.check(b"bearer " + token.encode(), None)
 
@@ -67,65 +98,225 @@ def test_the_file_holds_hashes_for_its_owner_only(path: Path) -> None:
 
 
 def test_an_expired_key_does_not_open(path: Path) -> None:
-    token = create_key(path, "tests", timedelta(seconds=-1))
-    with pytest.raises(ServiceError):
-        KeyRing(path).check(bearer(token), None)
+    assert status_of(KeyRing(path), create_key(path, "tests", timedelta(seconds=-1))) == 401
+    assert status_of(KeyRing(path), create_key(path, "tests", timedelta(0))) == 401
+    assert status_of(KeyRing(path), create_key(path, "tests", timedelta(hours=1))) == 200
 
 
-@pytest.mark.usefixtures("impatient")
+def test_a_key_is_valid_until_the_moment_it_expires(path: Path) -> None:
+    create_key(path, "tests", timedelta(days=1))
+    (key,) = read_keys(path).values()
+    assert key.expires
+    assert key.is_valid(key.expires - timedelta(seconds=1))
+    assert not key.is_valid(key.expires)
+
+
+def test_a_file_of_the_largest_size_is_read(path: Path) -> None:
+    create_key(path, "tests", None)
+    path.write_bytes(path.read_bytes().ljust(MAX_BYTES))
+    assert len(read_keys(path)) == 1
+    with pytest.raises(KeysError, match="would become larger than 1,000,000 bytes"):
+        create_key(path, "x" * MAX_BYTES, None)
+    assert len(read_keys(path)) == 1
+
+
 def test_a_revoked_key_stops_opening_and_the_others_go_on(path: Path) -> None:
     first, second = create_key(path, "a", None), create_key(path, "b", timedelta(days=1))
-    ring = KeyRing(path)
-    ring.check(bearer(first), None)
+    ring = Ring(path)
+    assert status_of(ring, first) == 200
     revoke_key(path, first.split("_")[1])
-    with pytest.raises(ServiceError):
-        ring.check(bearer(first), None)
-    ring.check(bearer(second), None)
-    assert KeyRing(path)
+    assert status_of(ring, first) == 401
+    assert status_of(ring, second) == 200
+    assert KeyRing(path).required
 
 
-@pytest.mark.usefixtures("impatient")
+def test_the_file_is_read_again_once_a_second(path: Path) -> None:
+    token = create_key(path, "a", None)
+    clock = Clock()
+    ring = KeyRing(path, clock=clock)
+    assert status_of(ring, token) == 200
+    revoke_key(path, token.split("_")[1])
+    clock.now = 0.999 * RECHECK_SECONDS
+    assert status_of(ring, token) == 200
+    clock.now = RECHECK_SECONDS
+    assert status_of(ring, token) == 401
+
+
+def test_a_revoked_key_stops_opening_though_size_times_and_inode_of_the_file_stay(path: Path) -> None:
+    token = create_key(path, "a", timedelta(days=1))
+    ring = Ring(path)
+    assert status_of(ring, token) == 200
+    before = path.stat()
+    content = json.loads(path.read_text())
+    (entry,) = content["keys"]
+    entry["revoked"], entry["expires"] = entry["expires"], None
+    changed = json.dumps(content, indent=1).encode()
+    with path.open("r+b") as file:
+        file.write(changed.ljust(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    assert status_of(ring, token) == 401
+
+
 def test_a_new_key_opens_without_a_restart(path: Path) -> None:
     create_key(path, "a", None)
-    ring = KeyRing(path)
-    ring.check(bearer(create_key(path, "b", None)), None)
+    ring = Ring(path)
+    assert ring.required
+    assert status_of(ring, create_key(path, "b", None)) == 200
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
-def test_a_lost_or_broken_file_lets_nobody_in(path: Path, damage: Callable[[Path], object]) -> None:
+def test_keys_that_appear_after_the_start_are_asked_for_from_then_on(path: Path) -> None:
+    ring = Ring(path)
+    ring.start()
+    assert not ring.required
     token = create_key(path, "a", None)
-    ring = KeyRing(path)
+    assert ring.required
+    assert status_of(ring, token) == 200
+    assert status_of(ring, "cs_1_2") == 401
+    path.unlink()
+    assert ring.required
+    assert status_of(ring, token) == 503
+
+
+def test_a_file_without_a_key_asks_for_none_until_it_has_had_one(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text('{"format": 1, "keys": []}')
+    ring = Ring(path)
+    assert not ring.required
+    token = create_key(path, "a", None)
+    assert ring.required
+    path.write_text('{"format": 1, "keys": []}')
+    assert status_of(ring, token) == 401
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{"), lambda path: path.write_bytes(b"")])
+def test_a_lost_or_broken_file_lets_nobody_in_until_it_is_back(
+    path: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    token = create_key(path, "a", None)
+    content = path.read_bytes()
+    ring = Ring(path)
+    assert status_of(ring, token) == 200
     damage(path)
-    with pytest.raises(ServiceError):
-        ring.check(bearer(token), None)
+    with caplog.at_level(logging.WARNING, LOGGER):
+        assert [status_of(ring, token) for _ in range(3)] == [503] * 3
+        assert ring.required
+        assert (ring.failures, len(caplog.records)) == (1, 1)
+        assert str(path) in caplog.records[0].reason  # type: ignore[attr-defined]
+        path.write_bytes(content)
+        assert status_of(ring, token) == 200
+        assert caplog.records[-1].message == "the API keys can be read again"
+    assert ring.failures == 1
+
+
+def test_a_broken_file_that_appears_where_there_was_none_lets_nobody_in(path: Path) -> None:
+    ring = Ring(path)
+    assert not ring.required
+    path.parent.mkdir()
+    path.write_text("{")
+    assert ring.required
+    path.unlink()
+    assert ring.required
+    assert status_of(ring, "cs_1_2") == 503
 
 
 def test_no_file_is_no_keys(path: Path) -> None:
     assert read_keys(path) == {}
-    assert not KeyRing(path)
+    assert not KeyRing(path).required
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "keys": [{}]}'])
-def test_a_file_of_something_else_is_refused(path: Path, content: str) -> None:
+def entry(**changes: Any) -> str:
+    key = {"id": "ab12", "hash": "0" * 64, "note": "", "created": "2026-01-31T10:00:00+00:00", "expires": None, "revoked": None}
+    return json.dumps({"format": 1, "keys": [key | changes]})
+
+
+BROKEN = {
+    "empty": ("", "is not a file of keys"),
+    "a list": ("[]", "is not a file of keys"),
+    "no format": ("{}", "is not a file of keys"),
+    "no fields": ('{"format": 1, "keys": [{}]}', r"is not a file of keys: .* `\$\.keys\[0\]`"),
+    "another format": ('{"format": 2, "keys": [], "more": 1}', "format 2; expected 1"),
+    "a word as time": (entry(expires="soon"), r"RFC3339.*\$\.keys\[0\]\.expires"),
+    "a time without offset": (entry(expires="2026-12-31T00:00:00"), r"timezone.*\$\.keys\[0\]\.expires"),
+    "a number as time": (entry(revoked=1), r"\$\.keys\[0\]\.revoked"),
+    "no hash": (entry(hash=None), r"Expected `str`, got `null` - at `\$\.keys\[0\]\.hash`"),
+    "no hexadecimal digits": (entry(hash="ü" * 64), r"\$\.keys\[0\]\.hash"),
+    "an id that no key can have": (entry(id="a_b"), r"\$\.keys\[0\]\.id"),
+    "an unknown field": (entry(scope="all"), r"unknown field `scope`"),
+    "deep": ('{"format": 1, "keys": ' + "[" * 100_000, "is not a file of keys"),
+    "the same id twice": (
+        json.dumps({"format": 1, "keys": 2 * json.loads(entry())["keys"]}),
+        "is not a file of keys: two of them have the same id",
+    ),
+    "huge": (entry(note="x" * MAX_BYTES), "is larger than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_file_of_something_else_is_refused_at_the_start_and_lets_nobody_in_later(path: Path, content: str, said: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(KeysError, match="is not a file of keys"):
-        KeyRing(path)
-    path.write_text(json.dumps({"format": 2, "keys": []}))
-    with pytest.raises(KeysError, match="format 2; expected 1"):
-        KeyRing(path)
+    with pytest.raises(KeysError, match=said) as caught:
+        KeyRing(path).start()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    token = create_key(path, "a", None)
+    ring = Ring(path)
+    assert status_of(ring, token) == 200
+    path.write_text(content)
+    assert status_of(ring, token) == 503
+
+
+def test_a_sound_entry_is_none_of_them(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(entry(expires="2026-12-31 23:59:59.5Z"))
+    assert list(read_keys(path)) == ["ab12"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "is a folder, a pipe or a device"),
+        (lambda path: path.mkdir(), "is a folder, a pipe or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a folder, a pipe or a device"),
+        (lambda path: path.symlink_to("nowhere"), "is a link to a file that is not there"),
+        (lambda path: path.symlink_to(path), "cannot be read"),
+    ],
+    ids=["pipe", "folder", "device", "dangling link", "loop of links"],
+)
+def test_what_is_no_file_is_refused_without_waiting_for_it(path: Path, make: Callable[[Path], object], said: str) -> None:
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(KeysError, match=said):
+        KeyRing(path).start()
+    ring = Ring(path)
+    assert ring.required
+    assert status_of(ring, "cs_1_2") == 503
+
+
+def test_a_mounted_secret_is_a_link_to_a_file(path: Path, tmp_path: Path) -> None:
+    token = create_key(tmp_path / "..data" / "keys.json", "a", None)
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "..data" / "keys.json")
+    assert status_of(KeyRing(path), token) == 200
 
 
 def test_keys_are_required_where_there_are_some_and_they_are_not_switched_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDIT_KEYS_FILE", str(path))
-    assert required_keys(load_settings()) is None
+
+    def required() -> bool:
+        keys = required_keys(load_settings())
+        return keys is not None and keys.required
+
+    assert not required()
     token = create_key(path, "a", None)
-    assert required_keys(load_settings())
+    assert required()
     revoke_key(path, token.split("_")[1])
-    assert required_keys(load_settings()), "a file of revoked keys is no file without keys"
+    assert required(), "a file of revoked keys is no file without keys"
     monkeypatch.setenv("CREDIT_AUTH", "disabled")
-    assert required_keys(load_settings()) is None
+    assert not required()
 
 
 def test_an_unknown_key_cannot_be_revoked(path: Path) -> None:

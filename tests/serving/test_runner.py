@@ -1,12 +1,13 @@
 import asyncio
-import time
+import logging
 from collections.abc import Iterator
 
 import pytest
 
+from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.runner import Runner, Scored, in_turns
+from serving.runner import TURN_SECONDS, Runner, Scored, in_turns
 
 
 class Recorder:
@@ -134,12 +135,13 @@ def test_an_item_that_fails_spoils_only_itself() -> None:
 def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
     async def scenario() -> None:
         runner = make(Recorder(), waiting=10)
-        first = asyncio.create_task(runner.run(list(range(10))))
+        first, last = asyncio.create_task(runner.run(list(range(9)))), asyncio.create_task(runner.run([9]))
         await asyncio.sleep(0)
         with pytest.raises(ServiceError, match="the queue is full") as caught:
             await runner.run([1])
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
-        assert len(await first) == 10
+        assert len(await first) == 9
+        assert await last == [18]
         assert await runner.run([1]) == [2]
 
     asyncio.run(scenario())
@@ -199,10 +201,12 @@ def test_batches_are_measured() -> None:
 
 def test_items_that_take_long_let_others_in_between() -> None:
     seen: list[int] = []
+    now = 0.0
 
     def slow() -> Iterator[int]:
+        nonlocal now
         for number in range(20):
-            time.sleep(0.001)
+            now += 0.2 * TURN_SECONDS + 1e-6
             yield number
 
     async def look() -> None:
@@ -212,11 +216,11 @@ def test_items_that_take_long_let_others_in_between() -> None:
 
     async def scenario() -> None:
         other = asyncio.create_task(look())
-        assert await in_turns(slow()) == list(range(20))
+        assert await in_turns(slow(), lambda: now) == list(range(20))
         other.cancel()
 
     asyncio.run(scenario())
-    assert 2 <= len(seen) <= 10
+    assert len(seen) == 4  # once after every five of the twenty
 
 
 def test_rows_whose_client_left_are_not_scored() -> None:
@@ -236,6 +240,32 @@ def test_rows_whose_client_left_are_not_scored() -> None:
 
     asyncio.run(scenario())
     assert sum(len(batch) for batch in score.batches) < 10
+
+
+@pytest.mark.parametrize("bad", [0, -1], ids=["together", "alone, after one of them failed"])
+def test_what_is_on_record_is_answered_and_never_scored_again_whatever_happens_after_it(bad: int, caplog: pytest.LogCaptureFixture) -> None:
+    recorded: list[int] = []
+
+    def score(items: list[int]) -> Scored[int]:
+        if min(items) < 0:
+            raise ValueError("negative")
+
+        def count() -> None:
+            raise ArithmeticError("no such bucket")
+
+        recorded.extend(items)
+        return Scored([2 * item for item in items], count=count)
+
+    async def scenario() -> list[list[int | Exception]]:
+        runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
+        async with asyncio.timeout(10):
+            return await asyncio.gather(*(runner.run([number]) for number in (1, 2, bad)))
+
+    with caplog.at_level(logging.ERROR, LOGGER):
+        answers = asyncio.run(scenario())
+    assert answers[:2] == [[2], [4]]
+    assert sorted(recorded) == ([1, 2] if bad else [0, 1, 2])
+    assert {record.message for record in caplog.records} == {"decisions were made and recorded, but not counted"}
 
 
 class Keeper(Recorder):
@@ -300,6 +330,27 @@ def test_fewer_than_wait_for_their_record_wait_for_it_too_and_for_those_it_answe
         score.records[1].set_result(None)
         await asyncio.gather(*pair, late)
         assert runner.waiting == 0
+
+    asyncio.run(scenario())
+
+
+def test_as_many_as_wait_for_their_record_wait_for_it_too_and_one_more_does_not() -> None:
+    score = Keeper()
+
+    async def scenario() -> None:
+        runner = make(score, size=16)
+        first = asyncio.create_task(runner.run([1, 2]))
+        await scored(score, 1)
+        second = asyncio.create_task(runner.run([3, 4]))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert score.batches == [[1, 2]]
+        third = asyncio.create_task(runner.run([5]))
+        await scored(score, 2)
+        assert score.batches == [[1, 2], [3, 4, 5]]
+        for record in score.records:
+            record.set_result(None)
+        await asyncio.gather(first, second, third)
 
     asyncio.run(scenario())
 

@@ -36,6 +36,20 @@ def test_a_row_has_the_same_bits_whatever_number_of_threads_shares_its_batch(bun
             assert Scorer(bundle, threads).pd(matrix[:rows]).tobytes() == scorer.pd(matrix[:rows]).tobytes()
 
 
+def test_fewer_rows_than_are_worth_sharing_are_scored_by_the_caller_alone(bundle: Bundle) -> None:
+    class Trees:
+        def raw_scores(self, matrix: np.ndarray, threads: int) -> np.ndarray:
+            asked.append(threads)
+            return np.zeros((len(matrix), 1))
+
+    asked: list[int] = []
+    scorer = Scorer(bundle, threads=3)
+    scorer.trees = Trees()  # type: ignore[assignment]
+    for rows in (1, SHARED_ROWS - 1, SHARED_ROWS):
+        scorer.pd(np.zeros((rows, 189)))
+    assert asked == [1, 1, 3]
+
+
 def test_a_lone_row_has_the_bits_of_the_library_however_it_lies_in_memory(scorer: Scorer, matrix: np.ndarray) -> None:
     margins = scorer.trees.booster.predict(matrix, raw_score=True)
     expected = scorer.bundle.calibration.apply(np.asarray(margins)).tolist()
