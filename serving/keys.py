@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from configs.settings import Settings
+from monitoring.files import make_private, open_private
 from serving.errors import ServiceError
 
 FORMAT = 1
@@ -158,10 +159,10 @@ def _hash(secret: str) -> str:
 
 
 def _write(path: Path, keys: dict[str, Key]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     content = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys.values()]}, indent=1)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(content + "\n")
         file.flush()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
+from monitoring.files import make_private
 from serving.console import fail
 
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
@@ -21,6 +22,7 @@ def built_in(settings: Settings) -> Path:
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
     if not (folder / "generated.json").is_file():
         with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
+            make_private(folder.parent)
             run(folder, rows, seed, progress=bar.update)
     return folder
 
