@@ -130,5 +130,5 @@ def test_a_folder_that_is_there_stays_as_it_is_and_a_file_in_its_place_is_an_err
     make_private(tmp_path / "shared" / "a" / "b")
     assert modes(tmp_path) == {"shared": 0o755, "a": 0o700, "b": 0o700}
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(NotADirectoryError):
         make_private(tmp_path / "file")

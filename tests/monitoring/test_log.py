@@ -1,13 +1,13 @@
 import asyncio
 import mmap
 import os
-import time
+import threading
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from records import log_lines, make_records, open_log, write_log
+from records import Clock, log_lines, make_records, open_log, write_log
 
 from monitoring import log as log_module
 from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
@@ -60,18 +60,18 @@ def test_what_is_acknowledged_is_in_the_file_in_order(tmp_path: Path, durability
 
 def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -> None:
     syncs: list[int] = []
-    running = 0
+    running, clock = 0, Clock()
 
     def sync(file: int) -> None:
         nonlocal running
         running += 1
         assert running == 1
         syncs.append(os.fstat(file).st_size)
-        time.sleep(0.02)
+        clock.now += 1
         running -= 1
 
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         opened = len(syncs)
         futures = [log.append(make_records(1)) for _ in range(20)]
         sizes = [(tmp_path / "predictions.jsonl").stat().st_size]
@@ -84,24 +84,28 @@ def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -
 
 
 def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> None:
-    seconds = 0.0
+    seconds, clock, release = 0.0, Clock(), threading.Event()
+    release.set()
 
     def sync(_: int) -> None:
-        time.sleep(seconds)
+        clock.now += seconds
+        assert release.wait(60)
 
     async def scenario() -> None:
         nonlocal seconds
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         quick = log.append(make_records(1))
         await asyncio.sleep(0)
         assert quick
         assert quick.done()
-        seconds = 0.02
-        slow = []
-        for _ in range(2):
-            slow.append(log.append(make_records(1)))
-            await asyncio.sleep(0)
+        seconds = log_module.AT_ONCE
+        slow = [log.append(make_records(1))]
+        await asyncio.sleep(0)
+        release.clear()
+        slow.append(log.append(make_records(1)))
+        await asyncio.sleep(0)
         assert [future.done() for future in slow if future] == [True, False]  # the first one showed it
+        release.set()
         await asyncio.gather(*(future for future in slow if future))
         log.close()
 

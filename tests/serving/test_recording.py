@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -67,13 +68,13 @@ def test_without_a_log_none_is_made_and_nothing_ships(settings: Settings, durabi
     assert not settings.log_folder.exists()
 
 
-def test_what_cannot_be_recorded_is_a_503_that_tells_no_place(settings: Settings) -> None:
+def test_what_cannot_be_recorded_is_a_503_that_tells_no_place(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = Recording(settings, Metrics())
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device", str(settings.log_folder))
 
-    recording.sink._write = full  # type: ignore[union-attr, assignment]
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ServiceError, match="No space left on device") as caught:
         recording.record(lambda: make_records(1))
     assert (caught.value.status, str(settings.log_folder) in str(caught.value)) == (503, False)
