@@ -19,6 +19,7 @@ from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
 from serving.fields import kind
+from serving.spreadsheet import unshield
 
 log = logging.getLogger(LOGGER)
 
@@ -79,7 +80,7 @@ def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS
 
 
 def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
-    """The outcomes of a CSV file with their line numbers; a bad one as its errors.
+    """The outcomes of a CSV file with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
             f"the header is {','.join(names) or 'missing'}; expected prediction_id or client_id, defaulted, and perhaps observed_at"
         )
     for row in reader:
-        item: dict[str, Any] = {name: value for name, value in row.items() if name is not None and value}
+        item: dict[str, Any] = {name: unshield(value) for name, value in row.items() if name is not None and value}
         item["defaulted"] = BOOLEANS.get((row["defaulted"] or "").lower(), row["defaulted"])
         parsed = [Invalid("", f"expected {len(names)} columns")] if None in row or None in row.values() else read_outcome(item, "", now)
         yield reader.line_num, parsed

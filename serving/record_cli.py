@@ -253,13 +253,14 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    """Write the columns of the decisions and their outcomes; returns how many."""
+    """Write the columns of the decisions and their outcomes, text that a spreadsheet would run behind an apostrophe; returns how many."""
     from monitoring.database import decisions
+    from serving.spreadsheet import shield
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")
     writer.writeheader()
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         times = {name: row[name] and row[name].isoformat() for name in ("time", "observed_at")}
-        writer.writerow({**row, **times})
+        writer.writerow({name: shield(value) for name, value in {**row, **times}.items()})
     return count
