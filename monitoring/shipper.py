@@ -133,6 +133,7 @@ class Shipper:
             position = read_position(connection, self._log)
         if self._position and position[:2] < self._position[:2]:
             self._store.note_older(f"the log up to byte {self._position.offset} of file {self._position.sequence}")
+            self._position = None
         lost = not holds(self._folder, position)
         lines, after = read_lines(self._folder, position, BLOCK_BYTES, self._until())
         if lines or lost:

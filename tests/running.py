@@ -48,7 +48,7 @@ class Postgres:
 
     def run(self, program: str, *arguments: str) -> None:
         command = [str(self.programs / program), *arguments]
-        subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)  # type: ignore[call-overload]
+        subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=180)  # type: ignore[call-overload]
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
@@ -140,7 +140,7 @@ def _start(home: Home, folder: Path, log: Path, target: str, arguments: tuple[st
 
 def _is_ready(server: Server) -> bool:
     """Wait until the service is ready; False where it ended because a port was taken."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a busy machine may need them
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/readyz").status_code == 200:

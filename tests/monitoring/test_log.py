@@ -257,6 +257,48 @@ def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durabil
     assert rotated(tmp_path, 1).stat().st_size < 4000
 
 
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_file_that_has_reached_its_size_is_rotated_before_the_next_batch(tmp_path: Path, durability: str) -> None:
+    for room in (1, 0):
+        write_log(tmp_path / str(room), make_records(3))
+        size = (tmp_path / str(room) / "predictions.jsonl").stat().st_size
+
+        async def scenario(folder: Path, most: int) -> None:
+            log = open_log(folder, durability, max_bytes=most)
+            if future := log.append(make_records(1)):
+                await future
+            log.close()
+
+        asyncio.run(scenario(tmp_path / str(room), size + room))
+        assert rotated_sequences(tmp_path / str(room)) == [1] * (1 - room)
+
+
+def test_a_file_and_its_new_name_are_on_the_disk_before_the_next_one_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+    folders: list[list[str]] = []
+
+    def sync(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+
+    def sync_folder(_: int) -> None:
+        folders.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    write_log(tmp_path, [])
+    monkeypatch.setattr(os, "fsync", sync_folder)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", max_bytes=1000, sync=sync)
+        assert folders == [["predictions.jsonl", "predictions.lock"]], "the names are on the disk before the first decision"
+        for _ in range(2):
+            await log.append(make_records(3))  # type: ignore[misc]
+        log.close()
+
+    asyncio.run(scenario())
+    whole = rotated(tmp_path, 1).stat()
+    assert [size for inode, size in synced if inode == whole.st_ino][-1] == whole.st_size, "synced once its room was cut"
+    assert folders[-1] == ["predictions-000001.jsonl", "predictions.jsonl", "predictions.lock"]
+
+
 def test_whether_a_log_can_be_written_is_seen_before_it_is(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LogError, match=r"the decision log in .*/file/logs cannot be opened: .*Not a directory"):
