@@ -4,9 +4,10 @@ Times are UTC with milliseconds.
 """
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -271,10 +272,20 @@ def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection
 def _store_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, FileGoneError) as error:
+    except FileGoneError as error:
+        _leave(engine)
+        raise StoreError(f"the store {place(engine.url)} cannot be used: {error}") from None
+    except DBAPIError as error:
         raise StoreError(f"the store {place(engine.url)} cannot be used: {first_line(error)}") from None
     except PoolTimeout:
         raise StoreError(f"the store {place(engine.url)} has no connection free") from None
+
+
+def _leave(engine: Engine) -> None:
+    """Bring the file, wherever it is now, all that was committed to it, and empty its log: SQLite would read that into another file in its place."""
+    if not engine.get_execution_options()[FILE].is_cut:
+        with suppress(FileGoneError, DBAPIError, sqlite3.Error), closing(engine.raw_connection()) as connection:  # none is left to do it
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def place(url: URL) -> str:
@@ -323,12 +334,7 @@ def _sqlite(url: str, open_before: StoreFile | None) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        try:
-            file.check()
-        except FileGoneError:
-            if not file.is_cut:  # so that the file, wherever it is now, holds what was committed to it
-                connection.exec_driver_sql("PRAGMA wal_checkpoint")
-            raise
+        file.check()
         options = connection.get_execution_options()
         connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if options.get('may_be_lost') else 'FULL'}")
         # a transaction that reads first and writes later fails where another one wrote meanwhile

@@ -51,6 +51,7 @@ def test_what_is_acknowledged_is_in_the_file_in_order(tmp_path: Path, durability
         assert all(future is None for future in waiting) == (durability == "flush")
         await asyncio.gather(*(future for future in waiting if future))
         assert [msgspec.json.decode(line)["prediction_id"] for line in log_lines(tmp_path)] == [record.prediction_id for record in records]
+        assert [b'"previous"' in line for line in log_lines(tmp_path)] == [True] + [False] * 99
         log.close()
 
     asyncio.run(scenario())

@@ -225,6 +225,17 @@ def test_a_log_that_was_cut_refuses_decisions_until_the_next_start(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("impatient")
+def test_without_the_only_rotated_file_decisions_are_refused(tmp_path: Path) -> None:
+    log = open_log(tmp_path, max_bytes=1000)
+    for _ in range(2):
+        log.append(make_records(3))
+    (tmp_path / "predictions-000001.jsonl").unlink()
+    with pytest.raises(LogError, match=r"predictions-000001\.jsonl was moved or removed"):
+        log.append(make_records(1))
+    log.close()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_without_the_last_rotated_file_decisions_are_refused_until_it_is_back(tmp_path: Path) -> None:
     log = open_log(tmp_path, max_bytes=1000)
     for _ in range(3):

@@ -179,7 +179,34 @@ def test_a_file_in_its_place_is_refused_until_the_next_start(path: Path) -> None
     store.close()
     with pytest.raises(StoreError, match="moved, removed or replaced"):
         put(store, 1)
+    assert stored_alone(path) == (3, "ok"), "nothing of the old one is in it"
     put(opened(path), 1)
+
+
+@pytest.mark.parametrize("harm", [replace, move])
+def test_what_was_in_work_is_whole_in_the_old_file_and_not_in_the_new_one(path: Path, harm: Harm) -> None:
+    store = opened(path)
+    os.link(path, path.with_name("old.db"))
+
+    def interrupted() -> None:
+        with writing(store.engine) as connection:
+            insert_lines(connection, lines(40))
+            harm(path)
+
+    with pytest.raises(StoreError, match="moved, removed or replaced"):
+        interrupted()
+    store.close()
+    assert stored_alone(path.with_name("old.db")) == (43, "ok")
+    again = opened(path)
+    again.close()
+    assert stored_alone(path) == (6 if harm is replace else 3, "ok")
+
+
+def stored_alone(path: Path) -> tuple[int, str]:
+    """How many decisions a file holds, and whether it is whole."""
+    with closing(sqlite3.connect(path)) as connection:
+        (count,), (check,) = (connection.execute(sql).fetchone() for sql in ("SELECT count(*) FROM records", "PRAGMA integrity_check"))
+    return count, check
 
 
 def test_the_file_that_was_moved_holds_all_that_was_committed_to_it(path: Path) -> None:
