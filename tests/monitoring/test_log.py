@@ -258,6 +258,14 @@ def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durabil
     assert rotated(tmp_path, 1).stat().st_size < 4000
 
 
+def test_the_chain_goes_on_after_a_crash_between_the_two_steps_of_a_rotation(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(3))
+    (tmp_path / "predictions.jsonl").rename(rotated(tmp_path, 1))
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.files, result.lines, result.problems) == (2, 5, [])
+
+
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
 def test_a_file_that_has_reached_its_size_is_rotated_before_the_next_batch(tmp_path: Path, durability: str) -> None:
     for room in (1, 0):

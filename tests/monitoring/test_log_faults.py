@@ -178,6 +178,25 @@ def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monk
     assert (result.lines, result.problems) == (6, [])
 
 
+def test_one_failed_sync_fails_what_was_appended_while_it_ran_too(tmp_path: Path) -> None:
+    clock = Clock()
+    sync = Hanging(clock)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
+        await log.append(make_records(2))  # type: ignore[misc]
+        sync.fails = True
+        sync.answers.clear()
+        futures = [log.append(make_records(1)) for _ in range(3)]
+        sync.answers.set()
+        results = await asyncio.gather(*(future for future in futures if future), return_exceptions=True)
+        assert [type(result) for result in results] == [LogError] * 3, "their lines were cut off with its own"
+        log.close()
+
+    asyncio.run(scenario())
+    assert len(log_lines(tmp_path)) == 2
+
+
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", ["predictions.jsonl", "predictions.lock"])
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
