@@ -102,6 +102,20 @@ def test_lines_that_are_refused_are_set_aside(logs: Path, store: Store) -> None:
     assert len(stored(store)) == 5
 
 
+def test_what_is_set_aside_is_on_the_disk_before_it_counts_as_shipped(logs: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_log(logs, [])
+    (logs / "predictions.jsonl").write_bytes(b"garbage\n")
+    synced: list[bytes] = []
+
+    def sync(file: int) -> None:
+        if os.path.samestat(os.fstat(file), (logs / "refused.jsonl").stat()):
+            synced.append((logs / "refused.jsonl").read_bytes())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    make(logs, store).ship()
+    assert synced == [b"garbage\n"]
+
+
 def problems(logs: Path, store: Store) -> list[str]:
     with reading(store.engine) as connection:
         return verify(logs, known_positions(connection, log_id(logs) or "")).problems
