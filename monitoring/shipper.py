@@ -169,10 +169,13 @@ class Shipper:
     def remove_old(self) -> None:
         """Remove the files that are shipped and old enough: once nothing is left to ship, then every hour, also under steady traffic."""
         self._cleaned, self._clean_by = True, self._clock() + RETENTION_SECONDS
+        self._log = self._log or log_id(self._folder)
+        if self._log is None:
+            return
         with writing(self._store.engine) as connection:  # what is shipped is safe from here on
-            shipped = read_position(connection, self._log or "")
-            forget_position(connection, self._log or "")  # SQLite writes, and syncs, nothing where nothing changes
-            write_position(connection, self._log or "", shipped)
+            shipped = read_position(connection, self._log)
+            forget_position(connection, self._log)  # SQLite writes, and syncs, nothing where nothing changes
+            write_position(connection, self._log, shipped)
         if not holds(self._folder, shipped):  # of another copy of this log
             return
         for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):

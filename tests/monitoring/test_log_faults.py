@@ -35,6 +35,9 @@ def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, 
     write_log(tmp_path, make_records(whole))
     with (tmp_path / "predictions.jsonl").open("ab") as file:
         file.write(tail)
+    log = open_log(tmp_path)
+    assert len(log_lines(tmp_path)) == whole, "it is gone from the file before a line is written there"
+    log.close()
     write_log(tmp_path, make_records(2))
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (whole + 2, [])

@@ -217,6 +217,18 @@ def test_old_files_are_removed_once_they_are_shipped_and_that_cannot_be_lost(
     assert len(stored(store)) == 60
 
 
+def test_the_position_is_written_anew_before_files_are_removed(logs: Path, tmp_path: Path) -> None:
+    """What may be lost is on the disk then: SQLite syncs what changes, and only that."""
+    write_log(logs, make_records(5))
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    shipper = make(logs, store)
+    sum(iter(shipper.ship, 0))
+    before = (tmp_path / "store.db-wal").stat().st_size
+    shipper.remove_old()
+    assert (tmp_path / "store.db-wal").stat().st_size > before
+    store.close()
+
+
 def test_the_thread_ships_catches_up_and_ends_with_nothing_left(logs: Path, store: Store) -> None:
     shipper = make(logs, store)
     shipper.start()
