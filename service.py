@@ -117,8 +117,8 @@ class CreditScoring:
         return json_response(await self.recording.desk.take(body))
 
     async def __is_ready__(self) -> bool:
-        """Whether decisions can be made: what BentoML asks for `/readyz`."""
-        return self.recording.sink.ready
+        """Whether decisions and outcomes can be kept: what BentoML asks for `/readyz`."""
+        return self.recording.ready
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -146,7 +146,7 @@ class CreditScoring:
         bundle, name = self.bundle, SETTINGS.model.name
         metrics.model(name, self.version, bundle.trained_on)
         described = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
-        app.state.ready = lambda: self.recording.sink.ready
+        app.state.status = lambda: self.recording.status
         app.state.health = {"model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
         app.state.openapi = openapi(bundle.features, SETTINGS.service.max_rows, self.version)

@@ -84,7 +84,9 @@ class StoreSettings(Section):
     def _name_the_driver(cls, url: SecretStr | None) -> SecretStr | None:
         scheme, mark, rest = url.get_secret_value().partition("://") if url else ("", "", "")
         if url and (scheme not in DRIVERS or not mark or not rest.strip("/")):
-            raise ValueError(f"the URL begins with {scheme!r}; expected one of {', '.join(f'{name}://' for name in DRIVERS)}, and a place")
+            raise ValueError(
+                f"the URL begins with {scheme if mark else ''!r}; expected one of {', '.join(f'{name}://' for name in DRIVERS)}, and a place"
+            )
         return SecretStr(f"{DRIVERS[scheme]}://{rest}") if url else None
 
 
@@ -230,5 +232,5 @@ def _explain(error: Any) -> str:
         variable = DATABASE_VARIABLE
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(path)} ({variable}): no such setting"
-    given = "a value that is not shown" if path == ["store", "url"] else repr(error["input"])
+    given = "a value that is not shown" if path[:1] == ["store"] else repr(error["input"])
     return f"{'.'.join(path)} ({variable}): got {given}; {error['msg'][0].lower()}{error['msg'][1:]}"

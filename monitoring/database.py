@@ -3,14 +3,17 @@
 Times are UTC with milliseconds.
 """
 
+import logging
+import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     Boolean,
     Column,
@@ -29,12 +32,18 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    make_url,
     text,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
+
+from monitoring.logs import LOGGER
+from monitoring.store_file import FileGoneError, StoreFile
+
+log = logging.getLogger(LOGGER)
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -115,19 +124,21 @@ REVISION = "0001"  # the newest of monitoring/migrations/versions
 CONNECT_SECONDS = 3
 ANSWER_SECONDS = 5  # a dead or locked database must not hang the service
 UPGRADE_LOCK = 0x63726564  # a number of PostgreSQL's advisory locks
+FILE = "store_file"  # the execution option of an engine that names its StoreFile
 
 
 class StoreError(RuntimeError):
     """The store cannot be read or written; the message says why."""
 
 
-def open_store(url: str, statement_seconds: int | None = None) -> Engine:
+def open_store(url: str, statement_seconds: int | None = None, file: StoreFile | None = None) -> Engine:
     """Connect to the store and bring its tables to this release.
 
     Parameters
     ----------
     url : as SQLAlchemy reads it, `sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.
     statement_seconds : after which PostgreSQL ends a statement; None for reports, which take their time.
+    file : of SQLite, where it was open before: only that one is opened again.
 
     Raises
     ------
@@ -135,7 +146,7 @@ def open_store(url: str, statement_seconds: int | None = None) -> Engine:
         Its URL is wrong, it cannot be reached, or its tables are of a newer release.
     """
     try:
-        engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url)
+        engine = _postgresql(url, statement_seconds) if url.startswith("postgresql") else _sqlite(url, file)
     except OSError as error:
         raise StoreError(f"the file of the store cannot be made: {error}") from None
     except (ValueError, ArgumentError):  # what is wrong may hold the password
@@ -151,11 +162,20 @@ def open_store(url: str, statement_seconds: int | None = None) -> Engine:
 
 
 class Store:
-    """The store of a service: connected and upgraded when it is first needed, by whatever thread needs it."""
+    """The store of a service: connected and upgraded when it is first needed, by whatever thread needs it.
 
-    def __init__(self, url: str) -> None:
+    A file of SQLite is the same one for the life of the service: one that takes its place is refused until the next start.
+
+    Parameters
+    ----------
+    went_back : called where the store lacks something that it had committed; see note_older.
+    """
+
+    def __init__(self, url: str, went_back: Callable[[], None] = lambda: None) -> None:
         self._url = url
+        self._went_back = went_back
         self._engine: Engine | None = None
+        self._file: StoreFile | None = None
         self._opening = threading.Lock()
 
     @property
@@ -169,8 +189,19 @@ class Store:
         """
         with self._opening:
             if self._engine is None:
-                self._engine = open_store(self._url, ANSWER_SECONDS)
+                self._engine = open_store(self._url, ANSWER_SECONDS, self._file)
+                self._file = self._engine.get_execution_options().get(FILE)
             return self._engine
+
+    @property
+    def fault(self) -> str:
+        """Why what is open is not the store any more; empty where it is, where it was not needed yet, and for PostgreSQL."""
+        return self._file.fault if self._file else ""
+
+    def note_older(self, missing: str) -> None:
+        """Tell that it is an older copy now, as after a backup was restored or a replica that was behind took over: something is not there."""
+        log.error("the store is an older copy of itself: %s, which it had committed, is not there; see the guide of monitoring", missing)
+        self._went_back()
 
     def close(self) -> None:
         """Close the connections that are not in use; who needs it next connects anew."""
@@ -178,6 +209,8 @@ class Store:
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+        if self._file:
+            self._file.release_log()
 
 
 def upgrade(engine: Engine) -> None:
@@ -220,7 +253,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection]:
-    """A transaction that writes: committed at the end, rolled back on an exception.
+    """A transaction that writes: committed at the end, rolled back on an exception. What it wrote is in the store only once this has ended well.
 
     Parameters
     ----------
@@ -228,18 +261,36 @@ def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection
         would hold up those of the decision log on the same disk.
     """
     options = {"writes": True, "may_be_lost": may_be_lost}
-    with _store_errors(engine), engine.connect().execution_options(**options) as connection, connection.begin():
-        yield connection
+    with _store_errors(engine):
+        with engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+        if file := engine.get_execution_options().get(FILE):
+            file.check()
 
 
 @contextmanager
 def _store_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
+    except FileGoneError as error:
+        _leave(engine)
+        raise StoreError(f"the store {place(engine.url)} cannot be used: {error}") from None
     except DBAPIError as error:
-        raise StoreError(f"the store {engine.url!r} cannot be used: {first_line(error)}") from None
+        raise StoreError(f"the store {place(engine.url)} cannot be used: {first_line(error)}") from None
     except PoolTimeout:
-        raise StoreError(f"the store {engine.url!r} has no connection free") from None
+        raise StoreError(f"the store {place(engine.url)} has no connection free") from None
+
+
+def _leave(engine: Engine) -> None:
+    """Bring the file, wherever it is now, all that was committed to it, and empty its log: SQLite would read that into another file in its place."""
+    if not engine.get_execution_options()[FILE].is_cut:
+        with suppress(FileGoneError, DBAPIError, sqlite3.Error), closing(engine.raw_connection()) as connection:  # none is left to do it
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def place(url: URL) -> str:
+    """Where a database is, as may be printed: scheme, host and name; a password may stand anywhere else in its URL."""
+    return f"{url.drivername}://{url.host or ''}/{url.database or ''}"
 
 
 def first_line(error: Exception) -> str:
@@ -265,20 +316,25 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
     return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
 
 
-def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": ANSWER_SECONDS})
-    path = Path(engine.url.database or "").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # what SQLite puts beside it gets the same mode
+def _sqlite(url: str, open_before: StoreFile | None) -> Engine:
+    file = open_before or StoreFile(Path(make_url(url).database or "").absolute())
+    file.release_log()
+    engine = create_engine(url, connect_args={"timeout": ANSWER_SECONDS}, execution_options={FILE: file})
+
+    @event.listens_for(engine, "do_connect")
+    def before(*_: Any) -> None:
+        file.compare()  # SQLite would make a file that is missing
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
+        file.compare()
         connection.isolation_level = None  # transactions are begun below, for tables too
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        file.check()
         options = connection.get_execution_options()
         connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if options.get('may_be_lost') else 'FULL'}")
         # a transaction that reads first and writes later fails where another one wrote meanwhile

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -234,7 +234,7 @@ class Verification:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(folder: Path, shipped: Sequence[Position] = ()) -> Verification:
+def verify(folder: Path, shipped: Sequence[Position] = (), pause: Callable[[float], object] = time.sleep) -> Verification:
     """Walk through every line and check the chain.
 
     An edited line does not match its own chain; where lines were removed, inserted or moved, the next one does not
@@ -253,7 +253,7 @@ def verify(folder: Path, shipped: Sequence[Position] = ()) -> Verification:
             result.head = log_id(folder) or ""
         last = sequence
         result.files += 1
-        for offset in _verify_lines(file, result):
+        for offset in _verify_lines(file, result, pause):
             if (sequence, offset) in places:
                 found.add(Position(sequence, offset, result.head))
     for position in known:
@@ -263,10 +263,10 @@ def verify(folder: Path, shipped: Sequence[Position] = ()) -> Verification:
     return result
 
 
-def _verify_lines(file: BinaryIO, result: Verification) -> Iterator[int]:
+def _verify_lines(file: BinaryIO, result: Verification, pause: Callable[[float], object]) -> Iterator[int]:
     """Add a file to the result; yields where each sound line ends."""
     name, offset = Path(file.name).name, 0
-    for number, line in enumerate(_settled(file), 1):
+    for number, line in enumerate(_settled(file, pause), 1):
         offset += len(line)
         end = END.search(line, max(0, len(line) - END_BYTES))
         place = f"{name} line {number}"
@@ -285,7 +285,7 @@ def _verify_lines(file: BinaryIO, result: Verification) -> Iterator[int]:
         yield offset
 
 
-def _settled(file: BinaryIO) -> Iterator[bytes]:
+def _settled(file: BinaryIO, pause: Callable[[float], object]) -> Iterator[bytes]:
     """The lines. One that is just being written may show its later bytes before the earlier ones: it is read again, for a while."""
     tries = SETTLE_TRIES
     while True:
@@ -295,7 +295,7 @@ def _settled(file: BinaryIO) -> Iterator[bytes]:
             return
         if tries and line.endswith(b"\n") and not _complete(line):
             tries -= 1
-            time.sleep(SETTLE_SECONDS)
+            pause(SETTLE_SECONDS)
             file.seek(0, os.SEEK_END)  # so that nothing is left of what was read ahead
             file.seek(place)
         else:

@@ -21,9 +21,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from monitoring.files import make_private, open_private
 from monitoring.lines import ACTIVE, LOCK, ROOM, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
-from monitoring.recovery import OWNER_ONLY, recover
+from monitoring.recovery import recover
 
 log = logging.getLogger(LOGGER)
 
@@ -104,7 +105,7 @@ class DecisionLog:
         appended meanwhile is covered by the one after. Where that one takes more than MOST_SECONDS everybody who waits is refused, though
         their decisions may come on record yet, and so are others until it ends.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once no sync is in work.
-    sync : how a file is synced; for tests of its failure.
+    sync, clock : how a file is synced, and seconds that only grow; for tests.
 
     Raises
     ------
@@ -113,14 +114,21 @@ class DecisionLog:
     """
 
     def __init__(
-        self, folder: Path, *, durability: Literal["flush", "fsync"], max_bytes: int, sync: Callable[[int], None] = os.fdatasync
+        self,
+        folder: Path,
+        *,
+        durability: Literal["flush", "fsync"],
+        max_bytes: int,
+        sync: Callable[[int], None] = os.fdatasync,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._fsync = durability == "fsync"
         self._max_bytes = max_bytes
         self._sync = sync
+        self._clock = clock
         self._broken = ""
-        self._looked = time.monotonic()
+        self._looked = self._clock()
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[None]] = []
@@ -134,7 +142,7 @@ class DecisionLog:
             self._size, chain = recover(folder / ACTIVE)
             self._chain = chain or before or (log_id(folder) or "").encode()
             self._end = self._size
-            self._file = os.open(folder / ACTIVE, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+            self._file = open_private(folder / ACTIVE, os.O_RDWR | os.O_CREAT)
             self._seconds = 0.0
             if self._fsync:
                 self._time_sync(self._file)
@@ -151,8 +159,8 @@ class DecisionLog:
         """Whether the last write and sync went well, to the files that are in the folder; after a failure, whether a probe does. It looks once a second."""
         if self._broken and self._syncing:  # the disk does not answer, and a probe would wait for it too
             return False
-        if time.monotonic() - self._looked >= PROBE_SECONDS:
-            self._looked = time.monotonic()
+        if self._clock() - self._looked >= PROBE_SECONDS:
+            self._looked = self._clock()
             try:
                 self._check_files()
                 if self._broken:
@@ -257,7 +265,7 @@ class DecisionLog:
             self._sync(self._file)
         active.rename(name)
         try:
-            file = os.open(active, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+            file = open_private(active, os.O_RDWR | os.O_CREAT)
         except OSError:
             name.rename(active)
             raise
@@ -291,9 +299,9 @@ class DecisionLog:
                 return
 
     def _time_sync(self, file: int) -> None:
-        begin = time.perf_counter()
+        begin = self._clock()
         self._sync(file)
-        self._seconds = time.perf_counter() - begin
+        self._seconds = self._clock() - begin
 
     def _try_sync(self, file: int) -> OSError | None:
         try:
@@ -339,7 +347,7 @@ class DecisionLog:
     def _fail(self, error: OSError, size: int, chain: bytes) -> None:
         """Leave nothing in the file that was not acknowledged."""
         self._size, self._chain = size, chain
-        self._broken, self._looked = _cause(error), time.monotonic()
+        self._broken, self._looked = _cause(error), self._clock()
         log.error("the decision log cannot be written: %s", error)
         try:
             self._cut()
@@ -364,7 +372,7 @@ class DecisionLog:
 
     def _probe(self) -> None:
         path = self._folder / PROBE
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
+        file = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             if os.write(file, bytes(PROBE_BYTES)) < PROBE_BYTES:
                 raise OSError("the disk is full")
@@ -413,7 +421,7 @@ def check_writable(folder: Path) -> None:
             raise PermissionError(errno.EACCES, "no file can be made there", str(folder))
         for path in (folder / ACTIVE, *(rotated(folder, number) for number in rotated_sequences(folder)[-1:])):
             if path.exists():
-                os.close(os.open(path, os.O_RDWR))
+                os.close(open_private(path, os.O_RDWR))
     except OSError as error:
         raise _not_opened(folder, error) from None
 
@@ -423,8 +431,8 @@ def _not_opened(folder: Path, error: OSError) -> LogError:
 
 
 def _lock(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    make_private(folder)
+    lock = open_private(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

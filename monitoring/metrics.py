@@ -55,6 +55,12 @@ class Metrics:
             "credit_keys_failures", "Times that the file of API keys was found gone or broken.", registry=self.registry
         )
         self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
+        self._store_ready = Gauge(
+            "credit_store_ready", "1 while the file of the store is the one that was opened, and whole.", registry=self.registry
+        )
+        self._went_back = Counter(
+            "credit_store_went_back", "Times that the store was found to be an older copy of itself.", registry=self.registry
+        )
         self._lag_seconds = Gauge(
             "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
         )
@@ -107,6 +113,14 @@ class Metrics:
     def keys_failed(self) -> None:
         """Count that the file of API keys was found gone or broken."""
         self._keys_failures.inc()
+
+    def storing(self, ready: Callable[[], bool]) -> None:
+        """Show whether the file of the store is the one that was opened, asked at each scrape."""
+        self._store_ready.set_function(ready)
+
+    def store_went_back(self) -> None:
+        """Count a store that lacks what it had committed."""
+        self._went_back.inc()
 
     def shipping(self, lag: Callable[[], tuple[float, int]]) -> None:
         """Show how far the store is behind the decision log, seconds and bytes, asked at each scrape."""

@@ -8,29 +8,27 @@ from pathlib import Path
 
 import msgspec
 
+from monitoring.files import open_private
 from monitoring.lines import END, END_BYTES, NO_LINE, NO_LINES
 from monitoring.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
-
-OWNER_ONLY = 0o600
 
 
 def recover(path: Path) -> tuple[int, bytes]:
     """The size and the last chain of a file, after what follows its last whole line was set aside, and room taken away."""
     if not path.exists() or not path.stat().st_size:
         return 0, b""
-    with path.open("r+b") as file:
+    with os.fdopen(open_private(path, os.O_RDWR), "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end, chain = _last_line(content)
             tail = content[end:].rstrip(NO_LINE)
         if tail:
             partial = path.with_name(f"predictions-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.partial")
-            with partial.open("xb") as aside:
+            with os.fdopen(open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as aside:
                 aside.write(tail)
                 aside.flush()
                 os.fsync(aside.fileno())
-            partial.chmod(OWNER_ONLY)
             log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
         file.truncate(end)
     return end, chain

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 from monitoring import pages
 from monitoring.database import decisions, reading, records
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
+from monitoring.files import make_private
 from monitoring.lines import scored
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def write_drift(window: Window, table: Sequence[Mapping[str, Any]], version: str
         "first": window.first.isoformat(),
         "last": window.last.isoformat(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     (folder / "drift.json").write_text(json.dumps({**about, "columns": table}, indent=1) + "\n", encoding="utf-8")
     rows = [[row["feature"], f"{row['psi']:.3f}", row["band"], f"{row['missing']:.1%}", f"{row['missing_shift']:+.1%}"] for row in table]
     heads = ["column", "PSI", "band", "missing", "change of missing"]
@@ -181,7 +182,7 @@ def write_evidently(
         )
         base, current = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
         result = Report([DataDriftPreset()]).run(current, base)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     result.save_html(str(folder / "evidently.html"))
     result.save_json(str(folder / "evidently.json"))
 
@@ -222,7 +223,7 @@ def write_performance(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     ImportError
         The dependency group `monitor` is not installed; the JSON is there all the same.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     (folder / "performance.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     from matplotlib.figure import Figure
 

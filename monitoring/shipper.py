@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from monitoring.database import Store, StoreError, reading, writing
+from monitoring.files import open_private
 from monitoring.lines import START, Position, end_of_log, holds, log_id, read_lines, remove_old, unread
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
@@ -45,6 +46,7 @@ class Shipper:
     retention_days : rotated files that are shipped are removed when they are older.
     metrics : where lag, lines and errors are shown.
     until : up to where the log is on record, a file's number and a size; without it everything in it is.
+    clock, wait : seconds that only grow, and how the thread waits for a change, at most so many; for tests.
     """
 
     def __init__(
@@ -54,19 +56,24 @@ class Shipper:
         retention_days: float,
         metrics: Metrics,
         until: Callable[[], tuple[int, int] | None] = lambda: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
         self._folder = folder
         self._store = store
         self._retention = timedelta(days=retention_days)
         self._metrics = metrics
         self._until = until
+        self._clock = clock
+        self._wait = wait
         self._log: str | None = None
         self._position: Position | None = None
         self._end = end_of_log(folder)
         self._grown = -QUIET_SECONDS
         self._failures = 0
         self._cleaned = False
-        self._clean_by = time.monotonic() + RETENTION_SECONDS
+        self._clean_by = self._clock() + RETENTION_SECONDS
         self._awaited = 0
         self._stopping = False
         self._stop_by = 0.0
@@ -89,7 +96,7 @@ class Shipper:
                     pause = IDLE_SECONDS
                 else:
                     worked = time.thread_time() - begun
-                    rest = _rest(worked, self.lag()[0]) if self._is_busy() else 0.0
+                    rest = rest_after(worked, self.lag()[0]) if self._is_busy() else 0.0
                 self._note_failures(0)
             except Exception as error:  # whatever it is, the thread goes on
                 self._note_failures(self._failures + 1)
@@ -99,15 +106,15 @@ class Shipper:
                 expected = isinstance(error, StoreError | OSError)
                 log.error("the decision log was not shipped: %s", error, exc_info=not expected, extra={"pause": round(pause, 1)})
             with self._changed:
-                if self._stopping and ((last and pause) or time.monotonic() > self._stop_by):
+                if self._stopping and ((last and pause) or self._clock() > self._stop_by):
                     return
                 if not self._stopping and (pause or (rest and not self._awaited)):
-                    self._changed.wait(pause or rest)
+                    self._wait(self._changed, pause or rest)
 
     def stop(self, seconds: float) -> None:
         """Ship what is left, if that takes no longer than this, and end the thread."""
         with self._changed:
-            self._stopping, self._stop_by = True, time.monotonic() + seconds
+            self._stopping, self._stop_by = True, self._clock() + seconds
             self._changed.notify_all()
         self._thread.join(seconds + IDLE_SECONDS)
 
@@ -124,6 +131,9 @@ class Shipper:
             return 0
         with reading(self._store.engine) as connection:  # each time: it may be an older database again, or another shipper ran
             position = read_position(connection, self._log)
+        if self._position and position[:2] < self._position[:2]:
+            self._store.note_older(f"the log up to byte {self._position.offset} of file {self._position.sequence}")
+            self._position = None
         lost = not holds(self._folder, position)
         lines, after = read_lines(self._folder, position, BLOCK_BYTES, self._until())
         if lines or lost:
@@ -137,8 +147,8 @@ class Shipper:
         with self._changed:
             self._position = after
             self._changed.notify_all()
-        if time.monotonic() > self._clean_by or not (lines or self._cleaned):
-            self._remove_old()
+        if self._clock() > self._clean_by or not (lines or self._cleaned):
+            self.remove_old()
         return lines.count(b"\n")
 
     def catch_up(self, seconds: float) -> bool:
@@ -156,12 +166,27 @@ class Shipper:
         size, since = unread(self._folder, self._position or START)
         return (max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0), size
 
+    def remove_old(self) -> None:
+        """Remove the files that are shipped and old enough: once nothing is left to ship, then every hour, also under steady traffic."""
+        self._cleaned, self._clean_by = True, self._clock() + RETENTION_SECONDS
+        self._log = self._log or log_id(self._folder)
+        if self._log is None:
+            return
+        with writing(self._store.engine) as connection:  # what is shipped is safe from here on
+            shipped = read_position(connection, self._log)
+            forget_position(connection, self._log)  # SQLite writes, and syncs, nothing where nothing changes
+            write_position(connection, self._log, shipped)
+        if not holds(self._folder, shipped):  # of another copy of this log
+            return
+        for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
+            log.info("%s was removed: it is shipped, and older than the retention", name)
+
     def _is_busy(self) -> bool:
         """Whether decisions were made of late."""
         before, self._end = self._end, end_of_log(self._folder)
         if self._end != before:
-            self._grown = time.monotonic()
-        return time.monotonic() - self._grown < QUIET_SECONDS
+            self._grown = self._clock()
+        return self._clock() - self._grown < QUIET_SECONDS
 
     def _is_at(self, goal: tuple[int, int]) -> bool:
         return goal == (1, 0) or (self._position is not None and self._position[:2] >= goal)
@@ -173,26 +198,14 @@ class Shipper:
 
     def _set_aside(self, refused: list[bytes]) -> None:
         if refused:
-            file = os.open(self._folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            file = open_private(self._folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             with os.fdopen(file, "wb") as output:
                 output.writelines(refused)
                 output.flush()
                 os.fsync(output.fileno())
 
-    def _remove_old(self) -> None:
-        """Remove the files that are shipped and old enough: once nothing is left to ship, then every hour, also under steady traffic."""
-        self._cleaned, self._clean_by = True, time.monotonic() + RETENTION_SECONDS
-        with writing(self._store.engine) as connection:  # what is shipped is safe from here on
-            shipped = read_position(connection, self._log or "")
-            forget_position(connection, self._log or "")  # SQLite writes, and syncs, nothing where nothing changes
-            write_position(connection, self._log or "", shipped)
-        if not holds(self._folder, shipped):  # of another copy of this log
-            return
-        for name in remove_old(self._folder, datetime.now(UTC) - self._retention, shipped):
-            log.info("%s was removed: it is shipped, and older than the retention", name)
 
-
-def _rest(worked: float, lag: float) -> float:
+def rest_after(worked: float, lag: float) -> float:
     """Seconds to rest after so many of a core's work."""
     share = LEAST_SHARE + (MOST_SHARE - LEAST_SHARE) * min(1.0, lag / HURRY_SECONDS)
     return min(LONGEST_REST, worked * (1 / share - 1))

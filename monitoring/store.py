@@ -151,6 +151,16 @@ def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, 
     return kept
 
 
+def newest_outcome(connection: Connection) -> int:
+    """The number of the outcome that came last; 0 where there is none."""
+    return connection.execute(select(func.max(outcomes.c.id))).scalar() or 0
+
+
+def has_decision(connection: Connection, prediction_id: str) -> bool:
+    """Whether the store holds a decision."""
+    return connection.execute(select(decisions.c.prediction_id).where(decisions.c.prediction_id == prediction_id)).first() is not None
+
+
 def find_decision(connection: Connection, prediction_id: str) -> dict[str, Any] | None:
     """One decision with its `line` and all its `outcomes`, the newest first; None where there is none."""
     query = select(decisions, records.c.line).join(records).where(decisions.c.prediction_id == prediction_id)

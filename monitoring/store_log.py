@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+from sqlalchemy import Connection
+
 from monitoring.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.lines import START
 from monitoring.log import PROBE_SECONDS, LogError
 from monitoring.logs import LOGGER
-from monitoring.store import forget_position, insert_lines, write_position
+from monitoring.store import forget_position, has_decision, insert_lines, write_position
 
 log = logging.getLogger(LOGGER)
 
 MAX_WAITING_BYTES = 64_000_000
 MOST_SECONDS = 2.0 * ANSWER_SECONDS  # a server that is stopped, or whose disk is, ends no statement
 PROBE = "probe"
+FOUND = "found the last"  # of the notes on a connection
 
 
 class _Job(NamedTuple):
@@ -42,6 +46,7 @@ class StoreLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._last = b""  # line of those that are committed
         self._bytes = 0
         self._broken = True  # until it was reached
         self._probed = time.monotonic()
@@ -124,12 +129,23 @@ class StoreLog:
                     job.future.get_loop().call_soon_threadsafe(_settle, job.future, failed)
 
     def _insert(self, jobs: list[_Job]) -> None:
+        lines = b"".join(job.lines for job in jobs)
         with writing(self._store.engine) as connection:
+            self._find_last(connection)
             if any(job.future is None for job in jobs):
                 write_position(connection, PROBE, START)
                 forget_position(connection, PROBE)
-            if insert_lines(connection, b"".join(job.lines for job in jobs)):
+            if insert_lines(connection, lines):
                 raise _RefusedError
+        self._last = lines.splitlines()[-1] if lines else self._last
+
+    def _find_last(self, connection: Connection) -> None:
+        """Look in a database that was connected anew for the decision that was committed last."""
+        if FOUND not in connection.info and self._last:
+            last = msgspec.json.decode(self._last)["prediction_id"]
+            if not has_decision(connection, last):
+                self._store.note_older(f"decision {last}")
+        connection.info[FOUND] = True
 
 
 def _settle(future: "asyncio.Future[None]", failed: LogError | None) -> None:

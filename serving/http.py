@@ -231,7 +231,7 @@ def _request_id(given: bytes | None) -> str:
 
 
 def get_app(metrics: Metrics) -> Starlette:
-    """The GET routes that BentoML has not; the service sets `state.ready`, `state.health`, `state.model` and `state.openapi` at start."""
+    """The GET routes that BentoML has not; the service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
 
     async def index(request: Request) -> Response:
         return RedirectResponse("/docs")
@@ -243,8 +243,7 @@ def get_app(metrics: Metrics) -> Starlette:
         return json_response(request.app.state.openapi)
 
     async def health(request: Request) -> Response:
-        status = "ok" if request.app.state.ready() else "decisions cannot be put on record"
-        return json_response({"status": status, **request.app.state.health, "timestamp": now()})
+        return json_response({"status": request.app.state.status(), **request.app.state.health, "timestamp": now()})
 
     async def exposition(request: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -20,6 +20,7 @@ from typing import Annotated
 import msgspec
 
 from configs.settings import Settings
+from monitoring.files import make_private, open_private
 from monitoring.logs import LOGGER
 from serving.errors import ServiceError
 
@@ -247,9 +248,9 @@ def _write(path: Path, keys: dict[str, Key]) -> None:
     content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
     if len(content) >= MAX_BYTES:
         raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes: remove keys that are revoked or expired")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content + b"\n")
         file.flush()

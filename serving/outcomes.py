@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,16 @@ from typing import Any, TextIO
 import msgspec
 
 from monitoring.database import ANSWER_SECONDS, Store, StoreError, writing
+from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
-from monitoring.store import Kept, Outcome, add_outcomes
+from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
 from serving.fields import kind
+from serving.spreadsheet import unshield
+
+log = logging.getLogger(LOGGER)
 
 CLOCK_SKEW = timedelta(minutes=5)
 CATCH_UP_SECONDS = 5.0
@@ -75,7 +80,7 @@ def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS
 
 
 def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
-    """The outcomes of a CSV file with their line numbers; a bad one as its errors.
+    """The outcomes of a CSV file with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
             f"the header is {','.join(names) or 'missing'}; expected prediction_id or client_id, defaulted, and perhaps observed_at"
         )
     for row in reader:
-        item: dict[str, Any] = {name: value for name, value in row.items() if name is not None and value}
+        item: dict[str, Any] = {name: unshield(value) for name, value in row.items() if name is not None and value}
         item["defaulted"] = BOOLEANS.get((row["defaulted"] or "").lower(), row["defaulted"])
         parsed = [Invalid("", f"expected {len(names)} columns")] if None in row or None in row.values() else read_outcome(item, "", now)
         yield reader.line_num, parsed
@@ -119,6 +124,7 @@ class OutcomeDesk:
         self._store = store
         self._shipper = shipper
         self._metrics = metrics
+        self._newest = 0  # outcome that this service committed
 
     async def take(self, body: bytes) -> dict[str, Any]:
         """Keep the outcomes of a `POST /outcomes` and answer it; in a thread, where they are read too: many take longer than a score may wait.
@@ -144,9 +150,16 @@ class OutcomeDesk:
             raise ServiceError(503, "the store is behind the decision log; try again", retry_after=5)
         try:
             with writing(self._store.engine) as connection:
-                return answer(given, add_outcomes(connection, good, "api", datetime.now(UTC)))
-        except StoreError:
+                before = newest_outcome(connection)
+                kept = add_outcomes(connection, good, "api", datetime.now(UTC))
+                newest = newest_outcome(connection)
+        except StoreError as error:
+            log.error("outcomes cannot be kept: %s", error)
             raise _unusable() from None
+        if before < self._newest:
+            self._store.note_older(f"outcome {self._newest}")
+        self._newest = newest
+        return answer(given, kept)
 
 
 def _unusable() -> ServiceError:

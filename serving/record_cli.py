@@ -34,8 +34,10 @@ MOST_SHOWN = 1_000_000
 @store_app.command("upgrade")
 def upgrade_store() -> None:
     """Make the tables of the store, or bring them to this release; every command and the service do it too."""
+    from monitoring.database import place
+
     with opened_store() as engine:
-        typer.echo(f"the tables of {engine.url!r} are those of this release")
+        typer.echo(f"the tables of {place(engine.url)} are those of this release")
 
 
 @app.command()
@@ -102,6 +104,7 @@ def export(
 ) -> None:
     """Write decisions with their present outcome to a file: as JSON lines with the whole record, or as CSV without features."""
     from monitoring.database import reading
+    from monitoring.files import open_private
     from monitoring.store import export as rows
 
     if out.suffix not in (".jsonl", ".csv"):
@@ -109,7 +112,7 @@ def export(
     first, last = read_time("--since", since), read_time("--until", until)
     partial = out.with_name(f"{out.name}.partial")
     with opened_store() as engine, reading(engine) as connection:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             count = (write_csv if out.suffix == ".csv" else write_lines)(file, rows(connection, first, last))
     partial.replace(out)
@@ -250,13 +253,14 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    """Write the columns of the decisions and their outcomes; returns how many."""
+    """Write the columns of the decisions and their outcomes, text that a spreadsheet would run behind an apostrophe; returns how many."""
     from monitoring.database import decisions
+    from serving.spreadsheet import shield
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")
     writer.writeheader()
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         times = {name: row[name] and row[name].isoformat() for name in ("time", "observed_at")}
-        writer.writerow({**row, **times})
+        writer.writerow({name: shield(value) for name, value in {**row, **times}.items()})
     return count

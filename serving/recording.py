@@ -20,6 +20,7 @@ from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
 
 STOP_SECONDS = 5.0
+OK = "ok"
 
 
 class Recording:
@@ -33,7 +34,7 @@ class Recording:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         durability = settings.log.durability
-        self.store = Store(settings.store_url)
+        self.store = Store(settings.store_url, metrics.store_went_back)
         self.shipper: Shipper | None = None
         self.sink: Sink
         synced: Callable[[], tuple[int, int]] = partial(sync_to_end, settings.log_folder)
@@ -49,6 +50,19 @@ class Recording:
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)
+        metrics.storing(lambda: not self.store.fault)
+
+    @property
+    def ready(self) -> bool:
+        """Whether decisions and outcomes can be kept now."""
+        return self.status == OK
+
+    @property
+    def status(self) -> str:
+        """`ok`, or what cannot be kept now."""
+        if not self.sink.ready:
+            return "decisions cannot be put on record"
+        return "the store cannot be used" if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
         """Put the decisions of a batch on record, put together only where they are kept; see monitoring.log.Sink.

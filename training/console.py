@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from configs.settings import CONFIGS, Settings
+from monitoring.files import make_private
 from serving.console import fail
 
 RESULTS = ".results.json"  # beside each guide with measured tables
@@ -27,6 +28,7 @@ def built_in(settings: Settings) -> Path:
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
     if not (folder / "generated.json").is_file():
         with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
+            make_private(folder.parent)
             run(folder, rows, seed, progress=bar.update)
     return folder
 

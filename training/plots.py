@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from features.schema import Table
+from monitoring.files import make_private
 from training.train import Training
 
 mpl.use("Agg")
@@ -107,7 +108,7 @@ def fidelity_plot(real: pd.DataFrame, generated: pd.DataFrame, table: Table, col
 
 def save(figures: Iterator[tuple[str, Figure]], folder: Path) -> list[Path]:
     """Write the figures as PNG files; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     paths = []
     for name, figure in figures:
         figure.savefig(folder / name, dpi=110, metadata={"Software": None})

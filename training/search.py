@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from configs.settings import LightGBMSettings, Settings
+from monitoring.files import make_private
 from training.comparison import paired
 from training.train import Fold, Prepared, Say, fit_here, folds_of
 
@@ -22,7 +23,7 @@ CONVINCING = 2.0  # paired standard errors by which parameters must win to be wo
 def open_study(prepared: Prepared, settings: Settings) -> optuna.Study:
     """The study of these data and folds, in a SQLite file under CREDIT_HOME; what is there already is continued."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_private(settings.home)
     return optuna.create_study(
         study_name=f"{prepared.fingerprint}-{len(prepared.features.names)}-{settings.training.folds}",
         storage=f"sqlite:///{settings.home.absolute() / 'optuna.db'}",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
+from monitoring.files import make_private
 from serving.console import chosen_model, fail, settings
 from training.console import Data, built_in, replace_between
 
@@ -54,7 +55,7 @@ def explore(data: Data = None) -> None:
     except DataError as error:
         fail(str(error))
     out = options.home / "reports" / "exploration.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_private(out.parent)
     out.write_text(page, encoding="utf-8")
     _record("explore", folder, {}, [out], options)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from monitoring.files import make_private
 from serving.bundle import Bundle
 
 EXPERIMENT = "credit-scoring"
@@ -21,7 +22,7 @@ def tracking_uri(home: Path) -> str:
 
 def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
     """Log a run, register its bundle and give it the champion alias; returns the run's id."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     mlflow.set_tracking_uri(tracking_uri(home))
     client = mlflow.MlflowClient()
     _experiment(EXPERIMENT, home)
@@ -52,7 +53,7 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
 
 def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterable[Path], home: Path) -> str:
     """Log what a study of data or models made, in an experiment of its own; returns the run's id."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     mlflow.set_tracking_uri(tracking_uri(home))
     _experiment(STUDIES, home)
     with mlflow.start_run(run_name=kind, log_system_metrics=False) as run:

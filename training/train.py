@@ -20,6 +20,7 @@ from features.history import Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
+from monitoring.files import make_private
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
@@ -207,7 +208,7 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) ->
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
     partial = kept.with_name(f"{kept.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    make_private(partial)
     np.save(partial / "matrix.npy", matrix)
     np.save(partial / "target.npy", target_of(frame, table))
     (partial / "features.json").write_text(features.to_json(), encoding="utf-8")

@@ -38,6 +38,8 @@ def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Pa
             "mysql://u:secret@host/db",
             "store.url .*got a value that is not shown; .*begins with 'mysql'; expected one of",
         ),
+        ("CREDIT_STORE__URL", "u:secret@host/db", "store.url .*begins with ''; expected one of"),
+        ("CREDIT_STORE", "postgres://u:secret@host/db", "store"),
         ("DATABASE_URL", "nonsense", r"store.url \(DATABASE_URL\): .*not shown"),
         ("DATABASE_URL", "postgres://", "store.url .*not shown"),
         ("CREDIT_LOG__RETENTION_DAYS", "1e10", r"log.retention_days .*36500"),
@@ -48,8 +50,9 @@ def test_environment_overrides_the_users_file_and_that_the_defaults(tmp_path: Pa
 )
 def test_a_wrong_setting_names_itself_and_what_was_expected(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=said) as caught:
         load_settings()
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["decision: [1, 2]", "a: b: c", "speed: 3"])

@@ -233,9 +233,9 @@ def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(tm
     for thread in threads:
         thread.start()
     asyncio.run(write())
-    threads[0].join(20)
+    threads[0].join(300)
     done.set()
-    threads[1].join(20)
+    threads[1].join(300)
     assert read_all == [150 * 200]
     assert problems == []
 
@@ -264,15 +264,17 @@ def test_a_line_that_becomes_visible_late_is_not_called_edited(tmp_path: Path) -
     lines, room = path.read_bytes().splitlines(keepends=True), b"\t" * 50_000
     path.write_bytes(b"".join(lines[:3]) + b"\t" * len(lines[3]) + b"".join(lines[4:]) + room)
 
-    def settle() -> None:
-        with path.open("r+b") as file:
-            file.write(b"".join(lines))
+    pauses: list[float] = []
 
-    timer = threading.Timer(0.05, settle)
-    timer.start()
-    found = verify(tmp_path)
-    timer.join()
+    def settle(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == lines_module.SETTLE_TRIES - 1:
+            with path.open("r+b") as file:
+                file.write(b"".join(lines))
+
+    found = verify(tmp_path, pause=settle)
     assert (found.lines, found.problems) == (9, [])
+    assert 0.1 < sum(pauses) < 1, "it waits for a writer, but not for long"
 
 
 def test_another_process_syncs_what_it_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +291,7 @@ def test_another_process_syncs_what_it_ships(tmp_path: Path, monkeypatch: pytest
 def test_a_file_that_is_rotated_while_it_is_looked_for_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     write_log(tmp_path, make_records(5))
     _, position = read_lines(tmp_path, START, 10**6)
-    sequences = lines_module._sequences
+    sequences = lines_module.rotated_sequences
 
     def rotating(folder: Path) -> list[int]:
         found = sequences(folder)
@@ -297,5 +299,5 @@ def test_a_file_that_is_rotated_while_it_is_looked_for_is_found(tmp_path: Path, 
             (folder / "predictions.jsonl").rename(rotated(folder, 1))
         return sequences(folder) if moment == "before its place is known" else found
 
-    monkeypatch.setattr(lines_module, "_sequences", rotating)
+    monkeypatch.setattr(lines_module, "rotated_sequences", rotating)
     assert holds(tmp_path, position)

@@ -141,7 +141,7 @@ def test_the_thread_measures_what_arrives_and_survives_an_error(
 
     drift.measure = fail  # type: ignore[method-assign]
     add(drift, LIVE[:1])
-    assert failed.wait(10)
+    assert failed.wait(60)
     drift.measure = measure  # type: ignore[method-assign]
     add(drift, np.full((2000, 4), math.nan))
     wait_until(lambda: registry.get_sample_value("credit_drift_missing_shift_max") == 1)

@@ -1,13 +1,13 @@
 import asyncio
 import mmap
 import os
-import time
+import threading
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from records import log_lines, make_records, open_log, write_log
+from records import Clock, log_lines, make_records, open_log, write_log
 
 from monitoring import log as log_module
 from monitoring.lines import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
@@ -51,6 +51,7 @@ def test_what_is_acknowledged_is_in_the_file_in_order(tmp_path: Path, durability
         assert all(future is None for future in waiting) == (durability == "flush")
         await asyncio.gather(*(future for future in waiting if future))
         assert [msgspec.json.decode(line)["prediction_id"] for line in log_lines(tmp_path)] == [record.prediction_id for record in records]
+        assert [b'"previous"' in line for line in log_lines(tmp_path)] == [True] + [False] * 99
         log.close()
 
     asyncio.run(scenario())
@@ -60,18 +61,18 @@ def test_what_is_acknowledged_is_in_the_file_in_order(tmp_path: Path, durability
 
 def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -> None:
     syncs: list[int] = []
-    running = 0
+    running, clock = 0, Clock()
 
     def sync(file: int) -> None:
         nonlocal running
         running += 1
         assert running == 1
         syncs.append(os.fstat(file).st_size)
-        time.sleep(0.02)
+        clock.now += 1
         running -= 1
 
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         opened = len(syncs)
         futures = [log.append(make_records(1)) for _ in range(20)]
         sizes = [(tmp_path / "predictions.jsonl").stat().st_size]
@@ -84,24 +85,28 @@ def test_syncs_run_one_at_a_time_and_cover_what_came_meanwhile(tmp_path: Path) -
 
 
 def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> None:
-    seconds = 0.0
+    seconds, clock, release = 0.0, Clock(), threading.Event()
+    release.set()
 
     def sync(_: int) -> None:
-        time.sleep(seconds)
+        clock.now += seconds
+        assert release.wait(60)
 
     async def scenario() -> None:
         nonlocal seconds
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         quick = log.append(make_records(1))
         await asyncio.sleep(0)
         assert quick
         assert quick.done()
-        seconds = 0.02
-        slow = []
-        for _ in range(2):
-            slow.append(log.append(make_records(1)))
-            await asyncio.sleep(0)
+        seconds = log_module.AT_ONCE
+        slow = [log.append(make_records(1))]
+        await asyncio.sleep(0)
+        release.clear()
+        slow.append(log.append(make_records(1)))
+        await asyncio.sleep(0)
         assert [future.done() for future in slow if future] == [True, False]  # the first one showed it
+        release.set()
         await asyncio.gather(*(future for future in slow if future))
         log.close()
 
@@ -251,6 +256,56 @@ def test_files_are_rotated_by_size_and_the_chain_goes_on(tmp_path: Path, durabil
     assert result.files > 5
     assert (result.lines, result.problems) == (70, [])
     assert rotated(tmp_path, 1).stat().st_size < 4000
+
+
+def test_the_chain_goes_on_after_a_crash_between_the_two_steps_of_a_rotation(tmp_path: Path) -> None:
+    write_log(tmp_path, make_records(3))
+    (tmp_path / "predictions.jsonl").rename(rotated(tmp_path, 1))
+    write_log(tmp_path, make_records(2))
+    result = verify(tmp_path)
+    assert (result.files, result.lines, result.problems) == (2, 5, [])
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_a_file_that_has_reached_its_size_is_rotated_before_the_next_batch(tmp_path: Path, durability: str) -> None:
+    for room in (1, 0):
+        write_log(tmp_path / str(room), make_records(3))
+        size = (tmp_path / str(room) / "predictions.jsonl").stat().st_size
+
+        async def scenario(folder: Path, most: int) -> None:
+            log = open_log(folder, durability, max_bytes=most)
+            if future := log.append(make_records(1)):
+                await future
+            log.close()
+
+        asyncio.run(scenario(tmp_path / str(room), size + room))
+        assert rotated_sequences(tmp_path / str(room)) == [1] * (1 - room)
+
+
+def test_a_file_and_its_new_name_are_on_the_disk_before_the_next_one_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+    folders: list[list[str]] = []
+
+    def sync(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+
+    def sync_folder(_: int) -> None:
+        folders.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    write_log(tmp_path, [])
+    monkeypatch.setattr(os, "fsync", sync_folder)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", max_bytes=1000, sync=sync)
+        assert folders == [["predictions.jsonl", "predictions.lock"]], "the names are on the disk before the first decision"
+        for _ in range(2):
+            await log.append(make_records(3))  # type: ignore[misc]
+        log.close()
+
+    asyncio.run(scenario())
+    whole = rotated(tmp_path, 1).stat()
+    assert [size for inode, size in synced if inode == whole.st_ino][-1] == whole.st_size, "synced once its room was cut"
+    assert folders[-1] == ["predictions-000001.jsonl", "predictions.jsonl", "predictions.lock"]
 
 
 def test_whether_a_log_can_be_written_is_seen_before_it_is(tmp_path: Path) -> None:

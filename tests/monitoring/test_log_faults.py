@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from records import log_lines, make_records, open_log, write_log
+from records import Clock, log_lines, make_records, open_log, write_log
 from running import ROOT
 
 from monitoring import log as log_module
@@ -35,11 +35,29 @@ def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, 
     write_log(tmp_path, make_records(whole))
     with (tmp_path / "predictions.jsonl").open("ab") as file:
         file.write(tail)
+    log = open_log(tmp_path)
+    assert len(log_lines(tmp_path)) == whole, "it is gone from the file before a line is written there"
+    log.close()
     write_log(tmp_path, make_records(2))
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (whole + 2, [])
     (partial,) = tmp_path.glob("predictions-*.partial")
     assert partial.read_bytes() == tail
+
+
+def test_what_is_set_aside_is_on_the_disk_before_it_leaves_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bytes, bytes]] = []
+
+    def sync(file: int) -> None:
+        files = [path for path in tmp_path.glob("*.partial") if os.path.samestat(os.fstat(file), path.stat())]
+        synced.extend((path.read_bytes(), (tmp_path / "predictions.jsonl").read_bytes()[-4:]) for path in files)
+
+    write_log(tmp_path, make_records(1))
+    with (tmp_path / "predictions.jsonl").open("ab") as file:
+        file.write(b"half")
+    monkeypatch.setattr(os, "fsync", sync)
+    write_log(tmp_path, [])
+    assert synced == [(b"half", b"half")]
 
 
 def limited(size: int) -> Callable[[], None]:
@@ -178,6 +196,25 @@ def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monk
     assert (result.lines, result.problems) == (6, [])
 
 
+def test_one_failed_sync_fails_what_was_appended_while_it_ran_too(tmp_path: Path) -> None:
+    clock = Clock()
+    sync = Hanging(clock)
+
+    async def scenario() -> None:
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
+        await log.append(make_records(2))  # type: ignore[misc]
+        sync.fails = True
+        sync.answers.clear()
+        futures = [log.append(make_records(1)) for _ in range(3)]
+        sync.answers.set()
+        results = await asyncio.gather(*(future for future in futures if future), return_exceptions=True)
+        assert [type(result) for result in results] == [LogError] * 3, "their lines were cut off with its own"
+        log.close()
+
+    asyncio.run(scenario())
+    assert len(log_lines(tmp_path)) == 2
+
+
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", ["predictions.jsonl", "predictions.lock"])
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
@@ -200,19 +237,18 @@ def test_a_log_that_was_moved_refuses_decisions_until_it_is_back(tmp_path: Path,
     assert (result.lines, result.problems) == (5, [])
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
 @pytest.mark.parametrize("seen", ["before the next decision", "after it"])
 def test_a_log_that_was_cut_refuses_decisions_until_the_next_start(tmp_path: Path, durability: str, seen: str) -> None:
+    clock = Clock()
+
     async def scenario() -> None:
-        log = open_log(tmp_path, durability)
+        log = open_log(tmp_path, durability, clock=clock)
         log.append(make_records(2))
-        if seen == "after it":
-            log._looked = 1e12
         os.truncate(tmp_path / "predictions.jsonl", 0)
         if seen == "after it":
             log.append(make_records(1))
-            log._looked = 0
+        clock.now += log_module.PROBE_SECONDS
         for _ in range(2):
             with pytest.raises(LogError, match=r"predictions\.jsonl was cut"):
                 log.append(make_records(1))
@@ -223,6 +259,17 @@ def test_a_log_that_was_cut_refuses_decisions_until_the_next_start(tmp_path: Pat
     result = verify(tmp_path)
     assert (result.lines, result.problems) == (3, [])
     assert len(list(tmp_path.glob("*.partial"))) == (seen == "after it")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_the_only_rotated_file_decisions_are_refused(tmp_path: Path) -> None:
+    log = open_log(tmp_path, max_bytes=1000)
+    for _ in range(2):
+        log.append(make_records(3))
+    (tmp_path / "predictions-000001.jsonl").unlink()
+    with pytest.raises(LogError, match=r"predictions-000001\.jsonl was moved or removed"):
+        log.append(make_records(1))
+    log.close()
 
 
 @pytest.mark.usefixtures("impatient")
@@ -241,18 +288,24 @@ def test_without_the_last_rotated_file_decisions_are_refused_until_it_is_back(tm
 
 
 class Hanging:
-    """A sync that is slow from the start, and later does not end until it is let go, well or not."""
+    """A sync that is slow from the start, and later does not end until it is let go, well or, once, not."""
 
-    def __init__(self) -> None:
-        self.answers, self.fails = threading.Event(), False
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.fails = clock, False
+        self.answers, self.ended = threading.Event(), threading.Event()
         self.answers.set()
 
     def __call__(self, file: int) -> None:
-        time.sleep(0.005)
+        self.ended.clear()
+        self.clock.now += 1
         self.answers.wait()
-        if self.fails:
-            raise OSError(errno.EIO, "Input/output error")
-        os.fdatasync(file)
+        try:
+            if self.fails:
+                self.fails = False
+                raise OSError(errno.EIO, "Input/output error")
+            os.fdatasync(file)
+        finally:
+            self.ended.set()
 
 
 @pytest.mark.usefixtures("impatient")
@@ -261,26 +314,27 @@ def test_a_disk_that_does_not_answer_refuses_decisions_until_it_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    wait_until: Callable[[Callable[[], object]], None],
     fails: bool,
 ) -> None:
-    monkeypatch.setattr(log_module, "MOST_SECONDS", 0.2)
-    sync = Hanging()
+    clock = Clock()
+    sync = Hanging(clock)
 
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         await log.append(make_records(1))  # type: ignore[misc]
         sync.answers.clear()
-        futures = [log.append(make_records(2)) for _ in range(3)]
-        results = await asyncio.wait_for(asyncio.gather(*(future for future in futures if future), return_exceptions=True), 5)
+        with monkeypatch.context() as patch:
+            patch.setattr(log_module, "MOST_SECONDS", 0.2)
+            futures = [log.append(make_records(2)) for _ in range(3)]
+            results = await asyncio.wait_for(asyncio.gather(*(future for future in futures if future), return_exceptions=True), 60)
         assert [(type(result), "the disk does not answer" in str(result)) for result in results] == [(LogError, True)] * 3
         with pytest.raises(LogError, match="the disk does not answer"):
             log.append(make_records(1))
         assert not log.ready
         sync.fails = fails
         sync.answers.set()
-        await asyncio.to_thread(wait_until, lambda: not log._syncing)
-        sync.fails = False
+        while not log.ready:  # noqa: ASYNC110 - asked in its loop
+            await asyncio.sleep(0.01)
         await log.append(make_records(4))  # type: ignore[misc]
         log.close()
 
@@ -291,19 +345,21 @@ def test_a_disk_that_does_not_answer_refuses_decisions_until_it_does(
 
 
 def test_close_does_not_wait_for_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "MOST_SECONDS", 0.2)
-    sync = Hanging()
+    clock = Clock()
+    sync = Hanging(clock)
 
     async def scenario() -> None:
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         await log.append(make_records(1))  # type: ignore[misc]
         sync.answers.clear()
         future = log.append(make_records(2))
-        log.close()
+        with monkeypatch.context() as patch:
+            patch.setattr(log_module, "MOST_SECONDS", 0.2)
+            log.close()
         with pytest.raises(LogError):
-            await asyncio.wait_for(future, 5)  # type: ignore[arg-type]
+            await asyncio.wait_for(future, 60)  # type: ignore[arg-type]
         sync.answers.set()
-        log._thread.join()
+        assert await asyncio.to_thread(sync.ended.wait, 60)
 
     asyncio.run(scenario())
     result = verify(tmp_path)
@@ -333,24 +389,24 @@ except LogError as error:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_close_tells_everybody_who_waits_what_its_last_sync_did(tmp_path: Path, fails: bool) -> None:
-    closing = False
+    closing, clock = False, Clock()
 
     def sync(file: int) -> None:
-        time.sleep(0.02)  # too slow to be waited for
+        clock.now += 1  # too slow to be waited for
         if closing and fails:
             raise OSError(errno.EIO, "Input/output error")
         os.fdatasync(file)
 
     async def scenario() -> list[object]:
         nonlocal closing
-        log = open_log(tmp_path, "fsync", sync=sync)
+        log = open_log(tmp_path, "fsync", sync=sync, clock=clock)
         first = log.append(make_records(1))
         assert first
         await first
         waiting = [log.append(make_records(1)) for _ in range(4)]
         closing = True
         log.close()
-        return await asyncio.wait_for(asyncio.gather(*(future for future in waiting if future), return_exceptions=True), 5)
+        return await asyncio.wait_for(asyncio.gather(*(future for future in waiting if future), return_exceptions=True), 60)
 
     results = asyncio.run(scenario())
     assert [type(result) for result in results] == [LogError if fails else type(None)] * 4

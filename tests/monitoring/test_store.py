@@ -73,7 +73,16 @@ def test_processes_that_start_at_once_upgrade_once(store_url: str) -> None:
     assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://a:secret@127.0.0.1:1/x", "sqlite:////proc/nothing/store.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://a:secret@127.0.0.1:1/x",
+        "postgresql+psycopg://a@127.0.0.1:1/x?password=secret",
+        "postgresql+psycopg://a@127.0.0.1:1/x?passfile=secret&options=-c%20secret",
+        "postgresql+psycopg:///x?host=127.0.0.1&port=1&user=a&password=secret",
+        "sqlite:////proc/nothing/store.db?password=secret",
+    ],
+)
 def test_a_store_that_cannot_be_reached_is_an_error_without_its_password(url: str) -> None:
     with pytest.raises((StoreError, OSError)) as caught:
         open_store(url)

@@ -140,13 +140,13 @@ def test_an_outcome_of_a_decision_that_is_in_the_log_only_is_stored(tmp_path: Pa
 
 
 def test_a_store_that_does_not_answer_is_a_503(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "MOST_SECONDS", 0.5)
     store = Store(postgres.new_database())
     desk = OutcomeDesk(store, None, Metrics())
     body = b'{"outcomes": [{"client_id": "nobody", "defaulted": true}]}'
 
     async def scenario() -> None:
         assert (await desk.take(body))["counts"]["unknown"] == 1
+        monkeypatch.setattr(outcomes, "MOST_SECONDS", 0.5)
         with postgres.stopped(), pytest.raises(ServiceError) as caught:
             await desk.take(body)
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})

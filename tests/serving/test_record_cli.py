@@ -1,14 +1,20 @@
 """What the commands over the record say where they cannot do their work."""
 
+import csv
+import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from records import make_records, write_log
+from records import TIME, make_records, write_log
 from running import Home, run_cli
 
 from configs.settings import Settings
 from monitoring import lines
-from serving.record_cli import ship
+from monitoring.store import Outcome
+from serving.outcomes import read_csv
+from serving.record_cli import ship, write_csv, write_lines
 
 
 @pytest.fixture
@@ -37,6 +43,12 @@ def test_what_cannot_be_done_is_told_in_a_sentence(command: list[str], said: str
     [
         ("CREDIT_STORE__URL", "sqlite:////etc/passwd/store.db", ["store", "upgrade"], "the file of the store cannot be made"),
         ("CREDIT_STORE__URL", "postgresql://u:hidden@localhost:port/db", ["store", "upgrade"], "URL"),
+        (
+            "CREDIT_STORE__URL",
+            "postgresql://u@127.0.0.1:1/db?password=hidden",
+            ["store", "upgrade"],
+            "postgresql+psycopg://127.0.0.1/db cannot",
+        ),
         ("CREDIT_HOME", "/etc/passwd", ["ship", "--once"], "Not a directory"),
         ("CREDIT_HOME", "/etc/passwd", ["verify-log"], "Not a directory"),
     ],
@@ -64,3 +76,40 @@ def test_ship_once_ends_though_decisions_are_made_meanwhile(
     ship(once=True)
     ship(once=True)
     assert capsys.readouterr().out == "5 lines shipped\n2 lines shipped\n"
+
+
+IDS = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\tx", "\rx", "\nx", "\uff1d1", "'", "'=1", "''", "it's", "c", "a=b", " =1", 'q"=,', "1"]
+
+
+def exported(identifiers: list[str]) -> list[dict[str, Any]]:
+    """Rows as the store gives them to an export."""
+    records = make_records(len(identifiers))
+    names = ("prediction_id", "model_version", "probability", "threshold", "decision", "risk_level", "latency_ms", "request_id")
+    rows = []
+    for record, client_id in zip(records, identifiers, strict=True):
+        members = json.loads(record)
+        line = json.dumps({**members, "client_id": client_id})
+        outcome = {"defaulted": True, "observed_at": TIME}
+        rows.append({**{name: members[name] for name in names}, "client_id": client_id, "time": TIME, "line": line, **outcome})
+    return rows
+
+
+def test_no_cell_of_an_export_begins_like_a_formula_and_an_import_reads_what_was_sent() -> None:
+    file = io.StringIO(newline="")
+    assert write_csv(file, iter(exported(IDS))) == len(IDS)
+    cells = list(csv.reader(io.StringIO(file.getvalue(), newline="")))
+    assert not [cell for row in cells for cell in row if cell[:1] in {"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"}]
+    assert [row[cells[0].index("client_id")] for row in cells[1:4]] == ["'=HYPERLINK(1)", "'+1", "'-1"]
+    back = io.StringIO(newline="")
+    writer = csv.writer(back)
+    writer.writerow(["client_id", "defaulted"])
+    writer.writerows([row[cells[0].index("client_id")], "1"] for row in cells[1:])
+    back.seek(0)
+    read = [one.client_id if isinstance(one, Outcome) else one for _, one in read_csv(back, TIME)]
+    assert read == IDS
+
+
+def test_an_export_of_json_lines_is_exact() -> None:
+    file = io.StringIO()
+    write_lines(file, iter(exported(IDS)))
+    assert [json.loads(line)["client_id"] for line in file.getvalue().splitlines()] == IDS

@@ -1,11 +1,13 @@
 import asyncio
+import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from records import TIME, make_records, stored, write_log
+from records import TIME, Made, make_records, stored, write_log
 
 from configs.settings import Settings
 from monitoring.log import LogError, check_writable
@@ -67,13 +69,13 @@ def test_without_a_log_none_is_made_and_nothing_ships(settings: Settings, durabi
     assert not settings.log_folder.exists()
 
 
-def test_what_cannot_be_recorded_is_a_503_that_tells_no_place(settings: Settings) -> None:
+def test_what_cannot_be_recorded_is_a_503_that_tells_no_place(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = Recording(settings, Metrics())
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device", str(settings.log_folder))
 
-    recording.sink._write = full  # type: ignore[union-attr, assignment]
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ServiceError, match="No space left on device") as caught:
         recording.record(lambda: make_records(1))
     assert (caught.value.status, str(settings.log_folder) in str(caught.value)) == (503, False)
@@ -86,3 +88,57 @@ def test_a_file_of_the_log_that_cannot_be_written_is_told_before_the_service_sta
     (tmp_path / name).mkdir()
     with pytest.raises(LogError, match=f"cannot be opened: .*{name}"):
         check_writable(tmp_path)
+
+
+def outcome(record: Made) -> bytes:
+    return json.dumps({"outcomes": [{"prediction_id": record.prediction_id, "defaulted": True}]}).encode()
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync", "database", "off"])
+def test_a_store_that_is_gone_is_not_ready_and_takes_no_outcome_until_it_is_back(
+    settings: Settings, durability: str, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    path, metrics, records = settings.home / "store.db", Metrics(), make_records(3)
+
+    def shown() -> tuple[float | None, str, bool]:
+        return metrics.registry.get_sample_value("credit_store_ready"), recording.status, recording.ready
+
+    async def decide(record: Made) -> None:
+        if future := recording.record(lambda: [record]):
+            await future
+
+    async def send(record: Made) -> str:
+        return str((await recording.desk.take(outcome(record)))["outcomes"][0]["status"])
+
+    async def scenario() -> None:
+        await asyncio.to_thread(wait_until, lambda: recording.ready)
+        await decide(records[0])
+        assert await send(records[0]) == ("unknown" if durability == "off" else "stored")
+        assert shown() == (1, "ok", True)
+        path.rename(path.with_name("away"))
+        assert shown() == (0, "the store cannot be used", False)
+        with pytest.raises(ServiceError, match=r"the store cannot be used now|behind the decision log") as caught:
+            await send(records[0])
+        assert caught.value.status == 503
+        if durability == "database":
+            with pytest.raises((LogError, ServiceError), match="the store cannot be used"):
+                await decide(records[1])
+        else:
+            await decide(records[1])
+        assert not recording.ready
+        path.with_name("away").rename(path)
+        await asyncio.to_thread(wait_until, lambda: recording.ready)
+        assert shown() == (1, "ok", True)
+        await decide(records[2])
+        if durability != "off":
+            await asyncio.to_thread(wait_until, lambda: records[2].prediction_id in stored(recording.store))
+            assert await send(records[2]) == "stored"
+            kept = {record.prediction_id for record in (records if durability != "database" else [records[0], records[2]])}
+            assert set(stored(recording.store)) == kept
+        recording.close()
+
+    async def start() -> Recording:
+        return Recording(with_durability(settings, durability), metrics)
+
+    recording = asyncio.run(start())
+    asyncio.run(scenario())
