@@ -22,7 +22,7 @@ from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
-from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
 from training.constraints import constraints
 from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
@@ -164,9 +164,9 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
         say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
     pd = cross_fitted(margins, y, folds)
     calibration = fit_calibration(margins, y)
-    curve = cost_curve(y, pd, costs)
-    threshold = choose_threshold(curve, settings.decision.min_approval_rate)
-    say(f"threshold {threshold:.3f} (theoretical {costs.theoretical_threshold:.3f}); bootstrap of the metrics")
+    choice = choose_threshold(y, pd, costs, settings.decision.min_approval_rate)
+    threshold = choice.threshold
+    say(f"{choice}; bootstrap of the metrics")
     intervals = with_intervals(lambda rows: metrics(y[rows], pd[rows], threshold, costs), y, options.bootstrap_samples, options.seed)
     intervals["roc_auc"] |= {"fold_mean": float(np.mean(fold_auc)), "fold_std": float(np.std(fold_auc))}
     say("final model on all rows")
@@ -186,12 +186,13 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
             "data": {"fingerprint": prepared.fingerprint, "applications": len(y), "default_rate": float(np.mean(y))},
             "metrics": intervals,
             "calibration_table": calibration_table(y, pd),
-            "thresholds": _threshold_table(y, pd, threshold, costs),
+            "threshold": choice._asdict(),
+            "thresholds": _threshold_table(y, pd, choice, costs),
             "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump()},
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     )
-    return Training(bundle, y, pd, curve, gain)
+    return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 
 def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
@@ -237,14 +238,14 @@ def cross_fitted(margins: Values, y: Labels, folds: list[Fold]) -> Values:
     return pd
 
 
-def _threshold_table(y: Labels, pd: Values, chosen: float, costs: Costs) -> list[dict[str, Any]]:
-    named = {costs.theoretical_threshold: "theoretical", chosen: "chosen"}
+def _threshold_table(y: Labels, pd: Values, choice: Choice, costs: Costs) -> list[dict[str, Any]]:
+    named = {"theoretical": costs.theoretical_threshold, "least": choice.least, "chosen": choice.threshold}
     return [
         {
             "threshold": threshold,
-            "name": named.get(threshold, ""),
+            "name": ", ".join(name for name, value in named.items() if value == threshold),
             "cost_per_client": cost_per_client(y, pd, threshold, costs),
             "approval_rate": float(np.mean(pd < threshold)),
         }
-        for threshold in sorted({*SHOWN_THRESHOLDS, *named})
+        for threshold in sorted({*SHOWN_THRESHOLDS, *named.values()})
     ]
