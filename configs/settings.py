@@ -136,6 +136,7 @@ class TrainingSettings(Section):
     without_history: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
     monotone: bool
+    allowed_columns: tuple[str, ...]
     lightgbm: LightGBMSettings
 
 

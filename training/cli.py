@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from serving.cli import app
-from serving.console import chosen_model, fail, settings
+from serving.console import check_out, chosen_model, fail, settings
 from training import study_cli
 from training.console import Data, built_in, replace_between
 
@@ -98,7 +98,7 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on thi
 @app.command()
 def score(  # noqa: PLR0917 - Typer names them all
     data: Annotated[Path, typer.Option(help="Folder with the table")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write; it appears when it is complete")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears when it is complete")],
     table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
     model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
@@ -107,9 +107,10 @@ def score(  # noqa: PLR0917 - Typer names them all
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
     from serving.bundle import BundleError, find_in_store, read_bundle
     from training.data import DataError
+    from training.portfolio import ENDINGS, score_on_cluster
     from training.portfolio import score as run
-    from training.portfolio import score_on_cluster
 
+    check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
     tag = chosen_model(settings(), model)
