@@ -103,8 +103,8 @@ def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(
 
 
 def test_the_file_tells_by_which_model(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
-    score(folder, "application_test", bundle, tmp_path / "new" / "scores.parquet", ignore)
-    about = pa.parquet.read_schema(tmp_path / "new" / "scores.parquet").metadata
+    score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
+    about = pa.parquet.read_schema(tmp_path / "scores.parquet").metadata
     assert about[b"model_version"].decode() == bundle.version
     assert float(about[b"threshold"]) == bundle.decision.threshold
 
