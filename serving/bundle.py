@@ -220,11 +220,12 @@ def name_run(tag: str, run_id: str) -> None:
     import bentoml
 
     path = Path(bentoml.models.get(tag).path_of("model.yaml"))
-    entry = yaml.safe_load(path.read_text(encoding="utf-8"))
-    labels = {**entry.get("labels", {}), "mlflow_run": run_id}
-    if labels != entry.get("labels"):
-        with whole_file(path) as file:
-            file.write_text(yaml.safe_dump({**entry, "labels": labels}, sort_keys=False), encoding="utf-8")
+    with locked(path.parents[2] / ".lock"):
+        entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+        labels = {**entry.get("labels", {}), "mlflow_run": run_id}
+        if labels != entry.get("labels"):
+            with whole_file(path) as file:
+                file.write_text(yaml.safe_dump({**entry, "labels": labels}, sort_keys=False), encoding="utf-8")
 
 
 def _holds(entry: Path, bundle: Bundle) -> bool:
@@ -236,7 +237,7 @@ def _holds(entry: Path, bundle: Bundle) -> bool:
 
 
 def _write_entry(folder: Path, bundle: Bundle, tag: Any) -> None:
-    """Write the files of an entry as `bentoml.models.create` does, which copies them into their place one after the other."""
+    """Write the files that `bentoml.models.create` would; that one copies them into their place one after the other."""
     from bentoml._internal.models.model import ModelInfo
     from bentoml.models import ModelContext, ModelOptions
 
