@@ -202,7 +202,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
             "calibration_table": calibration_table(y, pd),
             "threshold": choice._asdict(),
             "thresholds": _threshold_table(y, pd, choice, costs),
-            "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump()},
+            "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump(mode="json")},
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     )
