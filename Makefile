@@ -4,6 +4,8 @@ VENV ?= .venv
 PORT ?= 3000
 BACKEND ?= docker
 DATA ?=
+override DATA := $(value DATA)
+export DATA # the shell reads it from there, whatever is in its name
 GROUPS := serve train monitor dev
 LOCKS := $(GROUPS:%=configs/requirements/%.txt)
 BIN := $(VENV)/bin
@@ -22,7 +24,7 @@ serve: $(READY)
 	$(BIN)/bentoml serve --port $(PORT)
 
 train: $(READY)
-	$(BIN)/credit-scoring train $(if $(DATA),--data $(DATA))
+	$(BIN)/credit-scoring train $${DATA:+--data "$$DATA"}
 
 # Two workers; LightGBM with a thread each, since its threads wait by spinning where there is no core for them.
 test: $(READY)
@@ -64,7 +66,7 @@ profile: $(READY)
 	$(BIN)/python -m loadtests.profile
 
 mlflow: $(READY)
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$${CREDIT_HOME:-.credit}/mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/credit-scoring mlflow
 
 # The locks agree with each other: all groups are resolved together first.
 lock: $(READY)

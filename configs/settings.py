@@ -138,6 +138,7 @@ class TrainingSettings(Section):
     without_history: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
     monotone: bool
+    allowed_columns: tuple[str, ...]
     lightgbm: LightGBMSettings
 
 
@@ -173,7 +174,11 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The URL of the store, as SQLAlchemy reads it; it may hold a password."""
-        return self.store.url.get_secret_value() if self.store.url else f"sqlite:///{(self.home / 'store.db').absolute()}"
+        if self.store.url:
+            return self.store.url.get_secret_value()
+        from sqlalchemy import URL
+
+        return URL.create("sqlite", database=str((self.home / "store.db").absolute())).render_as_string()
 
     @classmethod
     def settings_customise_sources(

@@ -1,5 +1,7 @@
 """What every command of the command line shares: the settings, and how it fails."""
 
+import os
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -33,6 +35,18 @@ def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:
     """Name and version in the model store: of a tag NAME:VERSION or NAME, else those of the settings."""
     name, _, version = (tag or f"{options.model.name}:{options.model.version}").partition(":")
     return name, version or "latest"
+
+
+def check_out(out: Path, *endings: str) -> None:
+    """Refuse a file that cannot be written, before any work: its ending, its folder; exit code 1."""
+    if not out.name.lower().endswith(endings) or out.name.lower() in endings:
+        fail(f"--out is {out}; expected a name that ends in {', '.join(endings)}")
+    if out.is_dir():
+        fail(f"--out is {out}, which is a folder; expected a file")
+    if not out.parent.is_dir():
+        fail(f"--out is {out}, whose folder does not exist; make {out.parent} first")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        fail(f"--out is {out}, whose folder cannot be written")
 
 
 def fail(message: str) -> NoReturn:

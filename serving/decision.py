@@ -1,4 +1,4 @@
-"""From a calibrated PD to a decision at the threshold that costs the business least."""
+"""From a calibrated PD to a decision, and the threshold that costs the business least."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Self
@@ -10,6 +10,8 @@ from configs.settings import DecisionSettings
 
 RiskLevel = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 Values = NDArray[np.float64]
+PARTS = 5  # of the applicants, each of which judges the least of the curve of the others
+CONVINCING = 2.0  # paired standard errors by which another threshold must beat the theoretical one
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,7 @@ def cost_per_client(defaulted: NDArray[Any], pd: Values, threshold: float, costs
     defaulted : shape (rows,), 1 or True where the applicant defaulted.
     pd : shape (rows,), in [0, 1].
     """
-    declined = pd >= threshold
-    bad = np.asarray(defaulted, dtype=bool)
-    return float(costs.false_negative * np.mean(bad & ~declined) + costs.false_positive * np.mean(~bad & declined))
+    return float(_costs(np.asarray(defaulted, dtype=bool), pd, threshold, costs).mean())
 
 
 def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1000) -> CostCurve:
@@ -112,18 +112,81 @@ def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1
     return CostCurve(grid, cost, (approved_bad + approved_good) / len(pd))
 
 
-def choose_threshold(curve: CostCurve, min_approval_rate: float = 0.0) -> float:
-    """The threshold of least cost among those that approve at least `min_approval_rate` of the applicants.
+class Choice(NamedTuple):
+    """A threshold and why it was chosen.
+
+    Attributes
+    ----------
+    reason : "theoretical"; "floor" where that one approves too few; "curve" where the least of the cost curve clearly costs less.
+    least : the threshold of least cost on the curve, among those that approve enough.
+    saving : per client, of such a threshold against the theoretical one or the floor's, on applicants that it was not chosen on.
+    standard_error : of the saving, from the differences applicant by applicant.
+    """
+
+    threshold: float
+    reason: Literal["theoretical", "floor", "curve"]
+    least: float
+    saving: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        """One sentence."""
+        standing = {
+            "theoretical": "the theoretical one",
+            "floor": "the lowest that approves enough",
+            "curve": "the least of the cost curve",
+        }
+        verdict = "more" if self.reason == "curve" else "not more"
+        return (
+            f"threshold {self.threshold:.3f}, {standing[self.reason]}: the least of the cost curve ({self.least:.3f}) saves "
+            f"{self.saving:.4f} ± {self.standard_error:.4f} a client, {verdict} than twice the standard error"
+        )
+
+
+def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_approval_rate: float = 0.0) -> Choice:
+    """The theoretical threshold, unless the least of the cost curve beats it by more than twice the paired standard error.
+
+    The least of a curve is partly luck, so each fifth of the applicants judges the one that the others choose. Where the theoretical
+    threshold approves less than `min_approval_rate`, the lowest threshold that approves enough stands in its place.
+
+    Parameters
+    ----------
+    defaulted : shape (rows,), 1 or True where the applicant defaulted; both must occur.
+    pd : shape (rows,), calibrated, of a model that did not see the row.
 
     Raises
     ------
     ValueError
-        No threshold approves that many.
+        All outcomes are the same, or no threshold approves that many.
     """
-    allowed = curve.approval_rate >= min_approval_rate
-    if not allowed.any():
-        raise ValueError(
-            f"no threshold approves {min_approval_rate:.1%} of the applicants; "
-            f"the most that one approves is {curve.approval_rate.max():.1%}"
-        )
+    bad = np.asarray(defaulted, dtype=bool)
+    if bad.all() or not bad.any():
+        raise ValueError("all outcomes are the same; expected both to choose a threshold")
+    curve = cost_curve(bad, pd, costs)
+    most = float(curve.approval_rate.max())
+    if most < min_approval_rate:
+        raise ValueError(f"no threshold approves {min_approval_rate:.1%} of the applicants; the most that one approves is {most:.1%}")
+    theoretical = costs.theoretical_threshold
+    enough = np.mean(pd < theoretical) >= min_approval_rate
+    standing = theoretical if enough else float(curve.threshold[np.argmax(curve.approval_rate >= min_approval_rate)])
+    saved, part = np.zeros(len(pd)), np.arange(len(pd)) % PARTS
+    for outside in (part == number for number in range(PARTS)):
+        least = _least(cost_curve(bad[~outside], pd[~outside], costs), min_approval_rate)
+        saved[outside] = _costs(bad[outside], pd[outside], standing, costs) - _costs(bad[outside], pd[outside], least, costs)
+    saving, error = float(saved.mean()), float(saved.std(ddof=1) / np.sqrt(len(saved)))
+    least = _least(curve, min_approval_rate)
+    if saving > CONVINCING * error:
+        return Choice(least, "curve", least, saving, error)
+    return Choice(standing, "theoretical" if enough else "floor", least, saving, error)
+
+
+def _least(curve: CostCurve, min_approval_rate: float) -> float:
+    """The threshold of least cost among those that approve enough; where none does, the one that approves most."""
+    allowed = curve.approval_rate >= min(min_approval_rate, curve.approval_rate[-1])
     return float(curve.threshold[np.argmin(np.where(allowed, curve.cost, np.inf))])
+
+
+def _costs(bad: NDArray[np.bool_], pd: Values, threshold: float, costs: Costs) -> Values:
+    """What each applicant costs."""
+    declined = pd >= threshold
+    return np.where(bad, costs.false_negative * ~declined, costs.false_positive * declined)

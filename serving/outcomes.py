@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from monitoring.database import ANSWER_SECONDS, Store, StoreError, writing
+from monitoring.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
@@ -29,7 +29,8 @@ MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a server that is stopped
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
 COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
+BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+EXPORTED = {name for name in decisions.c.keys() if name not in COLUMNS}  # noqa: SIM118 - of SQLAlchemy's columns
 
 Parsed = Outcome | list[Invalid]
 
@@ -79,8 +80,10 @@ def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS
     return errors[:most] or Outcome(prediction_id, client_id, bool(defaulted), observed_at)
 
 
-def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
+def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
     """The outcomes of a CSV file with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
+
+    A file that `credit-scoring export` wrote is read by its prediction_id; a row of it without an outcome is None.
 
     Raises
     ------
@@ -89,16 +92,37 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed]]:
     """
     reader = csv.DictReader(file)
     names = reader.fieldnames or []
-    known = set(names) <= set(COLUMNS) and len(set(names)) == len(names)
-    if not known or not {"prediction_id", "client_id"} & set(names) or "defaulted" not in names:
+    exported = not {"prediction_id", *EXPORTED} - set(names)
+    unknown = [name for name in names if name not in COLUMNS and not (exported and name in EXPORTED)]
+    identified = {"prediction_id", "client_id"} & set(names)
+    if unknown or len(set(names)) < len(names) or not identified or "defaulted" not in names:
         raise ValueError(
-            f"the header is {','.join(names) or 'missing'}; expected prediction_id or client_id, defaulted, and perhaps observed_at"
+            f"line 1 {_header_problem(names, unknown)}; expected prediction_id or client_id, defaulted, and perhaps observed_at, "
+            "or the columns of an export"
         )
     for row in reader:
-        item: dict[str, Any] = {name: unshield(value) for name, value in row.items() if name is not None and value}
-        item["defaulted"] = BOOLEANS.get((row["defaulted"] or "").lower(), row["defaulted"])
-        parsed = [Invalid("", f"expected {len(names)} columns")] if None in row or None in row.values() else read_outcome(item, "", now)
-        yield reader.line_num, parsed
+        if None in row or None in row.values():
+            yield reader.line_num, [Invalid("", f"expected {len(names)} columns")]
+            continue
+        if exported and not row["defaulted"]:
+            yield reader.line_num, None
+            continue
+        item: dict[str, Any] = {name: unshield(value) for name, value in row.items() if value and name not in EXPORTED}
+        if exported:
+            item.pop("client_id", None)  # the prediction_id says it all
+        item["defaulted"] = BOOLEANS.get(row["defaulted"].strip().lower(), row["defaulted"])
+        yield reader.line_num, read_outcome(item, "", now)
+
+
+def _header_problem(names: Sequence[str], unknown: Sequence[str]) -> str:
+    """What is wrong with a header; where it is none, its first line holds a person's values, which are not shown."""
+    if not set(COLUMNS) & set(names):
+        return "is not a header of outcomes"
+    if unknown:
+        return f"has unknown columns: {', '.join(unknown)}"
+    if len(set(names)) < len(names):
+        return "names a column twice"
+    return f"names {', '.join(names)} alone"
 
 
 def answer(given: Sequence[Parsed], kept: Sequence[Kept]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from serving.console import fail, settings
+from serving.console import check_out, fail, settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -107,14 +107,13 @@ def export(
     from monitoring.files import open_private
     from monitoring.store import export as rows
 
-    if out.suffix not in (".jsonl", ".csv"):
-        fail(f"--out is {out}; expected a name that ends in .jsonl or .csv")
+    check_out(out, ".csv", ".jsonl")
     first, last = read_time("--since", since), read_time("--until", until)
     partial = out.with_name(f"{out.name}.partial")
     with opened_store() as engine, reading(engine) as connection:
         descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            count = (write_csv if out.suffix == ".csv" else write_lines)(file, rows(connection, first, last))
+            count = (write_csv if out.suffix.lower() == ".csv" else write_lines)(file, rows(connection, first, last))
     partial.replace(out)
     typer.echo(f"{count} decisions in {out}")
 
@@ -165,7 +164,7 @@ def replay_decision(prediction_id: PredictionId) -> None:
 def import_outcomes(
     file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
 ) -> None:
-    """Keep the outcomes of a CSV file; exit code 1 where a line is bad or its decision unknown.
+    """Keep the outcomes of a CSV file, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
 
     It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
     """
@@ -183,7 +182,9 @@ def import_outcomes(
                 while block := list(islice(rows, OUTCOMES_AT_ONCE)):
                     good = [(number, one) for number, one in block if isinstance(one, Outcome)]
                     for number, one in block:
-                        if isinstance(one, list):
+                        if one is None:
+                            counts["waiting"] += 1
+                        elif isinstance(one, list):
                             counts["invalid"] += 1
                             typer.echo(
                                 f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
@@ -198,7 +199,8 @@ def import_outcomes(
             fail(f"{file}: {error}")
         except StoreError as error:
             fail(str(error))
-    typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES))
+    waiting = f", {counts['waiting']} without an outcome yet" if counts["waiting"] else ""
+    typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES) + waiting)
     if counts["invalid"] or counts["unknown"]:
         raise typer.Exit(1)
 

@@ -8,7 +8,20 @@ from running import Home, run_cli
 
 from serving.bundle import Bundle
 
-COMMANDS = ["train", "generate", "fit-profile", "fidelity", "score", "document", "settings", "verify", "keys", "select-features"]
+COMMANDS = [
+    "train",
+    "record",
+    "mlflow",
+    "generate",
+    "fit-profile",
+    "fidelity",
+    "score",
+    "document",
+    "settings",
+    "verify",
+    "keys",
+    "select-features",
+]
 STUDY_COMMANDS = ["compare", "explore", "interpret", "tune"]
 RECORD_COMMANDS = ["decision", "decisions", "export", "ship", "verify-log", "replay", "outcomes", "store"]
 REPORT_COMMANDS = ["drift", "performance", "retraining-signal", "drift-power"]

@@ -1,6 +1,8 @@
 """The commands of training, added to the one command line."""
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,7 @@ from typing import Annotated
 import typer
 
 from serving.cli import app
-from serving.console import chosen_model, fail, settings
+from serving.console import check_out, chosen_model, fail, settings
 from training import study_cli
 from training.console import Data, built_in, replace_between
 
@@ -25,7 +27,7 @@ def train(
     scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
-    from serving.bundle import BundleError, MissingBundleError, find_in_store, save_to_store
+    from serving.bundle import BundleError, MissingBundleError, find_in_store
 
     options = settings()
     if if_missing:
@@ -37,9 +39,9 @@ def train(
             fail(str(error))
         else:
             return
-    from training import plots, tracking
     from training.cluster import fit_over
     from training.data import DataError
+    from training.results import keep, report_folder
     from training.train import fit_here, prepare
     from training.train import train as run
 
@@ -47,27 +49,56 @@ def train(
     try:
         prepared = prepare(data or built_in(options), options, _say)
         training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
-    except (DataError, ValueError) as error:
+        tag = keep(training, options, _say)
+    except (BundleError, DataError, ValueError) as error:
         fail(str(error))
-    bundle, name = training.bundle, options.model.name
-    report = plots.save(plots.training_plots(training), options.home / "reports" / bundle.version)
-    run_id = tracking.champion_run(name, bundle.version, options.home)
-    if run_id:
-        _say("the same data and settings gave the same model as before; nothing changes")
-    else:
-        run_id = tracking.record(bundle, name, report, options.home)
-    tag = save_to_store(bundle, name, {"mlflow_run": run_id})
+    bundle = training.bundle
     for metric, values in bundle.metadata["metrics"].items():
         _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
         _say("warning: trained on generated data; its decisions are for trying out only")
-    _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report[0].parent}")
+    _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
+
+
+@app.command()
+def record(
+    version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` names it")],
+) -> None:
+    """Record a trained model in MLflow, where `train` could not; it can be repeated."""
+    from serving.bundle import BundleError, find_in_store, read_bundle
+    from training.results import put_on_record
+    from training.tracking import TrackingError
+
+    options = settings()
+    name = options.model.name
+    try:
+        bundle = read_bundle(find_in_store(name, version))
+        latest = find_in_store(name, "latest").name == bundle.version
+        new = put_on_record(bundle, options, _say, champion=latest)
+    except (BundleError, TrackingError) as error:
+        fail(str(error))
+    _say(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
+
+
+@app.command()
+def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine")] = 5000) -> None:
+    """Show the training runs and registered models in MLflow's own pages."""
+    from training.tracking import TrackingError, make_database, tracking_uri
+
+    home = settings().home
+    try:
+        make_database(home)
+    except TrackingError as error:
+        fail(str(error))
+    program = Path(sys.executable).with_name("mlflow")
+    arguments = ["ui", "--backend-store-uri", tracking_uri(home), "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(program, [str(program), *arguments])  # noqa: S606 - no shell, a fixed program
 
 
 @app.command()
 def score(  # noqa: PLR0917 - Typer names them all
     data: Annotated[Path, typer.Option(help="Folder with the table")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write; it appears when it is complete")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears when it is complete")],
     table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
     model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
@@ -76,9 +107,10 @@ def score(  # noqa: PLR0917 - Typer names them all
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
     from serving.bundle import BundleError, find_in_store, read_bundle
     from training.data import DataError
+    from training.portfolio import ENDINGS, score_on_cluster
     from training.portfolio import score as run
-    from training.portfolio import score_on_cluster
 
+    check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
     tag = chosen_model(settings(), model)

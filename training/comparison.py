@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from configs.settings import Settings
 from features.history import Matrix
-from serving.decision import Costs, choose_threshold, cost_curve, cost_per_client
+from serving.decision import Costs, choose_threshold, cost_per_client
 from training.evaluation import Labels, Values
 from training.train import Fold, Prepared, Say, cross_fitted, fit_here, folds_of, learned_from
 
@@ -127,7 +127,7 @@ def judge(name: str, pd: Values, defaulted: Labels, folds: list[Fold], settings:
     costs = Costs.of(settings.decision)
     cost = []
     for inside, outside in folds:
-        threshold = choose_threshold(cost_curve(defaulted[inside], pd[inside], costs), settings.decision.min_approval_rate)
+        threshold = choose_threshold(defaulted[inside], pd[inside], costs, settings.decision.min_approval_rate).threshold
         cost.append(cost_per_client(defaulted[outside], pd[outside], threshold, costs))
     auc = np.array([roc_auc_score(defaulted[outside], pd[outside]) for _, outside in folds])
     return Result(name, pd, auc, np.array(cost), float(average_precision_score(defaulted, pd)), seconds)

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from configs.settings import CONFIGS, Settings
-from monitoring.files import make_private
 from serving.console import fail
+from serving.files import locked, whole_folder
 
 RESULTS = ".results.json"  # beside each guide with measured tables
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
@@ -26,10 +26,13 @@ def built_in(settings: Settings) -> Path:
 
     rows, seed = settings.training.generated_applications, settings.training.seed
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
-    if not (folder / "generated.json").is_file():
-        with typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar:
-            make_private(folder.parent)
-            run(folder, rows, seed, progress=bar.update)
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "generated.json").is_file():
+            with (
+                whole_folder(folder, folder.with_name(f"{folder.name}.partial")) as partial,
+                typer.progressbar(length=rows + unlabelled(rows), label="generating the built-in data") as bar,
+            ):
+                run(partial, rows, seed, progress=bar.update)
     return folder
 
 

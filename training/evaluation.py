@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from serving.calibration import Calibration
 from serving.decision import Costs, cost_per_client
+from training.data import DataError
 
 Values = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -17,9 +18,23 @@ ECE_BINS = 10
 
 
 def fit_calibration(margins: Values, defaulted: Labels) -> Calibration:
-    """Maximum-likelihood logistic calibration of margins that their model did not see, both of shape (rows,)."""
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(margins.reshape(-1, 1), defaulted)
-    return Calibration(slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0]))
+    """Maximum-likelihood logistic calibration of margins that their model did not see, both of shape (rows,).
+
+    Raises
+    ------
+    DataError
+        Greater margins do not go with more defaults.
+    """
+    slope = 0.0
+    if np.ptp(margins):
+        model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(margins.reshape(-1, 1), defaulted)
+        slope = float(model.coef_[0, 0])
+    if slope <= 0:
+        raise DataError(
+            "the model does not rank defaults above repaid loans among applications that it did not see: "
+            "the columns tell nothing of the outcome, or there is too little to learn from"
+        )
+    return Calibration(slope, float(model.intercept_[0]))
 
 
 def calibration_table(defaulted: Labels, pd: Values, bins: int = ECE_BINS) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from features.schema import Table
-from monitoring.files import make_private
+from serving.files import locked, whole_file
 from training.train import Training
 
 mpl.use("Agg")
@@ -107,10 +107,11 @@ def fidelity_plot(real: pd.DataFrame, generated: pd.DataFrame, table: Table, col
 
 
 def save(figures: Iterator[tuple[str, Figure]], folder: Path) -> list[Path]:
-    """Write the figures as PNG files; returns their paths."""
-    make_private(folder)
+    """Write the figures as PNG files, each of which appears whole; returns their paths."""
     paths = []
-    for name, figure in figures:
-        figure.savefig(folder / name, dpi=110, metadata={"Software": None})
-        paths.append(folder / name)
+    with locked(folder / ".lock"):
+        for name, figure in figures:
+            with whole_file(folder / name) as file:
+                figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+            paths.append(folder / name)
     return paths

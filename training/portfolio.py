@@ -1,23 +1,25 @@
 """Scoring of whole portfolios, larger than memory: chunk by chunk on this machine, or over the workers of a Dask cluster."""
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from features.history import History, Matrix
 from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.files import whole_file
 from serving.scorer import Scorer
 from training.data import DataError, Source, find_source, read_chunks
 from training.folder import HistoryFolder, history_sources
@@ -25,6 +27,7 @@ from training.folder import HistoryFolder, history_sources
 CHUNK = 20_000  # applications in memory at once, twice: one chunk is read while another is scored
 WITH_HISTORY = 300_000  # the same where there is a history, whose tables are read through once for each chunk
 AHEAD = 2  # chunks a worker of a cluster has waiting
+ENDINGS = (".parquet", ".csv", ".csv.gz")
 SAY_EVERY = 5.0  # seconds between two words on the progress
 SCORES = pa.schema(
     [("key", pa.int64()), ("probability", pa.float64()), ("decision", pa.string()), ("risk_level", pa.string()), ("warnings", pa.int32())]
@@ -50,13 +53,14 @@ class Summary(NamedTuple):
 
 
 def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threads: int = 1) -> Summary:
-    """Score the applications of a table and write key, PD, decision, risk level and number of warnings to a Parquet file.
+    """Score the applications of a table and write key, PD, decision, risk level and number of warnings to a file.
 
     The history tables of the folder count, as in training. The warnings are those of the application. The file appears when it is complete and not before; a file of that name is replaced.
 
     Parameters
     ----------
     name : application_train or application_test.
+    out : ends in one of ENDINGS; the metadata of a Parquet file name the model and its threshold.
     threads : of the scoring; reading and the features of the next chunk run beside it.
 
     Raises
@@ -161,25 +165,29 @@ def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path
     about = {"model_version": bundle.version, "threshold": repr(bundle.decision.threshold), "trained_on": bundle.trained_on}
     schema = SCORES.with_metadata(about)
     schema = schema.set(0, schema.field(0).with_name(bundle.features.table.key))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with pa.parquet.ParquetWriter(partial, schema) as writer:
-            for part in scored:
-                writer.write_table(part.rename_columns(schema.names).cast(schema))
-                rows += len(part)
-                declined += int(np.count_nonzero(part["decision"].to_numpy() == "DECLINE"))
-                if time.monotonic() - told > SAY_EVERY:
-                    told = time.monotonic()
-                    say(f"{rows:,} applications, {rows / (told - start):,.0f} a second")
+    with whole_file(out) as file, _writer(file, out.name, schema) as writer:
+        for part in scored:
+            writer.write_table(part.rename_columns(schema.names).cast(schema))
+            rows += len(part)
+            declined += int(np.count_nonzero(part["decision"].to_numpy() == "DECLINE"))
+            if time.monotonic() - told > SAY_EVERY:
+                told = time.monotonic()
+                say(f"{rows:,} applications, {rows / (told - start):,.0f} a second")
         if not rows:
             raise DataError(f"{source} has no rows")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return Summary(rows, declined, time.monotonic() - start)
+
+
+@contextmanager
+def _writer(file: Path, name: str, schema: pa.Schema) -> Iterator[Any]:
+    """Writes tables as the ending of the name says."""
+    if name.lower().endswith(".parquet"):
+        with pa.parquet.ParquetWriter(file, schema) as writer:
+            yield writer
+        return
+    compression = "gzip" if name.lower().endswith(".gz") else None
+    with pa.output_stream(file, compression=compression) as stream, pa.csv.CSVWriter(stream, schema) as writer:
+        yield writer
 
 
 def _score_row_group(folder: Path, file: str, group: int, tag: tuple[str, str]) -> pa.Table:

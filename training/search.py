@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
+from sqlalchemy import URL
 
 from configs.settings import LightGBMSettings, Settings
 from monitoring.files import make_private
@@ -26,7 +27,7 @@ def open_study(prepared: Prepared, settings: Settings) -> optuna.Study:
     make_private(settings.home)
     return optuna.create_study(
         study_name=f"{prepared.fingerprint}-{len(prepared.features.names)}-{settings.training.folds}",
-        storage=f"sqlite:///{settings.home.absolute() / 'optuna.db'}",
+        storage=URL.create("sqlite", database=str(settings.home.absolute() / "optuna.db")).render_as_string(),
         sampler=optuna.samplers.TPESampler(seed=settings.training.seed, n_startup_trials=8),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
         direction="maximize",

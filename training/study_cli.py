@@ -115,7 +115,10 @@ def tune(
 
 
 def _record(kind: str, folder: Path, metrics: dict[str, float], files: list[Path], options: Settings) -> None:
-    from training.tracking import record_study
+    from training.tracking import TrackingError, record_study
 
-    record_study(kind, str(folder), metrics, files, options.home)
+    try:
+        record_study(kind, str(folder), metrics, files, options.home, say=typer.echo)
+    except TrackingError as error:
+        typer.echo(f"warning: the study is not on record in MLflow: {error}")
     typer.echo(f"{', '.join(file.name for file in files)} in {files[0].parent}")

@@ -1,34 +1,163 @@
 """The record of a training run in MLflow: parameters, metrics, plots, the bundle, and the registered model."""
 
+import contextlib
+import logging
+import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
+from alembic.util import CommandError
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.files import make_private
 from serving.bundle import Bundle
+from serving.files import locked
 
 EXPERIMENT = "credit-scoring"
 STUDIES = "credit-scoring-studies"
 CHAMPION = "champion"
+MODEL_TAG = "bentoml_model"
+
+Say = Callable[[str], None]
+
+
+class Record(NamedTuple):
+    """A run on record, and whether it was just made."""
+
+    run_id: str
+    new: bool
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot take a record; the message is one sentence that says why."""
 
 
 def tracking_uri(home: Path) -> str:
     """The SQLite database under CREDIT_HOME."""
-    return f"sqlite:///{home.absolute() / 'mlflow.db'}"
+    return _uri(home.absolute() / "mlflow.db")
 
 
-def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
-    """Log a run, register its bundle and give it the champion alias; returns the run's id."""
-    make_private(home)
-    mlflow.set_tracking_uri(tracking_uri(home))
-    client = mlflow.MlflowClient()
-    _experiment(EXPERIMENT, home)
-    version = bundle.version
-    with mlflow.start_run(run_name=version, log_system_metrics=False) as run:
-        mlflow.set_tags({"bentoml_model": f"{name}:{version}", "trained_on": bundle.trained_on})
+def _uri(path: Path) -> str:
+    # of a URI that begins with sqlite:/// MLflow makes the parent folder with the escapes in its name
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path, say: Say, *, champion: bool = True) -> Record:
+    """Log the run of a bundle and register the bundle, unless that is done already.
+
+    Parameters
+    ----------
+    champion : whether the registered model gets the champion alias.
+
+    Raises
+    ------
+    TrackingError
+        MLflow cannot take it.
+    """
+    tag = f"{name}:{bundle.version}"
+    with _recording(home) as client:
+        experiment = _experiment(client, EXPERIMENT, home, say)
+        for run in client.search_runs([experiment], f"tags.{MODEL_TAG} LIKE '{name}:%' AND attributes.status != 'FINISHED'"):
+            client.delete_run(run.info.run_id)  # of a training that was killed: only one records at a time
+        registered = next(iter(client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{tag}'")), None)
+        found = registered or _register(client, bundle, name, plots, experiment)
+        if champion:
+            client.set_registered_model_alias(name, CHAMPION, found.version)
+    return Record(str(found.run_id), new=registered is None)
+
+
+def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterable[Path], home: Path, *, say: Say) -> str:
+    """Log what a study of data or models made, in an experiment of its own; returns the run's id.
+
+    Raises
+    ------
+    TrackingError
+        MLflow cannot take it.
+    """
+    with (
+        _recording(home) as client,
+        mlflow.start_run(
+            experiment_id=_experiment(client, STUDIES, home, say),
+            run_name=kind,
+            tags={"study": kind, "data": data},
+            log_system_metrics=False,
+        ) as run,
+    ):
+        mlflow.log_metrics(metrics)
+        for file in files:
+            mlflow.log_artifact(str(file))
+    return str(run.info.run_id)
+
+
+def make_database(home: Path) -> None:
+    """Make MLflow's database where it is missing: under another name first, so that no half of one is ever found.
+
+    Raises
+    ------
+    TrackingError
+        It cannot be made, or the one that is there is broken.
+    """
+    with _recording(home):
+        pass
+
+
+@contextlib.contextmanager
+def _recording(home: Path) -> Iterator[mlflow.MlflowClient]:
+    """Let one process at a time use the database, and make one sentence of every error."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs errors with their traceback before it raises them
+    path = home.absolute() / "mlflow.db"
+    try:
+        with locked(home / "mlflow.lock"):
+            _check(path) if path.is_file() and path.stat().st_size else _make(path)
+            mlflow.set_tracking_uri(_uri(path))
+            yield mlflow.MlflowClient()
+    except (SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
+        raise TrackingError(
+            f"{path} cannot be used ({_first_line(error)}); if it is broken, move it away or put a copy of it back"
+        ) from None
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"{path} cannot be used: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _make(path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    for leftover in path.parent.glob(f"{partial.name}*"):  # its journal too
+        leftover.unlink()
+    SqlAlchemyStore(_uri(partial), (path.parent / "mlartifacts").as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    partial.replace(path)
+
+
+def _check(path: Path) -> None:
+    """Refuse a database whose making was broken off, or that is none: MLflow would try to make its tables for minutes."""
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
+        database.execute("SELECT version_num FROM alembic_version")
+
+
+def _experiment(client: mlflow.MlflowClient, name: str, home: Path, say: Say) -> str:
+    """The id of an experiment, which is made where it is missing, and restored where it was deleted: its name stays taken."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name, artifact_location=(home.absolute() / "mlartifacts").as_uri()))
+    if experiment.lifecycle_stage == "deleted":
+        say(f"warning: MLflow's experiment {name} was deleted; it is restored")
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _register(client: mlflow.MlflowClient, bundle: Bundle, name: str, plots: Iterable[Path], experiment: str) -> ModelVersion:
+    tags = {MODEL_TAG: f"{name}:{bundle.version}"}
+    run_tags = {**tags, "trained_on": bundle.trained_on}
+    with mlflow.start_run(experiment_id=experiment, run_name=bundle.version, tags=run_tags, log_system_metrics=False) as run:
         mlflow.log_params(_flat(bundle.metadata["settings"]))
         mlflow.log_params({f"data.{key}": value for key, value in bundle.metadata["data"].items()})
         mlflow.log_metric("threshold", bundle.decision.threshold)
@@ -40,45 +169,9 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path) -> str:
             for file, content in bundle.files().items():
                 (Path(folder) / file).write_bytes(content)
             mlflow.log_artifacts(folder, "bundle")
-        source = f"{run.info.artifact_uri}/bundle"
-    try:
+    if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    registered = client.create_model_version(name, source, run.info.run_id, tags={"bentoml_model": f"{name}:{version}"})
-    client.set_registered_model_alias(name, CHAMPION, registered.version)
-    return str(run.info.run_id)
-
-
-def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterable[Path], home: Path) -> str:
-    """Log what a study of data or models made, in an experiment of its own; returns the run's id."""
-    make_private(home)
-    mlflow.set_tracking_uri(tracking_uri(home))
-    _experiment(STUDIES, home)
-    with mlflow.start_run(run_name=kind, log_system_metrics=False) as run:
-        mlflow.set_tags({"study": kind, "data": data})
-        mlflow.log_metrics(metrics)
-        for file in files:
-            mlflow.log_artifact(str(file))
-    return str(run.info.run_id)
-
-
-def _experiment(name: str, home: Path) -> None:
-    client = mlflow.MlflowClient()
-    if client.get_experiment_by_name(name) is None:
-        client.create_experiment(name, artifact_location=(home.absolute() / "mlartifacts").as_uri())
-    mlflow.set_experiment(name)
-
-
-def champion_run(name: str, version: str, home: Path) -> str | None:
-    """The id of the run that made this bundle version, if it holds the champion alias."""
-    mlflow.set_tracking_uri(tracking_uri(home))
-    try:
-        champion = mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
-        return None
-    return str(champion.run_id) if champion.tags.get("bentoml_model") == f"{name}:{version}" else None
+    return client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
 
 
 def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:

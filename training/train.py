@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-import shutil
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,16 @@ from features.history import Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
-from monitoring.files import make_private
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
-from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from serving.files import locked, whole_folder
 from training.constraints import constraints
-from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.data import DataError, find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
 from training.folder import HistoryFolder, history_sources
+from training.leakage import refusal, suspect_features, suspects
+from training.sufficiency import check_enough
 
 Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
@@ -75,17 +77,21 @@ def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | N
     Raises
     ------
     DataError
-        The tables cannot be used.
+        The tables cannot be used, or a column of them tells the outcome.
     """
     table = load_schema()["application"]
     sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
     kept = settings.home / "cache" / f"{mark}-{_code_digest(names)}"
-    if not (kept / "features.json").is_file():
-        say(f"reading {', '.join(str(source) for source in sources)}")
-        _prepare(folder, kept, names, say)
-    else:
-        say(f"prepared matrix found in the cache ({kept.name})")
+    with locked(kept.with_name(f"{kept.name}.lock")):
+        if not (kept / "features.json").is_file():
+            say(f"reading {', '.join(str(source) for source in sources)}")
+            _prepare(folder, kept, names, say)
+        else:
+            say(f"prepared matrix found in the cache ({kept.name})")
+    found = json.loads((kept / "suspects.json").read_text(encoding="utf-8"))
+    if refused := refusal(found, settings.training.allowed_columns):
+        raise DataError(f"{folder}: {refused}")
     features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
     return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
 
@@ -141,8 +147,15 @@ def fit_here(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> 
 
 
 def folds_of(prepared: Prepared, settings: Settings) -> list[Fold]:
-    """The rows to fit on and the rows to judge by, of each fold; the same wherever models are compared."""
+    """The rows to fit on and the rows to judge by, of each fold; the same wherever models are compared.
+
+    Raises
+    ------
+    DataError
+        There is too little to learn from.
+    """
     options = settings.training
+    check_enough(prepared.defaulted, options)
     return list(StratifiedKFold(options.folds, shuffle=True, random_state=options.seed).split(prepared.matrix, prepared.defaulted))
 
 
@@ -165,9 +178,9 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
         say(f"fold {number}/{options.folds}: ROC-AUC {fold_auc[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
     pd = cross_fitted(margins, y, folds)
     calibration = fit_calibration(margins, y)
-    curve = cost_curve(y, pd, costs)
-    threshold = choose_threshold(curve, settings.decision.min_approval_rate)
-    say(f"threshold {threshold:.3f} (theoretical {costs.theoretical_threshold:.3f}); bootstrap of the metrics")
+    choice = choose_threshold(y, pd, costs, settings.decision.min_approval_rate)
+    threshold = choice.threshold
+    say(f"{choice}; bootstrap of the metrics")
     intervals = with_intervals(lambda rows: metrics(y[rows], pd[rows], threshold, costs), y, options.bootstrap_samples, options.seed)
     intervals["roc_auc"] |= {"fold_mean": float(np.mean(fold_auc)), "fold_std": float(np.std(fold_auc))}
     say("final model on all rows")
@@ -187,12 +200,13 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
             "data": {"fingerprint": prepared.fingerprint, "applications": len(y), "default_rate": float(np.mean(y))},
             "metrics": intervals,
             "calibration_table": calibration_table(y, pd),
-            "thresholds": _threshold_table(y, pd, threshold, costs),
-            "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump()},
+            "threshold": choice._asdict(),
+            "thresholds": _threshold_table(y, pd, choice, costs),
+            "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump(mode="json")},
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     )
-    return Training(bundle, y, pd, curve, gain)
+    return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 
 def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
@@ -206,14 +220,14 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) ->
     history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
     matrix = features.fit_transform(applications, history.history()).matrix
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
-    partial = kept.with_name(f"{kept.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_private(partial)
-    np.save(partial / "matrix.npy", matrix)
-    np.save(partial / "target.npy", target_of(frame, table))
-    (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
-    shutil.rmtree(kept, ignore_errors=True)
-    partial.rename(kept)
+    defaulted = target_of(frame, table)
+    found = suspects(frame, table, defaulted)
+    found |= suspect_features(matrix, features.names, features.categorical_positions, defaulted)
+    with whole_folder(kept, kept.with_name(f"{kept.name}.partial")) as partial:
+        np.save(partial / "matrix.npy", matrix)
+        np.save(partial / "target.npy", defaulted)
+        (partial / "suspects.json").write_text(json.dumps(found), encoding="utf-8")
+        (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
 
 
 def _code_digest(names: Sequence[str] | None) -> str:
@@ -222,7 +236,7 @@ def _code_digest(names: Sequence[str] | None) -> str:
         [
             *CONFIGS.parent.glob("features/*.py"),
             CONFIGS / "schema.yaml",
-            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py", "leakage.py")),
         ]
     )
     content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
@@ -238,14 +252,14 @@ def cross_fitted(margins: Values, y: Labels, folds: list[Fold]) -> Values:
     return pd
 
 
-def _threshold_table(y: Labels, pd: Values, chosen: float, costs: Costs) -> list[dict[str, Any]]:
-    named = {costs.theoretical_threshold: "theoretical", chosen: "chosen"}
+def _threshold_table(y: Labels, pd: Values, choice: Choice, costs: Costs) -> list[dict[str, Any]]:
+    named = {"theoretical": costs.theoretical_threshold, "least": choice.least, "chosen": choice.threshold}
     return [
         {
             "threshold": threshold,
-            "name": named.get(threshold, ""),
+            "name": ", ".join(name for name, value in named.items() if value == threshold),
             "cost_per_client": cost_per_client(y, pd, threshold, costs),
             "approval_rate": float(np.mean(pd < threshold)),
         }
-        for threshold in sorted({*SHOWN_THRESHOLDS, *named})
+        for threshold in sorted({*SHOWN_THRESHOLDS, *named.values()})
     ]

@@ -72,6 +72,14 @@ def test_the_store_is_where_its_setting_says_else_the_platform_else_under_home(m
     assert load_settings().store_url == "sqlite:////tmp/other.db"
 
 
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a?b=c", "a#b", "ä'\"$&"])
+def test_a_home_of_any_name_is_found_again_in_the_url_of_the_store(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from sqlalchemy import make_url
+
+    monkeypatch.setenv("CREDIT_HOME", str(tmp_path / name))
+    assert make_url(load_settings().store_url).database == str(tmp_path / name / "store.db")
+
+
 def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDIT_STORE__URL", "postgresql://u:secret@host/db")
     assert "secret" not in load_settings().model_dump_json()

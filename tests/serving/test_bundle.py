@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import shutil
@@ -6,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from running import Home, bundle_folder
+from small import small_training
+from stopping import Killed, stop_at
 
 from serving.bundle import (
     FILES,
@@ -15,6 +19,7 @@ from serving.bundle import (
     Bundle,
     BundleError,
     find_in_store,
+    name_run,
     read_bundle,
     save_to_store,
     stored_version,
@@ -120,27 +125,114 @@ def test_the_store_names_what_it_lacks(home: Home) -> None:
         find_in_store("nobody", "latest")
 
 
-def test_saving_again_changes_nothing_and_serves_it_again(home: Home, bundle: Bundle) -> None:
-    import dataclasses
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The folder of an empty model store of its own."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
 
-    bundle_folder(home)
-    first = save_to_store(bundle, "twice", {"mlflow_run": "r1"})
-    before = (find_in_store("twice", "latest") / "model.yaml").read_bytes()
-    assert save_to_store(bundle, "twice", {}) == first
-    assert (find_in_store("twice", "latest") / "model.yaml").read_bytes() == before
-    other = dataclasses.replace(bundle, metadata=bundle.metadata | {"note": "other"})
-    save_to_store(other, "twice", {})
+    folder = tmp_path / "models"
+    folder.mkdir()
+    BentoMLContainer.model_store.set(ModelStore(folder))
+    return folder
+
+
+def listed() -> set[str]:
+    """The entries that BentoML lists, each of them whole."""
+    import bentoml
+
+    entries = bentoml.models.list()
+    assert all(read_bundle(Path(entry.path)).version == entry.tag.version for entry in entries)
+    return {str(entry.tag) for entry in entries}
+
+
+def test_saving_again_changes_nothing_and_serves_it_again(store: Path) -> None:
+    one, other = small_training(0).bundle, small_training(1).bundle
+    first = save_to_store(one, "twice")
+    name_run(first, "r1")
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in (store / "twice" / one.version).iterdir()}
+    assert save_to_store(other, "twice") != first
     assert stored_version(find_in_store("twice", "latest")) == other.version
-    save_to_store(bundle, "twice", {})
-    assert stored_version(find_in_store("twice", "latest")) == bundle.version
-    assert "r1" in (find_in_store("twice", "latest") / "model.yaml").read_text()
+    assert save_to_store(one, "twice") == first
+    assert stored_version(find_in_store("twice", "latest")) == one.version
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
+    assert listed() == {f"twice:{one.version}", f"twice:{other.version}"}
+
+
+def test_an_entry_names_its_run_and_keeps_the_time_of_its_making(store: Path) -> None:
+    import bentoml
+
+    tag = save_to_store(small_training().bundle, "named")
+    before = bentoml.models.get(tag).info
+    for run in ("r1", "r2"):
+        name_run(tag, run)
+        info = bentoml.models.get(tag).info
+        assert (info.labels, info.creation_time, info.module) == ({"mlflow_run": run}, before.creation_time, before.module)
+    assert store in Path(bentoml.models.get(tag).path).parents
+
+
+def test_an_entry_is_what_bentoml_itself_would_have_made(store: Path) -> None:
+    import bentoml
+
+    bundle = small_training().bundle
+    mine = bentoml.models.get(save_to_store(bundle, "mine"))
+    with bentoml.models.create("theirs:1", module="serving.bundle") as theirs:
+        for name, data in bundle.files().items():
+            Path(theirs.path_of(name)).write_bytes(data)
+    theirs = bentoml.models.get("theirs:1")
+    assert {path.name for path in Path(mine.path).iterdir()} == {path.name for path in Path(theirs.path).iterdir()}
+    changed = {"name", "version", "creation_time"}
+    one, other = (yaml.safe_load((Path(model.path) / "model.yaml").read_text()) for model in (mine, theirs))
+    assert {key: value for key, value in one.items() if key not in changed} == {k: v for k, v in other.items() if k not in changed}
+    assert (store / "mine" / "latest").read_text() == bundle.version
+
+
+def test_a_half_made_entry_is_told_and_made_whole_by_saving_again(store: Path) -> None:
+    bundle = small_training().bundle
+    entry = store / "half" / bundle.version
+    entry.mkdir(parents=True)
+    (entry / "model.txt").write_text("half")
+    with pytest.raises(BundleError, match="holds no whole model half:latest"):
+        find_in_store("half", "latest")
+    save_to_store(bundle, "half")
+    assert listed() == {f"half:{bundle.version}"}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_saving_that_stops_at_any_step_leaves_a_store_that_works(store: Path, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    one, other = small_training(0).bundle, small_training(1).bundle
+    for step in range(100):
+        shutil.rmtree(store)
+        store.mkdir()
+        kept = {save_to_store(one, "m")} if before else set()
+        with monkeypatch.context() as patch:
+            done = stop_at(patch, step)
+            with contextlib.suppress(BundleError, Killed):
+                save_to_store(other, "m")
+        found = listed()
+        assert kept <= found <= {*kept, f"m:{other.version}"}
+        if found:
+            assert f"m:{stored_version(find_in_store('m', 'latest'))}" in found
+        save_to_store(other, "m")
+        assert stored_version(find_in_store("m", "latest")) == other.version
+        assert not (store / "credit-scoring.partial").exists()
+        if not done():
+            break
+    assert 20 < step < 99
+
+
+def test_a_store_that_cannot_be_written_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at(monkeypatch, 4)
+    with pytest.raises(BundleError, match=r"the model cannot be saved: \[Errno 28\] No space left on device: '.*'"):
+        save_to_store(small_training().bundle, "m")
+    assert store.is_dir()
 
 
 def test_an_entry_that_holds_another_bundle_is_refused(home: Home, bundle: Bundle) -> None:
     import dataclasses
 
     bundle_folder(home)
-    save_to_store(bundle, "swapped", {})
+    save_to_store(bundle, "swapped")
     folder = find_in_store("swapped", "latest")
     for name, data in dataclasses.replace(bundle, metadata=bundle.metadata | {"note": 1}).files().items():
         (folder / name).write_bytes(data)

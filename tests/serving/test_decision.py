@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serving.decision import Costs, Decision, choose_threshold, cost_curve, cost_per_client
 
@@ -55,26 +56,75 @@ def test_curve_agrees_with_the_cost_at_each_threshold() -> None:
     np.testing.assert_allclose(curve.approval_rate, [np.mean(pd < threshold) for threshold in curve.threshold])
 
 
-def test_the_chosen_threshold_is_near_the_theoretical_one_for_calibrated_pds() -> None:
-    random = np.random.default_rng(1)
-    pd = random.beta(1, 11, 200_000)
-    curve = cost_curve(random.random(len(pd)) < pd, pd, COSTS)
-    assert choose_threshold(curve) == pytest.approx(1 / 11, abs=0.02)
+def drawn(rows: int, seed: int, distortion: float = 1.0) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Outcomes, and PDs that are `distortion` times what they should be."""
+    random = np.random.default_rng(seed)
+    pd = random.beta(1, 11, rows)
+    return random.random(rows) < pd, np.minimum(pd * distortion, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_noise_of_a_cost_curve_does_not_move_the_theoretical_threshold(seed: int) -> None:
+    defaulted, pd = drawn(5000, seed)
+    choice = choose_threshold(defaulted, pd, COSTS)
+    assert (choice.threshold, choice.reason) == (COSTS.theoretical_threshold, "theoretical")
+    assert choice.least != choice.threshold
+    assert cost_per_client(defaulted, pd, choice.least, COSTS) <= cost_per_client(defaulted, pd, choice.threshold, COSTS)
+    assert choice.saving <= 2 * choice.standard_error
+    assert str(choice).startswith("threshold 0.091, the theoretical one: ")
+    assert str(choice).endswith("a client, not more than twice the standard error")
+
+
+def test_a_threshold_that_clearly_costs_less_is_taken() -> None:
+    defaulted, pd = drawn(20_000, 1, distortion=3)
+    choice = choose_threshold(defaulted, pd, COSTS)
+    assert choice.reason == "curve"
+    assert choice.threshold == choice.least == pytest.approx(3 / 11, abs=0.05)
+    assert choice.saving > 2 * choice.standard_error
+    assert "the least of the cost curve" in str(choice)
+
+
+def test_the_saving_and_its_standard_error_come_from_the_differences_applicant_by_applicant() -> None:
+    defaulted = np.array(([1] * 5 + [0] * 95) * 5)
+    pd = np.array(([0.5] * 5 + [0.1] * 2 + [0.01] * 93) * 5)  # above 0.1 ten good applicants more are approved
+    choice = choose_threshold(defaulted, pd, COSTS)
+    assert choice.saving == pytest.approx(10 / 500)
+    assert choice.standard_error == pytest.approx(np.array([1.0] * 10 + [0.0] * 490).std(ddof=1) / np.sqrt(500))
+    assert (choice.reason, choice.threshold) == ("curve", pytest.approx(0.101))
+
+
+def test_a_saving_within_twice_its_standard_error_is_left() -> None:
+    defaulted, pd = np.array([1] * 5 + [0] * 95), np.array([0.5] * 5 + [0.1] * 3 + [0.01] * 92)
+    choice = choose_threshold(defaulted, pd, COSTS)
+    assert (choice.reason, choice.saving) == ("theoretical", pytest.approx(0.03))
+    assert 1.5 < choice.saving / choice.standard_error < 2
 
 
 def test_a_floor_for_the_approval_rate_raises_the_threshold() -> None:
-    random = np.random.default_rng(2)
-    pd = random.beta(1, 11, 20_000)
-    curve = cost_curve(random.random(len(pd)) < pd, pd, COSTS)
-    floored = choose_threshold(curve, 0.9)
-    assert floored > choose_threshold(curve)
-    assert np.mean(pd < floored) >= 0.9
+    defaulted, pd = drawn(20_000, 2)
+    choice = choose_threshold(defaulted, pd, COSTS, 0.9)
+    assert choice.reason == "floor"
+    assert choice.threshold > COSTS.theoretical_threshold
+    assert np.mean(pd < choice.threshold) >= 0.9 > np.mean(pd < choice.threshold - 0.001)
+
+
+def test_a_floor_that_the_theoretical_threshold_meets_changes_nothing_and_binds_the_least_of_the_curve() -> None:
+    defaulted, pd = drawn(20_000, 2, distortion=1 / 3)
+    assert choose_threshold(defaulted, pd, COSTS).threshold < COSTS.theoretical_threshold / 2
+    floored = choose_threshold(defaulted, pd, COSTS, 0.9)
+    assert np.mean(pd < floored.threshold) >= 0.9
+    assert choose_threshold(*drawn(20_000, 2), COSTS, 0.3) == choose_threshold(*drawn(20_000, 2), COSTS)
 
 
 def test_a_floor_that_no_threshold_meets_is_an_error() -> None:
-    curve = cost_curve(np.array([1]), np.array([1.0]), COSTS)
     with pytest.raises(ValueError, match=r"no threshold approves 50\.0% .* the most that one approves is 0\.0%"):
-        choose_threshold(curve, 0.5)
+        choose_threshold(np.array([0, 1]), np.array([1.0, 1.0]), COSTS, 0.5)
+
+
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_outcomes_that_are_all_the_same_are_refused(outcome: int) -> None:
+    with pytest.raises(ValueError, match="all outcomes are the same"):
+        choose_threshold(np.full(9, outcome), np.linspace(0.1, 0.9, 9), COSTS)
 
 
 def test_no_scores_give_no_threshold() -> None:

@@ -174,3 +174,25 @@ def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
         asyncio.run(desk.take(b'{"outcomes": [{"client_id": "c", "defaulted": true}]}'))
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
     assert asyncio.run(desk.take(b'{"outcomes": [{}]}'))["counts"]["invalid"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "defaulted"), [("1.0", True), ("0.0", False), ("True", True), (" false", False), ("1", True), ("0", False)]
+)
+def test_outcomes_are_read_as_tables_and_spreadsheets_write_them(text: str, defaulted: bool) -> None:
+    assert list(read_csv(io.StringIO(f"client_id,defaulted\nc,{text}\n"), NOW)) == [(2, Outcome(None, "c", defaulted, NOW))]
+
+
+@pytest.mark.parametrize("text", ["2", "2.0", "0.5", "yes", ""])
+def test_what_is_no_outcome_is_an_error(text: str) -> None:
+    ((_, errors),) = read_csv(io.StringIO(f"client_id,defaulted\nc,{text}\n"), NOW)
+    assert isinstance(errors, list)
+    assert errors[0].pointer == "/defaulted"
+
+
+def test_a_header_that_is_none_is_told_without_the_values_of_a_person() -> None:
+    with pytest.raises(ValueError, match="line 1 is not a header of outcomes; expected") as caught:
+        list(read_csv(io.StringIO("100001,1.0\n100002,0.0\n"), NOW))
+    assert "100001" not in str(caught.value)
+    with pytest.raises(ValueError, match="line 1 has unknown columns: default; expected"):
+        list(read_csv(io.StringIO("client_id,default\nc,1\n"), NOW))

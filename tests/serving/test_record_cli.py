@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from records import TIME, make_records, write_log
 from running import Home, run_cli
 
@@ -14,7 +15,7 @@ from configs.settings import Settings
 from monitoring import lines
 from monitoring.store import Outcome
 from serving.outcomes import read_csv
-from serving.record_cli import ship, write_csv, write_lines
+from serving.record_cli import export, import_outcomes, ship, write_csv, write_lines
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def environment(home: Home, tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["export", "--out", "/nonexistent/x.csv"], "No such file or directory: '/nonexistent/x.csv.partial'"),
+        (["export", "--out", "/nonexistent/x.csv"], "--out is /nonexistent/x.csv, whose folder does not exist; make /nonexistent first"),
         (["export", "--out", "x.csv", "--until", "0001-01-01T00:00:00+14:00"], "expected a time that there is in UTC"),
         (["decisions", "--client", "x", "--limit", "100000000000000000000"], "Invalid value"),
     ],
@@ -113,3 +114,48 @@ def test_an_export_of_json_lines_is_exact() -> None:
     file = io.StringIO()
     write_lines(file, iter(exported(IDS)))
     assert [json.loads(line)["client_id"] for line in file.getvalue().splitlines()] == IDS
+
+
+def test_what_export_wrote_is_imported_once_it_is_filled_in(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(settings.log_folder, make_records(4))
+    ship(once=True)
+    file = tmp_path / "decisions.csv"
+    export(file)
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    for row, outcome in zip(rows, ("1.0", "False", "", ""), strict=True):
+        row["defaulted"] = outcome
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    capsys.readouterr()
+    import_outcomes(file)
+    import_outcomes(file)
+    said = capsys.readouterr().out
+    assert "2 stored, 0 repeated, 0 corrected, 0 unknown, 0 invalid, 2 without an outcome yet\n" in said
+    assert "0 stored, 2 repeated" in said
+    export(file)
+    with file.open(newline="") as opened:
+        assert [row["defaulted"] for row in csv.DictReader(opened)] == ["True", "False", "", ""]
+    import_outcomes(file)
+    assert "0 stored, 2 repeated, 0 corrected, 0 unknown, 0 invalid, 2 without an outcome yet\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("home", ["a b", "a%20b", "a?b=c", "a#b", "it's", 'a "b" $c;&'])
+def test_the_log_and_the_store_lie_under_a_home_of_any_name(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "homes" / home
+    monkeypatch.setenv("CREDIT_HOME", str(folder))
+    write_log(folder / "logs", make_records(2))
+    ship(once=True)
+    export(tmp_path / "all.csv")
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 3
+    assert {path.name for path in folder.iterdir()} >= {"logs", "store.db"}
+    assert [path.name for path in folder.parent.iterdir()] == [home]
+
+
+def test_an_export_goes_to_a_file_only(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(typer.Exit):
+        export(tmp_path / "folder.csv")
+    assert not settings.home.exists()

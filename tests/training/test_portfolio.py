@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from running import Home, run_cli
+from small import small_training
 
 from configs.settings import load_settings
 from features.application import EXPECTED
@@ -102,9 +103,32 @@ def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(
         pd.testing.assert_frame_equal(again(data), scored, check_exact=True)
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "scores.csv.gz", "SCORES.CSV"])
+def test_the_ending_tells_the_format_and_no_bit_is_lost_in_text(name: str, folder: Path, tmp_path: Path) -> None:
+    bundle = small_training().bundle
+    score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
+    score(folder, "application_test", bundle, tmp_path / name, ignore)
+    first = (tmp_path / name).read_bytes()
+    assert first.startswith(b"\x1f\x8b") == name.endswith(".gz")
+    read = pd.read_csv(tmp_path / name, compression="gzip" if name.endswith(".gz") else None, float_precision="round_trip")
+    pd.testing.assert_frame_equal(read, pd.read_parquet(tmp_path / "scores.parquet"), check_exact=True, check_dtype=False)
+    score(folder, "application_test", bundle, tmp_path / name, ignore)
+    assert (tmp_path / name).read_bytes() == first
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", name}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    for out in ("scores.xlsx", "nowhere/scores.csv", "folder.csv"):
+        (tmp_path / "folder.csv").mkdir(exist_ok=True)
+        result = run_cli(["score", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / out)])
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"error: --out is {tmp_path / out}")
+        assert not (tmp_path / "nowhere").exists()
+
+
 def test_the_file_tells_by_which_model(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
-    score(folder, "application_test", bundle, tmp_path / "new" / "scores.parquet", ignore)
-    about = pa.parquet.read_schema(tmp_path / "new" / "scores.parquet").metadata
+    score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
+    about = pa.parquet.read_schema(tmp_path / "scores.parquet").metadata
     assert about[b"model_version"].decode() == bundle.version
     assert float(about[b"threshold"]) == bundle.decision.threshold
 

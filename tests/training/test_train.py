@@ -7,7 +7,7 @@ import pytest
 from configs.settings import Settings, load_settings
 from features.transform import Applications, FeatureTransform
 from serving.scorer import Scorer
-from training import plots, tracking
+from training import plots
 from training.data import DataError
 from training.generator import Generator, generate
 from training.report import training_table
@@ -62,7 +62,9 @@ def test_a_run_says_what_it_was_trained_on_and_measured(training: Training) -> N
     assert set(metadata["metrics"]) == {
         "roc_auc", "gini", "pr_auc", "ks", "brier", "ece", "cost_per_client", "precision", "recall", "approval_rate",
     }  # fmt: skip
-    assert {row["name"] for row in metadata["thresholds"]} >= {"theoretical", "chosen"}
+    assert {"theoretical", "least", "chosen"} <= {name for row in metadata["thresholds"] for name in row["name"].split(", ")}
+    assert metadata["threshold"]["threshold"] == training.bundle.decision.threshold
+    assert metadata["threshold"]["reason"] in ("theoretical", "curve")
     assert 0.6 < metadata["metrics"]["roc_auc"]["fold_mean"] < 0.85
     assert set(training.bundle.reference["features"]) == set(training.bundle.features.names)
     assert json.loads(training.bundle.files()["metadata.json"]) == metadata
@@ -91,27 +93,6 @@ def test_every_plot_is_drawn(training: Training, tmp_path: Path) -> None:
         "importance.png",
     }
     assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000 for path in paths)
-
-
-@pytest.mark.model
-def test_a_run_is_recorded_and_registered_as_champion(training: Training, tmp_path: Path) -> None:
-    import mlflow
-
-    home = tmp_path / "mlflow"
-    version = training.bundle.version
-    assert tracking.champion_run("m", version, home) is None
-    plot = tmp_path / "roc.png"
-    plot.write_bytes(b"png")
-    run_id = tracking.record(training.bundle, "m", [plot], home)
-    second = tracking.record(training.bundle, "m", [plot], home)
-    assert tracking.champion_run("m", version, home) == second != run_id
-    assert tracking.champion_run("m", "another", home) is None
-    client = mlflow.MlflowClient()
-    registered = client.get_model_version_by_alias("m", tracking.CHAMPION)
-    assert (registered.version, registered.tags["bentoml_model"]) == (2, f"m:{training.bundle.version}")
-    run = client.get_run(run_id)
-    assert run.data.metrics["roc_auc"] == pytest.approx(training.bundle.metadata["metrics"]["roc_auc"]["value"])
-    assert {item.path for item in client.list_artifacts(run_id, "bundle")} == {f"bundle/{name}" for name in training.bundle.files()}
 
 
 @pytest.mark.model

@@ -1,0 +1,127 @@
+"""A training that is killed, or finds the disk full, loses no model and leaves a store that works. Slow: `make test-fault`."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import ROOT, run_cli
+
+from serving.bundle import read_bundle
+from training.generator import generate
+
+pytestmark = pytest.mark.fault
+KILLS, FILLS = int(os.environ.get("KILLS", "40")), int(os.environ.get("FILLS", "20"))
+SETTINGS = {
+    "CREDIT_TRAINING__BOOTSTRAP_SAMPLES": "20",
+    "CREDIT_TRAINING__FOLDS": "2",
+    "CREDIT_TRAINING__LIGHTGBM__NUM_TREES": "5",
+    "CREDIT_TRAINING__LIGHTGBM__LEARNING_RATE": "0.3",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    generate(folder, 1500, seed=1, history=False)
+    return folder
+
+
+def environment_of(place: Path, seed: int) -> dict[str, str]:
+    """Everything that is written lies there; each seed makes another model."""
+    temporary = place / "tmp"
+    temporary.mkdir(exist_ok=True)
+    homes = {"CREDIT_HOME": str(place / "credit"), "BENTOML_HOME": str(place / "bentoml"), "TMPDIR": str(temporary)}
+    return {**os.environ, **SETTINGS, **homes, "CREDIT_TRAINING__SEED": str(seed)}
+
+
+def listed(place: Path) -> set[str]:
+    """The versions that the model store lists, each of them whole."""
+    from bentoml._internal.models import ModelStore
+
+    folder = place / "bentoml" / "models"
+    entries = ModelStore(folder).list() if folder.is_dir() else []
+    for entry in entries:
+        assert read_bundle(Path(entry.path)).version == entry.tag.version
+    return {str(entry.tag.version) for entry in entries}
+
+
+def check(place: Path, data: Path, seed: int, before: set[str]) -> set[str]:
+    """What was there is there, what is served is whole, nothing half-made is listed, and training works."""
+    found = listed(place)
+    assert before <= found
+    environment = environment_of(place, seed)
+    if found:
+        verified = run_cli(["verify"], environment)
+        assert verified.returncode == 0, verified.stderr
+    again = run_cli(["train", "--data", str(data)], environment)
+    assert again.returncode == 0, again.stderr
+    assert "Traceback" not in again.stderr
+    assert "warning: credit_scoring" not in again.stdout  # it is on record
+    assert not (place / "bentoml" / "models" / "credit-scoring.partial").exists()
+    assert not [path for path in (place / "credit").rglob("*partial*") if "mlartifacts" not in path.parts]
+    return listed(place)
+
+
+def start(data: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    command = [str(Path(sys.executable).with_name("credit-scoring")), "train", "--data", str(data)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def test_trainings_that_are_killed_at_random_moments_lose_no_model(tmp_path: Path, data: Path) -> None:
+    rng, versions = random.Random(0), set[str]()
+    begun = time.monotonic()
+    assert start(data, environment_of(tmp_path, 0)).wait(600) == 0
+    whole = time.monotonic() - begun
+    shutil.rmtree(tmp_path / "credit")  # the first kills meet a home without a database
+    versions = listed(tmp_path)
+    for number in range(1, KILLS + 1):
+        process = start(data, environment_of(tmp_path, number))
+        time.sleep(rng.uniform(0.2, 1.1) * whole)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if number % 4 == 0:
+            versions = check(tmp_path, data, number, versions)
+        else:
+            assert versions <= listed(tmp_path)
+    assert len(versions) >= KILLS // 4
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 64 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_is_full_at_any_moment_loses_no_model(small_disk: Path, data: Path) -> None:
+    filler, versions = small_disk / "filler", set[str]()
+    for number in range(FILLS):
+        if number % 5 == 0:  # with a cache and a database, and without
+            shutil.rmtree(small_disk / "credit", ignore_errors=True)
+        environment = environment_of(small_disk, number)
+        free = shutil.disk_usage(small_disk).free
+        filler.write_bytes(bytes(max(0, free - number * 7 % FILLS * 200_000)))
+        result = run_cli(["train", "--data", str(data)], environment)
+        assert "Traceback" not in result.stderr, result.stderr
+        saved = result.returncode == 0
+        assert saved or result.stderr.startswith("error: "), result.stderr
+        filler.unlink()
+        if saved and "warning: credit_scoring" in result.stdout:
+            version = result.stdout.rpartition("credit-scoring record ")[2].partition("`")[0]
+            assert version in listed(small_disk)
+            assert run_cli(["record", version], environment).returncode == 0
+        versions = check(small_disk, data, number, versions)
+    assert len(versions) == FILLS

@@ -1,0 +1,48 @@
+"""A process that is stopped at its n-th write: by a full disk, or killed."""
+
+import errno
+import io
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+class Killed(BaseException):
+    """A stop that nothing can be done after, as by SIGKILL."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], bool]:
+    """Stop at a write: even numbers are a full disk there, odd ones a process that does no more; returns whether it came to that.
+
+    Writes are what opens a file to write, renames, makes a folder or removes something, and the end of writing a file.
+    """
+    count, wanted, killed = 0, step // 2, step % 2 == 1
+
+    def counted(original: Callable[..., Any], writes: Callable[..., bool] = lambda *_, **__: True) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            if not writes(*arguments, **options):
+                return original(*arguments, **options)
+            count += 1
+            if killed and count > wanted:
+                raise Killed
+            if count == wanted + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(*arguments, **options)
+
+        return call
+
+    def to_write(_: Any, mode: Any = "r", *__: Any, **___: Any) -> bool:
+        return isinstance(mode, str) and mode[0] in "wax"
+
+    for owner, name in ((os, "replace"), (os, "rename"), (os, "mkdir"), (os, "fsync"), (os, "unlink"), (shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+    monkeypatch.setattr(shutil, "copyfile", counted(shutil.copyfile))
+    monkeypatch.setattr(io, "open", counted(io.open, to_write))
+    monkeypatch.setattr("builtins.open", io.open)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", counted(pathlib.Path.write_bytes))
+    return lambda: count > wanted
