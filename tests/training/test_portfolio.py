@@ -38,6 +38,7 @@ def frame() -> pd.DataFrame:
     frame = next(Generator.from_file().draw(ROWS, seed=11)).drop(columns=["TARGET"])
     frame.loc[3, ["NAME_HOUSING_TYPE", "OCCUPATION_TYPE"]] = "Lighthouse"
     frame.loc[4, ["AMT_INCOME_TOTAL", "CNT_CHILDREN"]] = [1e9, 40]
+    frame.loc[5, ["AMT_CREDIT", "NAME_INCOME_TYPE"]] = [np.nan, None]
     return frame
 
 
@@ -83,7 +84,7 @@ def test_scores_are_the_services_to_the_last_bit(scored: pd.DataFrame, frame: pd
         assert answer["warnings"] == len(row.warnings), row.warnings
         assert answer["decision"] == ("DECLINE" if bundle.decision.declines(pd_alone) else "APPROVE")
         assert answer["risk_level"] == bundle.decision.risk_level(pd_alone)
-    assert scored["warnings"][3:5].tolist() == [2, 2]
+    assert scored["warnings"][3:6].tolist() == [2, 2, 1]
 
 
 def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(

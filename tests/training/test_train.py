@@ -126,7 +126,7 @@ def prepared_of(with_history: int, without: int) -> Prepared:
     matrix = np.arange(3.0 * (with_history + without)).reshape(-1, 3)
     matrix[:with_history, 2] = np.nan
     matrix[with_history:, 1:] = np.nan
-    return Prepared(features, matrix, np.ones(len(matrix), dtype=np.int8), "mark", generated=True)
+    return Prepared(features, matrix, matrix, np.ones(len(matrix), dtype=np.int8), "mark", generated=True)
 
 
 @pytest.mark.parametrize(
