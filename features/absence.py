@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -57,17 +56,23 @@ class Absence:
                 groups.setdefault(missing[:, place].tobytes(), []).append(place)
         return cls(typical, always, [group for group in groups.values() if len(group) > 1])
 
-    def settle(self, fields: Matrix) -> Odd:
-        """Give each row of fields, shape (rows, fields), the nearest pattern that training saw, in place; says what was changed."""
+    def settle(self, fields: Matrix) -> Odd | None:
+        """Give each row of fields, shape (rows, fields), the nearest pattern that training saw, in place; says what was changed, if anything."""
         absent = np.isnan(fields)
+        without = absent.take(self._members, axis=1)
+        uneven = (without != absent.take(self._firsts, axis=1)).any(axis=0)
+        if not (uneven.any() or absent.take(self._always, axis=1).any()):
+            return None  # as nearly always, and quicker than what follows
         missed, lone = np.zeros_like(absent), np.zeros_like(absent)
-        missed[:, self.always] = absent[:, self.always]
-        if self.together:
-            members, starts, group, sizes = self._groups
-            without = absent[:, members]
-            mostly_there = 2 * np.add.reduceat(without, starts, axis=1, dtype=np.intp) <= sizes
-            there = mostly_there[:, group]
-            missed[:, members], lone[:, members] = without & there, ~without & ~there
+        missed[:, self._always] = absent[:, self._always]
+        start = 0
+        for group in self.together:
+            end = start + len(group)
+            if uneven[start:end].any():
+                part = without[:, start:end]
+                there = 2 * np.count_nonzero(part, axis=1, keepdims=True) <= len(group)
+                missed[:, group], lone[:, group] = part & there, ~part & ~there
+            start = end
         np.copyto(fields, self.typical, where=missed)
         np.copyto(fields, np.nan, where=lone)
         return Odd(missed, lone)
@@ -83,8 +88,14 @@ class Absence:
         return cls(typical, state["always"], state["together"])
 
     @cached_property
-    def _groups(self) -> tuple[Positions, Positions, Positions, Positions]:
-        """The members of the groups, where each group starts among them, the group of each, and the sizes."""
-        sizes = np.array([len(group) for group in self.together])
-        members = np.array(list(chain.from_iterable(self.together)), dtype=np.intp)
-        return members, np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes), sizes
+    def _always(self) -> Positions:
+        return np.array(self.always, dtype=np.intp)
+
+    @cached_property
+    def _members(self) -> Positions:
+        return np.array([place for group in self.together for place in group], dtype=np.intp)
+
+    @cached_property
+    def _firsts(self) -> Positions:
+        """The first of its group, for each of the members."""
+        return np.array([group[0] for group in self.together for _ in group], dtype=np.intp)

@@ -77,11 +77,11 @@ class Unseen(NamedTuple):
 
 
 class Transformed(NamedTuple):
-    """Matrix of shape (rows, features), float64, NaN where not known; the unseen categories in it; the fields absent as in no row of training."""
+    """Matrix of shape (rows, features), float64, NaN where not known; the unseen categories in it; the fields absent as in no row of training, if any."""
 
     matrix: Matrix
     unseen: list[Unseen]
-    odd: Odd
+    odd: Odd | None
 
 
 class Learned(NamedTuple):
@@ -346,11 +346,9 @@ class FeatureTransform:
         matrix[:, start : start + len(self._aggregator.aggregates)] = self._aggregator.compute(history)
         return matrix, unseen
 
-    def _complete(self, matrix: Matrix) -> Odd:
+    def _complete(self, matrix: Matrix) -> Odd | None:
         """Settle the raw columns, where this transform can, and compute what follows from them."""
-        fields = matrix[:, : len(self.table.columns)]
-        none = np.zeros((len(matrix), 0), dtype=bool)
-        odd = self.absence_.settle(fields) if self.absence_ else Odd(none, none)
+        odd = self.absence_.settle(matrix[:, : len(self.table.columns)]) if self.absence_ else None
         self._derive(matrix)
         return odd
 

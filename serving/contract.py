@@ -175,8 +175,9 @@ class Contract:
             row = rows[named[unseen.row]]
             detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
             row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
-        for places, (code, happened) in zip(transformed.odd, ODD, strict=True):
-            _warn_of_fields([rows[index] for index in named], code, self._names, places, happened)
+        if transformed.odd:
+            for places, (code, happened) in zip(transformed.odd, ODD, strict=True):
+                _warn_of_fields([rows[index] for index in named], code, self._names, places, happened)
         implausible = applications.implausible()
         if implausible.any():
             for index, place in np.argwhere(implausible).tolist():

@@ -21,7 +21,8 @@ def absence() -> Absence:
 def settled(absence: Absence, *row: float) -> tuple[list[float], list[int], list[int]]:
     fields = np.array([row])
     odd = absence.settle(fields)
-    return fields[0].tolist(), np.flatnonzero(odd.missed).tolist(), np.flatnonzero(odd.lone).tolist()
+    missed, lone = (np.flatnonzero(places).tolist() for places in odd or ([], []))
+    return fields[0].tolist(), missed, lone
 
 
 def test_what_training_saw_is_learned(absence: Absence) -> None:

@@ -231,8 +231,9 @@ def test_a_field_that_training_always_had_is_scored_as_its_typical_value(feature
     without = features.transform(Applications.from_columns(frame.assign(AMT_CREDIT=np.nan)))
     median = frame["AMT_CREDIT"].sort_values().iloc[len(frame) // 2]
     assert without.matrix.tobytes() == features.transform(Applications.from_columns(frame.assign(AMT_CREDIT=median))).matrix.tobytes()
+    assert without.odd
     assert without.odd.missed[:, column].all()
-    assert not features.transform(Applications.from_columns(frame)).odd.missed[:, column].any()
+    assert not without.odd.lone[:, column].any()
 
 
 def test_hidden_values_are_not_known_in_what_is_learned_from_with_all_that_follows(frame: pd.DataFrame) -> None:
