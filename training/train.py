@@ -248,7 +248,7 @@ def _code_digest(names: Sequence[str] | None, options: TrainingSettings) -> str:
         [
             *CONFIGS.parent.glob("features/*.py"),
             CONFIGS / "schema.yaml",
-            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py", "train.py")),
         ]
     )
     content = [
