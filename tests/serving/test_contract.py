@@ -139,7 +139,8 @@ def complete(contract: Contract) -> dict[str, Any]:
     absence = contract.features.absence_
     assert absence is not None
     columns = [contract.features.table.columns[place] for place in absence.always]
-    return {column.name: column.categories[0] if column.type == "category" else column.max for column in columns}
+    known = contract.features.categories_
+    return {column.name: known[column.name][0] if column.type == "category" else column.max for column in columns}
 
 
 @pytest.mark.parametrize("field", ["AMT_CREDIT", "NAME_INCOME_TYPE", "FLAG_MOBIL"])
