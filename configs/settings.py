@@ -136,6 +136,7 @@ class TrainingSettings(Section):
     folds: Annotated[int, Field(ge=2, le=20)]
     bootstrap_samples: Annotated[int, Field(ge=20)]
     without_history: Annotated[float, Field(ge=0, lt=1)]
+    hidden: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
     monotone: bool
     allowed_columns: tuple[str, ...]

@@ -1,5 +1,6 @@
 """What some columns are expected to be, given others: a gradient boosting with an output for each, learned without outcomes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -84,11 +85,18 @@ class Expectation:
         return Trees(self.model)
 
 
-def cross_fitted(given: Matrix, wanted: Matrix, categorical: list[int]) -> Matrix:
-    """What is expected of each row, shape (rows, columns), by what the rows of the other folds teach; see Expectation.fit."""
+def cross_fitted(given: Matrix, wanted: Matrix, categorical: list[int], judged: Sequence[Matrix]) -> list[Matrix]:
+    """What is expected of each row, shape (rows, columns), by what the rows of the other folds teach; see Expectation.fit.
+
+    Parameters
+    ----------
+    judged : inputs of the same rows, each with more or fewer values known, to give the expected values of.
+    """
     fold = np.random.default_rng(PARAMETERS["seed"]).permutation(len(given)) % FOLDS
-    expected = np.empty(wanted.shape)
+    expected = [np.empty(wanted.shape) for _ in judged]
     for number in range(FOLDS):
         inside, outside = fold != number, fold == number
-        expected[outside] = Expectation.fit(given[inside], wanted[inside], categorical).expect(given[outside])
+        expectation = Expectation.fit(given[inside], wanted[inside], categorical)
+        for inputs, found in zip(judged, expected, strict=True):
+            found[outside] = expectation.expect(inputs[outside])
     return expected

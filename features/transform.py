@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import CONFIGS
+from features.absence import Absence, Odd
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
 from features.application import DIFFERENCES, EXPECTED, EXTERNAL, RATIOS, SIMPLE, Derived
 from features.expectation import Expectation, cross_fitted
 from features.history import UNSEEN, Aggregate, Aggregator, History, Mask, Matrix, Positions
 from features.schema import Column, Table, history_tables, load_schema, read_yaml
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 CHOSEN = CONFIGS / "features.yaml"
 
 
@@ -76,10 +77,18 @@ class Unseen(NamedTuple):
 
 
 class Transformed(NamedTuple):
-    """Matrix of shape (rows, features), float64, NaN where not known; and the unseen categories in it."""
+    """Matrix of shape (rows, features), float64, NaN where not known; the unseen categories in it; the fields absent as in no row of training, if any."""
 
     matrix: Matrix
     unseen: list[Unseen]
+    odd: Odd | None
+
+
+class Learned(NamedTuple):
+    """Matrices of shape (rows, features): of the applications as they are, and with the hidden values not known."""
+
+    matrix: Matrix
+    lesson: Matrix
 
 
 @dataclass(frozen=True)
@@ -158,10 +167,12 @@ class FeatureTransform:
     table : schema of the application.
     history : schemas of the history tables.
     categories_ : the known values of each category column, sorted.
+    absence_ : what training tells of absent fields; None in a state of an earlier release.
     expectation_ : what the external scores are expected to be by the rest of the application; None where no feature needs it.
     """
 
     categories_: dict[str, tuple[str, ...]]
+    absence_: Absence | None = None
     expectation_: Expectation | None = None
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
@@ -185,11 +196,16 @@ class FeatureTransform:
         self.fit_transform(applications)
         return self
 
-    def fit_transform(self, applications: Applications, history: History | None = None) -> Transformed:
-        """Learn the categories that occur and what the external scores are expected to be; compute the matrix that a model is to learn from.
+    def fit_transform(self, applications: Applications, history: History | None = None, hidden: Mask | None = None) -> Learned:
+        """Learn the categories that occur, what absent fields mean and what the external scores are expected to be; compute the matrix that a model is to learn from.
 
         It is that of `transform`, but what is expected of a row is learned from other rows, as it will be for new applicants; scores that
         helped to learn what is expected of them lie too close to it. (`TargetEncoder.fit_transform` of scikit-learn differs in the same way.)
+
+        Parameters
+        ----------
+        hidden : shape (rows, columns of the table), the values that count as not known in what is learned from, so that a model and the
+            expectation learn what missing means of a field that is always there; none if None.
 
         Raises
         ------
@@ -202,13 +218,19 @@ class FeatureTransform:
             column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
             for column, values in zip(self.table.categorical, applications.categorical, strict=True)
         }
-        matrix, unseen = self._computed(applications, self._history_of(applications, history))
-        expected = None
+        matrix, _ = self._computed(applications, self._history_of(applications, history))
+        fields = matrix[:, : len(self.table.columns)]
+        self.absence_ = Absence.fit(fields, self._categorical_positions.tolist())
+        lesson = self._without(matrix, np.zeros(fields.shape, dtype=bool) if hidden is None else hidden)
+        self._complete(matrix)
+        expected: Matrix | None = None
+        expected_in_lesson: Matrix | None = None
         if self._expected:
             codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
-            lesson = matrix.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1), codes
-            self.expectation_, expected = Expectation.fit(*lesson), cross_fitted(*lesson)
-        return self._finished(matrix, expected, unseen)
+            given, wanted = lesson.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1)
+            self.expectation_ = Expectation.fit(given, wanted, codes)
+            expected, expected_in_lesson = cross_fitted(given, wanted, codes, (matrix.take(self._explaining, axis=1), given))
+        return Learned(self._finished(matrix, expected), self._finished(lesson, expected_in_lesson))
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -241,8 +263,9 @@ class FeatureTransform:
             The history is that of another number of clients.
         """
         matrix, unseen = self._computed(applications, self._history_of(applications, history))
+        odd = self._complete(matrix)
         expected = self.expectation_.expect(matrix.take(self._explaining, axis=1)) if self.expectation_ else None
-        return self._finished(matrix, expected, unseen)
+        return Transformed(self._finished(matrix, expected), unseen, odd)
 
     def to_json(self) -> str:
         """The learned state, versioned."""
@@ -251,6 +274,8 @@ class FeatureTransform:
             "features": [[feature.name, feature.source] for feature in self.features],
             "categories": self.categories_,
         }
+        if self.absence_:
+            state["absence"] = {"fields": [column.name for column in self.table.columns], **self.absence_.to_dict()}
         if self.expectation_:
             given = [[name, feature_pool()[name].source] for name in explaining_features()]
             state["expectation"] = {"given": given, **self.expectation_.to_dict()}
@@ -258,7 +283,7 @@ class FeatureTransform:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Restore a fitted transform; one of format 2 expects nothing, one of format 1 has no history features and names no sources.
+        """Restore a fitted transform; one of format 3 knows nothing of absent fields, one of format 2 expects nothing, one of format 1 has no history features and names no sources.
 
         Raises
         ------
@@ -268,11 +293,11 @@ class FeatureTransform:
         try:
             state = json.loads(text)
             version, features, categories = state["format"], state["features"], state["categories"]
-            expectation = state.get("expectation")
+            expectation, absence = state.get("expectation"), state.get("absence")
         except (ValueError, KeyError, TypeError) as error:
             raise FeatureError(f"the feature state is not readable: {error!r}") from None
-        if version not in (1, 2, STATE_FORMAT):
-            raise FeatureError(f"the feature state has format {version!r}; expected {STATE_FORMAT}, 2 or 1")
+        if version not in range(1, STATE_FORMAT + 1):
+            raise FeatureError(f"the feature state has format {version!r}; expected 1 to {STATE_FORMAT}")
         pool = feature_pool()
         sources = dict.fromkeys(features) if version == 1 else dict(features)
         given = dict(expectation.pop("given")) if expectation else {}
@@ -284,6 +309,9 @@ class FeatureTransform:
         transform = cls(tuple(sources))
         if tuple(given) != (explaining_features() if transform._expected else ()):
             raise FeatureError("the feature state does not say what the external scores are expected by, as this release asks; train again")
+        if absence and absence["fields"] != [column.name for column in transform.table.columns]:
+            raise FeatureError("the feature state was learned with other fields than those of the schema; train again")
+        transform.absence_ = Absence.from_dict(absence) if absence else None
         transform.categories_ = {name: tuple(values) for name, values in categories.items()}
         transform.expectation_ = Expectation(**expectation) if expectation else None
         return transform
@@ -295,7 +323,7 @@ class FeatureTransform:
             raise FeatureError(f"the history of {history.clients} clients does not go with {rows} applications")
         return history
 
-    def _finished(self, matrix: Matrix, expected: Matrix | None, unseen: list[Unseen]) -> Transformed:
+    def _finished(self, matrix: Matrix, expected: Matrix | None) -> Matrix:
         """The features, after what is expected and the differences have been put into their places."""
         start = matrix.shape[1] - len(self._differences)
         if expected is not None:
@@ -303,29 +331,45 @@ class FeatureTransform:
         ones, others = self._minuends_and_subtrahends
         with np.errstate(all="ignore"):
             matrix[:, start:] = matrix.take(ones, axis=1) - matrix.take(others, axis=1)
-        return Transformed(matrix.take(self._chosen_positions, axis=1), unseen)
+        chosen: Matrix = matrix.take(self._chosen_positions, axis=1)
+        return chosen
 
     def _computed(self, applications: Applications, history: History) -> tuple[Matrix, list[Unseen]]:
-        """Everything that is computed but what is expected and the differences, whose places are left empty; and the unseen categories."""
+        """The raw columns and the aggregates, with the other places left empty; and the unseen categories."""
         matrix = np.empty((len(applications), len(self._place)))
         matrix[:, self._numeric_positions] = applications.numeric
         for position, value in self._unknown_numbers:
             column = matrix[:, position]
             column[column == value] = np.nan
         unseen = self._encode(applications, matrix)
-        start = len(self.table.columns)
+        start = len(self.table.columns) + len(SIMPLE)
+        matrix[:, start : start + len(self._aggregator.aggregates)] = self._aggregator.compute(history)
+        return matrix, unseen
 
+    def _complete(self, matrix: Matrix) -> Odd | None:
+        """Settle the raw columns, where this transform can, and compute what follows from them."""
+        odd = self.absence_.settle(matrix[:, : len(self.table.columns)]) if self.absence_ else None
+        self._derive(matrix)
+        return odd
+
+    def _derive(self, matrix: Matrix) -> None:
+        """Compute what follows from the raw columns and the aggregates in the matrix."""
+        start = len(self.table.columns)
         with np.errstate(all="ignore"):
             for offset, (derived, positions) in enumerate(self._simple):
                 matrix[:, start + offset] = derived.compute(matrix.take(positions, axis=1))
-            start += len(SIMPLE)
-            end = start + len(self._aggregator.aggregates)
-            matrix[:, start:end] = self._aggregator.compute(history)
+            start += len(SIMPLE) + len(self._aggregator.aggregates)
             above, below = self._numerators_and_denominators
             denominators = matrix.take(below, axis=1)
             denominators[denominators == 0] = np.nan
-            matrix[:, end : end + len(above)] = matrix.take(above, axis=1) / denominators
-        return matrix, unseen
+            matrix[:, start : start + len(above)] = matrix.take(above, axis=1) / denominators
+
+    def _without(self, matrix: Matrix, hidden: Mask) -> Matrix:
+        """A copy of what `_computed` gives, where these values are not known and no other stands in for them; with what follows."""
+        lesson = matrix.copy()
+        lesson[:, : len(self.table.columns)][hidden] = np.nan
+        self._derive(lesson)
+        return lesson
 
     def _encode(self, applications: Applications, matrix: Matrix) -> list[Unseen]:
         codes, given = self._codes, applications.categorical

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from features.history import UNSEEN, Matrix
+from features.history import UNSEEN, Mask, Matrix
 from features.schema import Column
 from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
@@ -30,6 +30,12 @@ log = logging.getLogger(LOGGER)
 MAX_CLIENT_ID = 200
 MAX_OUTCOMES = 10_000  # of one call
 MAX_NUMBER_BYTES = 32  # of a number of a vector and what surrounds it, on average, for the vector to be kept as it was sent
+ABSENT = "not known, though the model learned from no such applicant without it"
+ODD = (  # code and detail of the warnings that features.absence.Odd gives rise to
+    ("absent", f"{ABSENT}. Typical values are used instead; send it if you can"),
+    ("lone", "not used, because the model learned from no applicant with it but without the fields that belong to it; send those too"),
+)
+MOST_NAMED = 10  # fields in one warning
 MAX_EXPLAINED = 4_000_000  # bytes of a body that is no JSON, within which the value that makes it so is looked for
 _VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}  # two random bits beneath those that say how a UUID is laid out
 
@@ -108,6 +114,10 @@ class Contract:
         ranges = [self._numeric.get(name) for name in features.names]
         self._vector_low = np.array([column.min if column else -np.inf for column in ranges], dtype=np.float64)
         self._vector_high = np.array([column.max if column else np.inf for column in ranges], dtype=np.float64)
+        self._names = [column.name for column in table.columns]
+        always = {self._names[place] for place in features.absence_.always} if features.absence_ else set()
+        self._always_names = [name for name in features.names if name in always]
+        self._always_positions = np.array([features.names.index(name) for name in self._always_names], dtype=np.intp)
         self._packer = struct.Struct(f"{len(features.names)}d")
         self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
         self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in features.categorical_positions])
@@ -165,6 +175,9 @@ class Contract:
             row = rows[named[unseen.row]]
             detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
             row.warnings.append(_warning("unseen_category", f"{row.pointer}/{unseen.column}", detail))
+        if transformed.odd:
+            for places, (code, happened) in zip(transformed.odd, ODD, strict=True):
+                _warn_of_fields([rows[index] for index in named], code, self._names, places, happened)
         implausible = applications.implausible()
         if implausible.any():
             for index, place in np.argwhere(implausible).tolist():
@@ -221,6 +234,7 @@ class Contract:
                 rows[index].warnings.append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
                 block[index, place] = UNSEEN
                 rows[index].sent = None
+        _warn_of_fields(rows, "absent", self._always_names, np.isnan(block[:, self._always_positions]), ABSENT)
         implausible = (block < self._vector_low) | (block > self._vector_high)
         if implausible.any():
             for index, place in np.argwhere(implausible).tolist():
@@ -474,6 +488,16 @@ def _deep(value: Any) -> Any:
 
 def _without_null(values: list[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
+
+
+def _warn_of_fields(rows: list[Row], code: str, names: list[str], places: Mask, happened: str) -> None:
+    """One warning for each row in which any place, shape (rows, names), is marked; it names the first MOST_NAMED of them."""
+    if not places.any():
+        return
+    for index in np.flatnonzero(places.any(axis=1)).tolist():
+        found = [names[place] for place in np.flatnonzero(places[index]).tolist()]
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        rows[index].warnings.append(_warning(code, rows[index].pointer, f"{', '.join(found[:MOST_NAMED])}{more}: {happened}"))
 
 
 def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:

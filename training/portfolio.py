@@ -138,6 +138,8 @@ def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[
     transformed = bundle.features.transform(applications, history(keys) if history else None)
     warnings = applications.implausible().sum(axis=1)
     warnings += np.bincount([unseen.row for unseen in transformed.unseen], minlength=len(keys)).astype(np.int64)
+    for places in transformed.odd or ():
+        warnings += places.any(axis=1)
     return Chunk(keys.astype(np.int64), transformed.matrix, warnings)
 
 

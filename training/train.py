@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from configs.settings import CONFIGS, Settings
-from features.history import Matrix
+from configs.settings import CONFIGS, Settings, TrainingSettings
+from features.history import Mask, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
 from monitoring.drift import reference
@@ -38,10 +38,17 @@ SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class Prepared:
-    """The feature matrix of a folder of tables, its target, and the transform that made it."""
+    """The feature matrix of a folder of tables, its target, and the transform that made it.
+
+    Attributes
+    ----------
+    matrix : features of the applications as they are, by which models are judged.
+    lesson : the same with some fields hidden, which models learn from.
+    """
 
     features: FeatureTransform
     matrix: Matrix
+    lesson: Matrix
     defaulted: Labels
     fingerprint: str
     generated: bool
@@ -82,18 +89,19 @@ def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | N
     table = load_schema()["application"]
     sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
-    kept = settings.home / "cache" / f"{mark}-{_code_digest(names)}"
+    kept = settings.home / "cache" / f"{mark}-{_code_digest(names, settings.training)}"
     with locked(kept.with_name(f"{kept.name}.lock")):
         if not (kept / "features.json").is_file():
             say(f"reading {', '.join(str(source) for source in sources)}")
-            _prepare(folder, kept, names, say)
+            _prepare(folder, kept, names, settings.training, say)
         else:
             say(f"prepared matrix found in the cache ({kept.name})")
     found = json.loads((kept / "suspects.json").read_text(encoding="utf-8"))
     if refused := refusal(found, settings.training.allowed_columns):
         raise DataError(f"{folder}: {refused}")
     features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
-    return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
+    matrix, lesson, target = (np.load(kept / f"{name}.npy") for name in ("matrix", "lesson", "target"))
+    return Prepared(features, matrix, lesson, target, mark, is_generated(folder))
 
 
 def parameters(settings: Settings) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def learned_from(prepared: Prepared, settings: Settings, rows: NDArray[np.intp])
     Where too few applicants lack a history, copies of some without theirs come on top, so that `without_history` of all lack it: a
     model that never saw an applicant without history would score one by the accident of where its trees send what is missing.
     """
-    matrix, defaulted = prepared.matrix[rows], prepared.defaulted[rows]
+    matrix, defaulted = prepared.lesson[rows], prepared.defaulted[rows]
     known = np.flatnonzero(prepared.with_history[rows])
     share = settings.training.without_history
     wanted = round((share * len(rows) - (len(rows) - len(known))) / (1 - share))
@@ -209,7 +217,21 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 
-def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
+def hide(defaulted: Labels, columns: int, options: TrainingSettings) -> Mask:
+    """Which values a model does not get to see, shape (rows, columns): the share `hidden` of each column, at random, one at least.
+
+    As large a share of them belongs to defaulters as of all, or else the model would learn that missing means more or fewer defaults.
+    """
+    random = np.random.default_rng(options.seed)
+    rows = np.lexsort((random.random(len(defaulted)), defaulted))
+    edges = np.linspace(0, len(rows), max(1, round(options.hidden * len(rows))) + 1).astype(np.intp)
+    hidden = np.zeros((len(rows), columns), dtype=bool)
+    for column in hidden.T:
+        column[rows[random.integers(edges[:-1], edges[1:])]] = True
+    return hidden
+
+
+def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, options: TrainingSettings, say: Say) -> None:
     table = load_schema()["application"]
     source = find_source(folder, table.files["train"])
     frame = read_table(source, table, with_target=True)
@@ -218,28 +240,36 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) ->
     applications = Applications.from_columns(frame, table)
     features = FeatureTransform(names)
     history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
-    matrix = features.fit_transform(applications, history.history()).matrix
-    say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
-    defaulted = target_of(frame, table)
-    found = suspects(frame, table, defaulted)
-    found |= suspect_features(matrix, features.names, features.categorical_positions, defaulted)
+    target = target_of(frame, table)
+    hidden = hide(target, len(table.columns) + len(features.names), options)
+    matrix, lesson = features.fit_transform(applications, history.history(), hidden[:, : len(table.columns)])
+    never_missing = ~np.isnan(lesson).any(axis=0)  # counts over several fields; LightGBM would take a missing one for 0
+    lesson[hidden[:, len(table.columns) :] & never_missing] = np.nan
+    say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target.mean():.2%}")
+    found = suspects(frame, table, target)
+    found |= suspect_features(matrix, features.names, features.categorical_positions, target)
     with whole_folder(kept, kept.with_name(f"{kept.name}.partial")) as partial:
         np.save(partial / "matrix.npy", matrix)
-        np.save(partial / "target.npy", defaulted)
+        np.save(partial / "lesson.npy", lesson)
+        np.save(partial / "target.npy", target)
         (partial / "suspects.json").write_text(json.dumps(found), encoding="utf-8")
         (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
 
 
-def _code_digest(names: Sequence[str] | None) -> str:
-    """Names the code, the schema and the features that a prepared matrix depends on."""
+def _code_digest(names: Sequence[str] | None, options: TrainingSettings) -> str:
+    """Names the code, the schema, the features and the settings that prepared matrices depend on."""
     files = sorted(
         [
             *CONFIGS.parent.glob("features/*.py"),
             CONFIGS / "schema.yaml",
-            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py", "leakage.py")),
+            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py", "leakage.py", "train.py")),
         ]
     )
-    content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
+    content = [
+        *(file.read_bytes() for file in files),
+        " ".join(names or chosen_features()).encode(),
+        f"{options.hidden} {options.seed}".encode(),
+    ]
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 
 

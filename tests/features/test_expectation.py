@@ -94,7 +94,7 @@ def test_no_rows_give_no_rows(expectation: Expectation) -> None:
 
 
 def test_what_is_cross_fitted_does_not_know_its_own_row(given: Matrix, wanted: Matrix, expectation: Expectation) -> None:
-    found = cross_fitted(given, wanted, [3])
+    (found,) = cross_fitted(given, wanted, [3], [given])
     own, others = explained(wanted, expectation.expect(given)), explained(wanted, found)
     assert others[2] < own[2]  # of what follows from nothing, only the own values were learned
     assert others[2] == pytest.approx(0.0, abs=0.03)
@@ -102,4 +102,5 @@ def test_what_is_cross_fitted_does_not_know_its_own_row(given: Matrix, wanted: M
 
 
 def test_one_row_cannot_be_cross_fitted_but_is_expected_something() -> None:
-    assert cross_fitted(inputs(1), np.array([[3.0, np.nan]]), [3]).tolist() == [[0.0, 0.0]]
+    (found,) = cross_fitted(inputs(1), np.array([[3.0, np.nan]]), [3], [inputs(1)])
+    assert found.tolist() == [[0.0, 0.0]]

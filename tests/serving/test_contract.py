@@ -118,16 +118,61 @@ def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contr
     matrix = contract.matrix([row])
     assert matrix[0, contract.features.names.index("CODE_GENDER")] == UNSEEN
     assert {(w["code"], w["pointer"]) for w in row.warnings} == {
+        ("absent", "/application"),
         ("unseen_category", "/application/CODE_GENDER"),
         ("implausible", "/application/DAYS_BIRTH"),
         ("implausible", "/application/AMT_CREDIT"),
     }
 
 
-def test_values_by_which_the_source_says_not_known_are_no_warning(contract: Contract) -> None:
+def test_values_by_which_the_source_says_not_known_are_not_known(contract: Contract) -> None:
     row = contract.parse_one(body({"application": {"CODE_GENDER": "XNA", "DAYS_EMPLOYED": 365243, "ORGANIZATION_TYPE": "XNA"}}))
     contract.matrix([row])
-    assert row.warnings == []
+    (warning,) = row.warnings
+    assert warning["code"] == "absent"
+    assert "CODE_GENDER" in warning["detail"]
+    assert not {"DAYS_EMPLOYED", "ORGANIZATION_TYPE"} & set(warning["detail"].replace(",", " ").split())
+
+
+def complete(contract: Contract) -> dict[str, Any]:
+    """An application with every field that training always had."""
+    absence = contract.features.absence_
+    assert absence is not None
+    columns = [contract.features.table.columns[place] for place in absence.always]
+    known = contract.features.categories_
+    return {column.name: known[column.name][0] if column.type == "category" else column.max for column in columns}
+
+
+@pytest.mark.parametrize("field", ["AMT_CREDIT", "NAME_INCOME_TYPE", "FLAG_MOBIL"])
+def test_a_field_is_named_that_is_absent_though_training_always_had_it(contract: Contract, field: str) -> None:
+    whole = contract.parse_one(body({"application": complete(contract)}))
+    without = contract.parse_one(body({"application": complete(contract) | {field: None}}))
+    contract.matrix([whole, without])
+    assert whole.warnings == []
+    (warning,) = without.warnings
+    assert (warning["code"], warning["pointer"]) == ("absent", "/application")
+    assert warning["detail"].startswith(f"{field}: not known")
+
+
+def test_a_field_that_comes_without_its_group_is_named_and_left_aside(contract: Contract) -> None:
+    alone = contract.parse_one(body({"application": complete(contract) | {"APARTMENTS_AVG": 0.9}}))
+    most = contract.parse_one(body({"application": complete(contract) | {"APARTMENTS_AVG": 0.9, "APARTMENTS_MODE": 0.9}}))
+    matrix = contract.matrix([alone, most])
+    place = contract.features.names.index("APARTMENTS_AVG")
+    np.testing.assert_equal(matrix[:, place], [np.nan, 0.9])
+    assert [(row.warnings[0]["code"], row.warnings[0]["detail"].split(":")[0]) for row in (alone, most)] == [
+        ("lone", "APARTMENTS_AVG"),
+        ("absent", "APARTMENTS_MEDI"),
+    ]
+
+
+def test_a_null_in_a_vector_is_named_where_training_always_had_the_field(contract: Contract) -> None:
+    vector = contract.matrix([contract.parse_one(body({"application": complete(contract)}))])[0]
+    vector[contract.features.names.index("AMT_CREDIT")] = np.nan
+    row = contract.parse_one(body({"features": [None if np.isnan(value) else value for value in vector.tolist()]}))
+    contract.matrix([row])
+    (warning,) = row.warnings
+    assert (warning["code"], warning["detail"].split(":")[0]) == ("absent", "AMT_CREDIT")
 
 
 def test_history_beside_a_vector_is_an_error(contract: Contract) -> None:
@@ -147,7 +192,7 @@ def test_history_becomes_features(contract: Contract) -> None:
     np.testing.assert_equal(matrix[:, place], [0.25, np.nan, np.nan, np.nan, np.nan])
     for row, alone in zip(rows, matrix, strict=True):
         assert contract.matrix([row])[0].tobytes() == alone.tobytes()
-    assert [row.warnings for row in rows] == [[]] * 5
+    assert [[warning["code"] for warning in row.warnings] for row in rows] == [["absent"]] * 5
 
 
 def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, bundle: Bundle) -> None:
@@ -197,7 +242,7 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     features[place] = 7
     row = contract.parse_one(body({"features": features}))
     assert contract.matrix([row])[0, place] == UNSEEN
-    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("unseen_category", f"/features/{place}")]
+    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("unseen_category", f"/features/{place}"), ("absent", "/features")]
 
 
 def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,7 +29,7 @@ def prepared() -> Prepared:
     matrix[:, 3] = 7.0
     matrix[1500:, 4:] = np.nan
     defaulted = (rng.random(3000) < 1 / (1 + np.exp(2 - 2 * matrix[:, 2]))).astype(np.int8)
-    return Prepared(features, matrix, defaulted, "mark", generated=True)
+    return Prepared(features, matrix, matrix, defaulted, "mark", generated=True)
 
 
 def test_what_tells_the_outcome_gains_and_what_does_not_gains_nothing(prepared: Prepared) -> None:

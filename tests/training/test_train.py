@@ -6,12 +6,18 @@ import pytest
 
 from configs.settings import Settings, load_settings
 from features.transform import Applications, FeatureTransform
+from serving.bundle import Bundle
 from serving.scorer import Scorer
 from training import plots
 from training.data import DataError
 from training.generator import Generator, generate
 from training.report import training_table
-from training.train import Prepared, Training, learned_from, prepare, train
+from training.train import Prepared, Training, hide, learned_from, prepare, train
+
+ABSENT = (
+    "AMT_CREDIT", "AMT_ANNUITY", "AMT_INCOME_TOTAL", "DAYS_BIRTH", "DAYS_REGISTRATION", "CODE_GENDER", "NAME_EDUCATION_TYPE",
+    "AMT_REQ_CREDIT_BUREAU_YEAR", "APARTMENTS_AVG",
+)  # fmt: skip
 
 
 def ignore(_: str) -> None:
@@ -107,7 +113,7 @@ def prepared_of(with_history: int, without: int) -> Prepared:
     matrix = np.arange(3.0 * (with_history + without)).reshape(-1, 3)
     matrix[:with_history, 2] = np.nan
     matrix[with_history:, 1:] = np.nan
-    return Prepared(features, matrix, np.ones(len(matrix), dtype=np.int8), "mark", generated=True)
+    return Prepared(features, matrix, matrix, np.ones(len(matrix), dtype=np.int8), "mark", generated=True)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,38 @@ def test_a_fifth_of_what_is_learned_lacks_its_history(with_history: int, without
     assert np.isnan(added[:, 1:]).all()
     assert len(set(added[:, 0])) == copies
     assert set(added[:, 0]) <= set(prepared.matrix[:with_history, 0])
+
+
+@pytest.mark.parametrize("rows", [30, 2000])
+def test_a_share_of_each_column_is_hidden_of_defaulters_as_of_others(rows: int, settings: Settings) -> None:
+    defaulted = (np.arange(rows) % 10 == 0).astype(np.int8)
+    hidden = hide(defaulted, 50, settings.training)
+    assert hidden.sum(axis=0).tolist() == [max(1, round(settings.training.hidden * rows))] * 50
+    assert len({column.tobytes() for column in hidden.T}) > 15
+    if rows == 2000:
+        assert set(hidden[defaulted == 1].sum(axis=0)) == {2}
+    assert hidden.tobytes() == hide(defaulted, 50, settings.training).tobytes()
+
+
+@pytest.mark.model
+def test_no_node_of_the_model_takes_a_missing_value_for_zero(bundle: Bundle) -> None:
+    kinds = [int(kind) for line in bundle.model.splitlines() if line.startswith("decision_type=") for kind in line.split("=")[1].split()]
+    numeric = [kind for kind in kinds if not kind & 1]
+    assert len(numeric) > 100
+    assert {kind >> 2 & 3 for kind in numeric} == {2}  # the bits of missing_type NaN in LightGBM's text
+
+
+@pytest.mark.model
+def test_without_a_field_the_pd_lies_among_those_that_its_values_give(bundle: Bundle) -> None:
+    frame, scorer, within = next(Generator.from_file().draw(100, seed=8)), Scorer(bundle), []
+    for name in ABSENT:
+        shares = frame[name].value_counts(normalize=True)
+        quantiles = frame[name].quantile(np.linspace(0.05, 0.95, 19), "nearest") if frame[name].dtype.kind == "f" else None
+        values = shares.index[shares >= 0.05] if quantiles is None else quantiles.unique()
+        pds = [scorer.score(Applications.from_columns(frame.assign(**{name: value}))) for value in values]
+        without = scorer.score(Applications.from_columns(frame.assign(**{name: None if quantiles is None else np.nan})))
+        within.append((np.min(pds, axis=0) <= without) & (without <= np.max(pds, axis=0)))
+    assert np.mean(within) >= 0.95
 
 
 def test_training_needs_the_tables(tmp_path: Path, settings: Settings) -> None:

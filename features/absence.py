@@ -1,0 +1,101 @@
+"""Fields that are absent, or there, in a way that training never saw: which they are, and what the model gets in their place."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from features.history import Mask, Matrix, Positions
+
+RARE = 0.001  # a field that fewer applicants lacked counts as one that training always had
+
+
+class Odd(NamedTuple):
+    """Where fields differ from every pattern of training, both of shape (rows, fields).
+
+    `missed` are absent, and their typical value stands in; `lone` are there without most of their group, and are left aside.
+    """
+
+    missed: Mask
+    lone: Mask
+
+
+@dataclass(frozen=True)
+class Absence:
+    """What training tells of absent fields.
+
+    A model cannot learn what it means that a field is absent which training always had, nor what a part of some fields means which were all
+    known or all unknown of every applicant. Each row therefore gets the nearest pattern that training saw.
+
+    Attributes
+    ----------
+    typical : for each field the median of training, of a category the code of the commonest; NaN where it was never known.
+    always : positions of the fields that training always had.
+    together : groups of positions of the other fields, each known of the same applicants.
+    """
+
+    typical: list[float]
+    always: list[int]
+    together: list[list[int]]
+
+    @classmethod
+    def fit(cls, fields: Matrix, categorical: Sequence[int]) -> Self:
+        """Learn from fields of shape (rows, fields), NaN where not known."""
+        missing = np.isnan(fields)
+        always = np.flatnonzero(missing.mean(axis=0) < RARE).tolist()
+        typical: list[float] = []
+        groups: dict[bytes, list[int]] = {}
+        for place, column in enumerate(fields.T):
+            known = np.sort(column[~missing[:, place]])
+            values, counts = np.unique(known, return_counts=True)
+            commonest = values[counts.argmax()] if len(known) else np.nan
+            typical.append(float(commonest if place in categorical or not len(known) else known[len(known) // 2]))
+            if len(known) and place not in always:
+                groups.setdefault(missing[:, place].tobytes(), []).append(place)
+        return cls(typical, always, [group for group in groups.values() if len(group) > 1])
+
+    def settle(self, fields: Matrix) -> Odd | None:
+        """Give each row of fields, shape (rows, fields), the nearest pattern that training saw, in place; says what was changed, if anything."""
+        absent = np.isnan(fields)
+        without = absent.take(self._members, axis=1)
+        uneven = (without != absent.take(self._firsts, axis=1)).any(axis=0)
+        if not (uneven.any() or absent.take(self._always, axis=1).any()):
+            return None  # as nearly always, and quicker than what follows
+        missed, lone = np.zeros_like(absent), np.zeros_like(absent)
+        missed[:, self._always] = absent[:, self._always]
+        start = 0
+        for group in self.together:
+            end = start + len(group)
+            if uneven[start:end].any():
+                part = without[:, start:end]
+                there = 2 * np.count_nonzero(part, axis=1, keepdims=True) <= len(group)
+                missed[:, group], lone[:, group] = part & there, ~part & ~there
+            start = end
+        np.copyto(fields, self.typical, where=missed)
+        np.copyto(fields, np.nan, where=lone)
+        return Odd(missed, lone)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was learned: the arguments of this class, NaN as None."""
+        return asdict(self) | {"typical": [None if np.isnan(value) else value for value in self.typical]}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Self:
+        """Restore what `to_dict` gave."""
+        typical = [np.nan if value is None else value for value in state["typical"]]
+        return cls(typical, state["always"], state["together"])
+
+    @cached_property
+    def _always(self) -> Positions:
+        return np.array(self.always, dtype=np.intp)
+
+    @cached_property
+    def _members(self) -> Positions:
+        return np.array([place for group in self.together for place in group], dtype=np.intp)
+
+    @cached_property
+    def _firsts(self) -> Positions:
+        """The first of its group, for each of the members."""
+        return np.array([group[0] for group in self.together for _ in group], dtype=np.intp)
