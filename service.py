@@ -16,6 +16,7 @@ from features.history import Matrix
 from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
+from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract import Contract, Row, encode, predictions, row_error
 from serving.errors import invalid
@@ -89,6 +90,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse to start, in the parent process, what could not serve."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        check_configuration(CreditScoring.name, CreditScoring.config, SETTINGS)
         check_start(SETTINGS, find_bundle)
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)

@@ -106,10 +106,10 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
 
 
 STATUSES = {
-    400: "the body is not JSON",
+    400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
     413: "the body or the batch is too large",
-    415: "the content type is not application/json",
+    415: "the content type is not application/json, or the content encoding is not gzip",
     422: "values are invalid; each is named by its JSON pointer",
     500: "the service failed",
     503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",

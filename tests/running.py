@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -104,13 +105,22 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
+def serve(
+    home: Home,
+    folder: Path,
+    *arguments: str,
+    target: str = ".",
+    scheme: str = "http",
+    verify: ssl.SSLContext | bool = True,
+    **environment: str,
+) -> Iterator[Server]:
     """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
     log = folder / "service.log"
     for _ in range(3):  # a port that was free, ours or BentoML's own, is now and then another's when it is bound
         server = _start(home, folder, log, target, arguments, environment)
+        server = server._replace(url=server.url.replace("http", scheme))
         try:
-            if _is_ready(server):
+            if _is_ready(server, verify):
                 yield server
                 return
         finally:
@@ -138,12 +148,12 @@ def _start(home: Home, folder: Path, log: Path, target: str, arguments: tuple[st
     return Server(f"http://127.0.0.1:{port}", process, log)
 
 
-def _is_ready(server: Server) -> bool:
+def _is_ready(server: Server, verify: ssl.SSLContext | bool) -> bool:
     """Wait until the service is ready; False where it ended because a port was taken."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/readyz").status_code == 200:
+            if httpx.get(f"{server.url}/readyz", verify=verify).status_code == 200:
                 return True
         if server.process.poll() is not None:
             assert "Address already in use" in server.log.read_text(), server.log.read_text()
