@@ -131,7 +131,7 @@ class CreditScoring:
     def _score(self, rows: list[Row]) -> tuple[Matrix, Values, list[dict[str, Any]]]:
         matrix = self.contract.matrix(rows)
         pds = self.scorer.pd(matrix)
-        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version)
+        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version, self.scorer.unknown(matrix).tolist())
 
     def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)

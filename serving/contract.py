@@ -372,12 +372,19 @@ class Contract:
             row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
 
 
-def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str) -> list[dict[str, Any]]:
-    """The answers for rows that were scored, with the present time."""
+def predictions(
+    rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str, unknown: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """The answers for rows that were scored, with the present time.
+
+    Parameters
+    ----------
+    unknown : the share of the model's gain in features of each row that are not known; without it no row is thin.
+    """
     timestamp, threshold = now(), decision.threshold
     answers = []
-    for row, pd, prediction_id in zip(rows, pds, new_prediction_ids(len(rows)), strict=True):
-        declined = decision.declines(pd)
+    for row, pd, share, prediction_id in zip(rows, pds, unknown or [0.0] * len(rows), new_prediction_ids(len(rows)), strict=True):
+        declined = decision.declines(pd, share)
         answers.append(
             {
                 "prediction_id": prediction_id,
@@ -389,10 +396,14 @@ def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, m
                 "threshold": threshold,
                 "model_version": model_version,
                 "timestamp": timestamp,
-                "warnings": row.warnings,
+                "warnings": [*row.warnings, _thin(row, share)] if decision.is_thin(share) else row.warnings,
             }
         )
     return answers
+
+
+def _thin(row: Row, share: float) -> dict[str, str]:
+    return _warning("thin_application", row.pointer, f"features with {share:.0%} of the model's gain are not known; the score says little")
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:

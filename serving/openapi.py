@@ -154,7 +154,10 @@ def _prediction() -> dict[str, Any]:
         "decision": {"type": "string", "enum": ["APPROVE", "DECLINE"]},
         "probability": {**NUMBER, "minimum": 0, "maximum": 1, "description": "calibrated probability of default"},
         "risk_level": {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
-        "threshold": {**NUMBER, "description": "declined where the probability is not below"},
+        "threshold": {
+            **NUMBER,
+            "description": "declined where the probability is not below; a thin application also where GET /model says so",
+        },
         "model_version": TEXT,
         "timestamp": {"type": "string", "format": "date-time"},
         "warnings": {"type": "array", "items": warning},
