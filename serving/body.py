@@ -11,6 +11,7 @@ from serving.errors import ServiceError
 JSON = "application/json"
 BODY_LIMIT = "credit_scoring.body_limit"  # in the scope of a request: most bytes of its body, on the wire and unpacked
 GZIP = (b"gzip", b"x-gzip")
+_JSON = JSON.encode()
 STEP = 256_000  # bytes that are unpacked before the loop serves others
 
 
@@ -43,13 +44,13 @@ async def read_body(request: Request) -> bytes:
 
 def _is_packed(request: Request) -> bool:
     """Whether the body is packed by gzip, from its headers, which must say that it is JSON."""
-    content_type, encodings = JSON.encode(), []
+    content_type, encodings = _JSON, []
     for name, value in request.scope["headers"]:
         if name == b"content-type":
             content_type = value
         elif name == b"content-encoding":
             encodings += [coding for item in value.lower().split(b",") if (coding := item.strip()) not in (b"", b"identity")]
-    if content_type != JSON.encode() and content_type.split(b";")[0].strip().lower() != JSON.encode():
+    if content_type != _JSON and content_type.split(b";")[0].strip().lower() != _JSON:
         raise ServiceError(415, f"the content type is {content_type[:100].decode('latin-1')!r}; expected {JSON}")
     if encodings and (len(encodings) > 1 or encodings[0] not in GZIP):
         given = b", ".join(encodings)[:100].decode("latin-1")

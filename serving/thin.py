@@ -15,7 +15,7 @@ from features.application import EXPECTED
 from features.history import Matrix, Positions
 
 Values = NDArray[np.float64]
-PARTS = 1_000_000  # the gain is counted in so many: sums of whole numbers are the same in any order
+PARTS = 2**20  # the gain is counted in whole parts of so many, which add up to the same bits in any order
 ORDINARY = 0.999  # of the applicants a model learned from
 
 
@@ -38,17 +38,17 @@ class ThinRule:
 
 
 def gain_parts(names: Sequence[str], gain: Iterable[float]) -> Values:
-    """What each feature counts, shape (features,), in whole PARTS of the model's gain.
+    """What each feature counts, shape (features,): its share of the model's gain.
 
     What the external scores are expected to be counts nothing: it is computed whatever is known.
     """
     counted = np.array([0.0 if name in EXPECTED else part for name, part in zip(names, gain, strict=True)])
-    return np.round(counted * (PARTS / (counted.sum() or 1.0)))
+    return np.round(counted * (PARTS / (counted.sum() or 1.0))) / PARTS
 
 
 def unknown_share(matrix: Matrix, parts: Values) -> Values:
     """The share of the gain in features that are NaN, shape (rows,), of a matrix of shape (rows, features)."""
-    share: Values = np.isnan(matrix) @ parts / PARTS
+    share: Values = np.isnan(matrix).dot(parts)
     return share
 
 
@@ -63,4 +63,4 @@ def thin_limit(matrix: Matrix, parts: Values, history: Positions | Sequence[int]
     """
     unknown = np.isnan(matrix)
     unknown[:, list(history)] = True
-    return float((np.quantile(unknown @ parts / PARTS, ORDINARY) + 1) / 2)
+    return float((np.quantile(unknown.dot(parts), ORDINARY) + 1) / 2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from bentoml._internal.configuration import v2
 
@@ -149,6 +150,15 @@ def test_the_start_ends_with_a_sentence_wherever_an_entry_comes_from(
     with pytest.raises(SystemExit) as caught:
         check_configuration(NAME, OWN, load_settings())
     assert caught.value.code == ("BentoML's configuration: traffic.timeout has no effect here: set CREDIT_SERVICE__DEADLINE_SECONDS")
+
+
+def test_options_of_serve_that_would_be_ignored_are_named_too(problems: Any) -> None:
+    with click.Context(click.Command("serve")) as context:
+        context.params = {"api_workers": 4, "timeout": 30, "host": None}
+        assert problems() == [
+            "the option --api-workers has no effect here: the decision log has one writer; start more replicas instead",
+            "the option --timeout has no effect here: set CREDIT_SERVICE__DEADLINE_SECONDS",
+        ]
 
 
 @pytest.mark.parametrize(

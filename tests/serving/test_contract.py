@@ -8,7 +8,7 @@ import pytest
 from features.history import UNSEEN
 from serving.bundle import Bundle
 from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
-from serving.documents import MAX_SEARCHED, NOT_JSON
+from serving.documents import MAX_EXPLAINED, MAX_SEARCHED, NOT_JSON
 from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
 
 
@@ -328,7 +328,7 @@ def test_what_is_no_json_is_named_wherever_it_stands_in_a_batch(contract: Contra
     "content", [b'{"applications": [{"client_id": "\xff"}]}', b'{"applications": "\xff"}', b"\xff", b"", b"[", b'{"applications": [{]}']
 )
 def test_a_batch_that_is_no_json_is_400(contract: Contract, content: bytes) -> None:
-    for body in (content, content + b" " * MAX_SEARCHED):
+    for body in (content, content + b" " * MAX_EXPLAINED):
         with pytest.raises(ServiceError) as caught:
             list(contract.parse_batch(body))
         assert (caught.value.status, caught.value.errors) == (400, [])

@@ -19,7 +19,7 @@ NAN = np.nan
 
 def test_what_is_expected_of_external_scores_counts_nothing() -> None:
     expected = next(iter(EXPECTED))
-    assert gain_parts(["A", expected, "B"], [1.0, 7.0, 3.0]).tolist() == [250_000, 0, 750_000]
+    assert gain_parts(["A", expected, "B"], [1.0, 7.0, 3.0]).tolist() == [0.25, 0, 0.75]
     assert gain_parts(["A", "B"], [0.0, 0.0]).tolist() == [0, 0]
 
 
@@ -34,9 +34,9 @@ def test_the_share_of_a_row_has_the_same_bits_alone_and_in_any_batch() -> None:
 
 
 def test_the_limit_lies_halfway_from_what_ordinary_applicants_lack_without_a_history_to_everything() -> None:
-    parts = np.array([200_000.0, 300_000.0, 500_000.0])
+    parts = gain_parts(["A", "B", "C"], [2.0, 3.0, 5.0])
     matrix = np.array([[1.0, 1.0, 1.0]] * 2000 + [[NAN, NAN, 1.0]])
-    assert thin_limit(matrix, parts, [1]) == pytest.approx((0.3 + 1) / 2)
+    assert thin_limit(matrix, parts, [1]) == pytest.approx((0.3 + 1) / 2, abs=1e-6)
     assert thin_limit(matrix, parts, []) == pytest.approx(0.5)
 
 
