@@ -16,8 +16,10 @@ from features.history import Matrix
 from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
+from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
-from serving.contract import Contract, Row, encode, predictions, row_error
+from serving.contract import Contract, Row, predictions, row_error
+from serving.documents import encode
 from serving.errors import invalid
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
@@ -89,6 +91,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse to start, in the parent process, what could not serve."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        check_configuration(CreditScoring.name, CreditScoring.config, SETTINGS)  # type: ignore[attr-defined]
         check_start(SETTINGS, keys, find_bundle)
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
@@ -129,7 +132,7 @@ class CreditScoring:
     def _score(self, rows: list[Row]) -> tuple[Matrix, Values, list[dict[str, Any]]]:
         matrix = self.contract.matrix(rows)
         pds = self.scorer.pd(matrix)
-        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version)
+        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version, self.scorer.unknown(matrix).tolist())
 
     def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
         matrix, pds, answers = self._score(rows)

@@ -44,11 +44,12 @@ class ModelSettings(Section):
 
 
 class DecisionSettings(Section):
-    """Business costs from which the threshold follows; both in the same unit."""
+    """Business costs from which the threshold follows, both in the same unit, and what becomes of an application of which little is known."""
 
     false_negative_cost: Positive
     false_positive_cost: Positive
     min_approval_rate: Share
+    thin_application: Literal["warn", "decline"]
 
 
 class ServiceSettings(Section):

@@ -50,12 +50,16 @@ def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
     matrix = contract.matrix(rows)
     pds = scorer.pd(matrix).tolist()
     decision, version = bundle.decision, bundle.version
-    answers = predictions(rows, pds, decision, version)
+
+    def decide() -> list[dict[str, Any]]:
+        return predictions(rows, pds, decision, version, scorer.unknown(matrix).tolist())
+
+    answers = decide()
     work: dict[str, Callable[[], Any]] = {
         "parse": lambda: [contract.parse_one(body) for body in bodies],
         "features": lambda: contract.matrix(rows),
         "score": lambda: scorer.pd(matrix),
-        "decide": lambda: predictions(rows, pds, decision, version),
+        "decide": decide,
         "count": lambda: metrics.predictions(answers),
         "encode": lambda: [msgspec.json.encode(answer) for answer in answers],
     }

@@ -88,6 +88,7 @@ class Bundle:
             "threshold": self.decision.threshold,
             "bands": self.decision.bands,
             "costs": self.decision.to_dict()["costs"],
+            "thin_application": self.decision.to_dict()["thin"],
             "metrics": self.metadata["metrics"],
             "libraries": self.metadata["libraries"],
         }

@@ -1,6 +1,5 @@
 """The JSON of the HTTP contract: bytes to rows, and rows with their scores to bytes."""
 
-import json
 import logging
 import math
 import os
@@ -9,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +20,7 @@ from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
+from serving.documents import DECODE_ERRORS, encode, explained, read_frame, read_item, repeated
 from serving.errors import MOST_ERRORS, Errors, Invalid, ServiceError, invalid, most_errors
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
@@ -36,7 +36,6 @@ ODD = (  # code and detail of the warnings that features.absence.Odd gives rise 
     ("lone", "not used, because the model learned from no applicant with it but without the fields that belong to it; send those too"),
 )
 MOST_NAMED = 10  # fields in one warning
-MAX_EXPLAINED = 4_000_000  # bytes of a body that is no JSON, within which the value that makes it so is looked for
 _VARIANT = {f"{digit:x}": f"{8 | digit & 3:x}" for digit in range(16)}  # two random bits beneath those that say how a UUID is laid out
 
 
@@ -65,20 +64,17 @@ class _Vector(msgspec.Struct, forbid_unknown_fields=True):
     """A `POST /predict` by vector, as it mostly comes."""
 
     features: msgspec.Raw
-    client_id: str | None = None
+    client_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
     """A `POST /predict/batch` by vectors, as it mostly comes."""
 
     features: list[msgspec.Raw]
-    client_ids: list[str | None] | None = None
+    client_ids: list[str | None] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-encode = msgspec.json.Encoder().encode
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ONE, _MANY = msgspec.json.Decoder(_Vector), msgspec.json.Decoder(_Vectors)
-_FRAME, _ITEMS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(list[msgspec.Raw])
 _NUMBERS = msgspec.json.Decoder(list[float | None])
 Document = TypeVar("Document")
 
@@ -133,9 +129,9 @@ class Contract:
         row = self._vector_at_a_glance(body)
         if row is None:
             try:
-                row = self._single(msgspec.json.decode(body))
-            except _NO_JSON:
-                self._explain(body, self._single)
+                row = self._single(msgspec.json.decode(body), body)
+            except DECODE_ERRORS:
+                raise explained(body, lambda document: self._single(document).errors) from None
         if row.errors:
             raise invalid(row.errors)
         return row
@@ -155,9 +151,9 @@ class Contract:
         if rows := self._vectors_at_a_glance(body):
             return iter(rows)
         try:
-            frame = {name: _shallow(value) for name, value in _FRAME.decode(body).items()}
-        except _NO_JSON:
-            self._explain_batch(body)
+            frame = read_frame(body)
+        except DECODE_ERRORS:
+            raise self._explained(body) from None
         return self._batch(frame, body)
 
     def matrix(self, rows: list[Row]) -> Matrix:
@@ -246,7 +242,10 @@ class Contract:
         document = _decoded(_ONE, body)
         if document is None or (rows := self._rows([document.features], ["/features"], body)) is None:
             return None
-        rows[0].client_id = read_client_id(document.client_id, "/client_id", rows[0].errors)
+        client_id = _given(document.client_id)
+        if repeated(body, document, "", 1 if client_id is None else 2):
+            return None
+        rows[0].client_id = read_client_id(client_id, "/client_id", rows[0].errors)
         return rows[0]
 
     def _vectors_at_a_glance(self, body: bytes) -> list[Row] | None:
@@ -254,8 +253,9 @@ class Contract:
         if (document := _decoded(_MANY, body)) is None:
             return None
         vectors = document.features
-        ids = document.client_ids if document.client_ids is not None else [None] * len(vectors)
-        if not 0 < len(vectors) == len(ids) <= self.max_rows:
+        given = _given(document.client_ids)
+        ids = given if given is not None else [None] * len(vectors)
+        if not 0 < len(vectors) == len(ids) <= self.max_rows or repeated(body, document, "", 1 if given is None else 2):
             return None
         if (rows := self._rows(vectors, [f"/features/{index}" for index in range(len(vectors))], body)) is None:
             return None
@@ -287,29 +287,9 @@ class Contract:
         sent = vectors if kept else [None] * len(vectors)
         return [Row(pointer, vector=row, sent=raw) for pointer, row, raw in zip(pointers, block, sent, strict=True)]
 
-    def _explain(self, body: bytes, parse: Callable[[Any], Row | list[Row]]) -> NoReturn:
-        """Say what is wrong with a body that msgspec does not decode."""
-        if len(body) > MAX_EXPLAINED:
-            raise ServiceError(400, "the body is no JSON object in UTF-8")
-        # NaN, Infinity, 1e999 and lone surrogates are no JSON, but a field that holds one can be named.
-        try:
-            document = json.loads(body)
-            parsed = parse(document)
-        except ServiceError as error:
-            if error.errors:
-                raise
-            raise ServiceError(400, "the body is not JSON") from None
-        except RecursionError:
-            raise ServiceError(400, "the body is nested too deeply") from None
-        except ValueError as error:
-            detail = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-            raise ServiceError(400, f"the body is not JSON in UTF-8{detail}") from None
-        rows = parsed if isinstance(parsed, list) else [parsed]
-        errors = [error for item in rows for error in item.errors]
-        raise invalid(errors) if errors else ServiceError(400, "the body holds numbers or text that are not valid JSON")
-
-    def _explain_batch(self, body: bytes) -> NoReturn:
-        self._explain(body, lambda document: list(self._batch(document, body)))
+    def _explained(self, body: bytes) -> ServiceError:
+        """What is wrong with the body of a batch that cannot be decoded."""
+        return explained(body, lambda document: [error for row in self._batch(document, body) for error in row.errors])
 
     def _batch(self, document: Any, body: bytes) -> Iterator[Row]:
         """The rows of a document of `body`, whose items may not be decoded yet."""
@@ -337,12 +317,12 @@ class Contract:
         told = 0
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
             try:
-                document, read_id = _deep(item), _deep(client_id)
-            except _NO_JSON:
-                self._explain_batch(body)
+                (document, text), (read_id, _) = read_item(item), read_item(client_id)
+            except DECODE_ERRORS:
+                raise self._explained(body) from None
             errors = Errors(most_errors(told))
             if name == "applications":
-                row = self._row(document, f"/applications/{index}", ("application",), errors)
+                row = self._row(document, f"/applications/{index}", ("application",), errors, text)
             else:
                 row = Row(f"/features/{index}", errors=errors)
                 row.client_id = read_client_id(read_id, f"/client_ids/{index}", row.errors)
@@ -350,10 +330,17 @@ class Contract:
             yield row
             told += len(errors)
 
-    def _single(self, document: Any) -> Row:
-        return self._row(document, "", ("application", "features"), Errors())
+    def _single(self, document: Any, text: bytes | None = None) -> Row:
+        return self._row(document, "", ("application", "features"), Errors(), text)
 
-    def _row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
+    def _row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors, text: bytes | None) -> Row:
+        """The row of a document; no member may repeat in the text that it was decoded from, where that is given."""
+        row = self._read_row(document, pointer, forms, errors)
+        if text is not None and (found := repeated(text, document, pointer, 0 if errors else _members(document))):
+            errors += found[: errors.room]
+        return row
+
+    def _read_row(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
         row = Row(pointer, errors=errors)
         row.errors += frame_errors(document, pointer, ("client_id", "history", *forms), errors.room)
         if not isinstance(document, dict):
@@ -399,12 +386,19 @@ class Contract:
             row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
 
 
-def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str) -> list[dict[str, Any]]:
-    """The answers for rows that were scored, with the present time."""
+def predictions(
+    rows: Sequence[Row], pds: Sequence[float], decision: Decision, model_version: str, unknown: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """The answers for rows that were scored, with the present time.
+
+    Parameters
+    ----------
+    unknown : the share of the model's gain in features of each row that are not known; without it no row is thin.
+    """
     timestamp, threshold = now(), decision.threshold
     answers = []
-    for row, pd, prediction_id in zip(rows, pds, new_prediction_ids(len(rows)), strict=True):
-        declined = decision.declines(pd)
+    for row, pd, share, prediction_id in zip(rows, pds, unknown or [0.0] * len(rows), new_prediction_ids(len(rows)), strict=True):
+        declined = decision.declines(pd, share)
         answers.append(
             {
                 "prediction_id": prediction_id,
@@ -416,10 +410,14 @@ def predictions(rows: Sequence[Row], pds: Sequence[float], decision: Decision, m
                 "threshold": threshold,
                 "model_version": model_version,
                 "timestamp": timestamp,
-                "warnings": row.warnings,
+                "warnings": [*row.warnings, _thin(row, share)] if decision.is_thin(share) else row.warnings,
             }
         )
     return answers
+
+
+def _thin(row: Row, share: float) -> dict[str, str]:
+    return _warning("thin_application", row.pointer, f"features with {share:.0%} of the model's gain are not known; the score says little")
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
@@ -471,19 +469,20 @@ def _decoded(decoder: msgspec.json.Decoder[Document], text: bytes | msgspec.Raw)
     """The document, where it is one of the decoder's kind."""
     try:
         return decoder.decode(text)
-    except _NO_JSON:
+    except DECODE_ERRORS:
         return None
 
 
-def _shallow(value: msgspec.Raw) -> Any:
-    """A JSON value as far as a frame is looked at: the items of an array are not decoded, an object has no members."""
-    first = memoryview(value)[0]
-    return _ITEMS.decode(value) if first == ord("[") else {} if first == ord("{") else _deep(value)
+def _given(value: Document | msgspec.UnsetType) -> Document | None:
+    return None if isinstance(value, msgspec.UnsetType) else value
 
 
-def _deep(value: Any) -> Any:
-    """What was not decoded yet, decoded."""
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+def _members(document: dict[str, Any]) -> int:
+    """How many members the objects of a document without errors have together, as far as they count."""
+    members = len(document) + len(document.get("application") or ())
+    if history := document.get("history"):
+        members += len(history) + sum(sum(map(len, table)) for table in history.values() if table)
+    return members
 
 
 def _without_null(values: list[float | None]) -> list[float]:

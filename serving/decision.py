@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import DecisionSettings
+from serving.thin import ThinRule
 
 RiskLevel = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 Values = NDArray[np.float64]
+Numbers = float | Values
 PARTS = 5  # of the applicants, each of which judges the least of the curve of the others
 CONVINCING = 2.0  # paired standard errors by which another threshold must beat the theoretical one
 
@@ -34,17 +36,27 @@ class Costs:
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision rule that travels with the model: decline where PD >= threshold."""
+    """The decision rule that travels with the model: decline where PD >= threshold, and thin applications where `thin` says so.
+
+    Without `thin`, as in models of earlier releases, no application is thin.
+    """
 
     threshold: float
     costs: Costs
+    thin: ThinRule | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; expected a value above 0 and up to 1")
 
-    def declines(self, pd: float) -> bool:
-        """Whether an applicant with this PD is declined."""
+    def is_thin(self, unknown: Numbers) -> Any:
+        """Whether too little is known of an applicant, or of each: `unknown` is a share, or shares, of serving.thin.unknown_share."""
+        return unknown > (self.thin.limit if self.thin else np.inf)
+
+    def declines(self, pd: Numbers, unknown: Numbers = 0.0) -> Any:
+        """Whether an applicant with this PD and this share of the gain not known is declined, or each of many."""
+        if self.thin and self.thin.action == "decline":
+            return (pd >= self.threshold) | self.is_thin(unknown)
         return pd >= self.threshold
 
     def risk_level(self, pd: float) -> RiskLevel:
@@ -71,7 +83,8 @@ class Decision:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
         """Restore a stored rule."""
-        return cls(threshold=float(state["threshold"]), costs=Costs(**state["costs"]))
+        thin = ThinRule(**state["thin"]) if state.get("thin") else None
+        return cls(threshold=float(state["threshold"]), costs=Costs(**state["costs"]), thin=thin)
 
 
 class CostCurve(NamedTuple):

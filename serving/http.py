@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
+from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,13 +22,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from configs.settings import ServiceSettings, Settings
 from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
+from serving.body import BODY_LIMIT, JSON
 from serving.contract import now
+from serving.cors import cross_origin
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.keys import KeyRing
 from serving.listen import accept_many, refuse_early
 from serving.openapi import DOCS_PAGE
-from serving.specs import JSON
 from serving.startup import check_worker
 
 log = logging.getLogger(LOGGER)
@@ -98,9 +100,12 @@ class Boundary:
         try:
             if self.keys is not None and needs_key(self.keys, scope.get("server")) and not is_open(path):
                 self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
+            scope[BODY_LIMIT] = self.limits.max_body_bytes
             if path in self.direct and scope["method"] == "POST":
                 response = await self.direct[path](Request(scope, exchange.receive))
                 await response(scope, exchange.receive, exchange.send)
+            elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy took off
+                raise ServiceError(404, f"there is no route {route}/; the route is {route}")
             else:
                 await self.app(scope, exchange.receive, exchange.send)
         except ServiceError as error:
@@ -234,7 +239,7 @@ def get_app(metrics: Metrics) -> Starlette:
     """The GET routes that BentoML has not; the service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
 
     async def index(request: Request) -> Response:
-        return RedirectResponse("/docs")
+        return RedirectResponse("docs")  # relative, so that a prefix that a proxy took off is kept
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(DOCS_PAGE)
@@ -299,10 +304,11 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
                     return response
 
             self.inject_config()
-            app = Factory(self, is_main=is_main)()
+            app = Factory(self, is_main=is_main, enable_access_control=False)()  # which is around the boundary
             routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
             boundary = Boundary(app, metrics, settings.service, keys, routes)
-            refuse_early(boundary)
-            return boundary
+            whole = cross_origin(boundary, BentoMLContainer.http.cors.get())
+            refuse_early(cast(Any, whole))
+            return whole
 
     return LeanService

@@ -106,10 +106,10 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
 
 
 STATUSES = {
-    400: "the body is not JSON",
+    400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
     413: "the body or the batch is too large",
-    415: "the content type is not application/json",
+    415: "the content type is not application/json, or the content encoding is not gzip",
     422: "values are invalid; each is named by its JSON pointer",
     500: "the service failed",
     503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",
@@ -154,7 +154,10 @@ def _prediction() -> dict[str, Any]:
         "decision": {"type": "string", "enum": ["APPROVE", "DECLINE"]},
         "probability": {**NUMBER, "minimum": 0, "maximum": 1, "description": "calibrated probability of default"},
         "risk_level": {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
-        "threshold": {**NUMBER, "description": "declined where the probability is not below"},
+        "threshold": {
+            **NUMBER,
+            "description": "declined where the probability is not below; a thin application also where GET /model says so",
+        },
         "model_version": TEXT,
         "timestamp": {"type": "string", "format": "date-time"},
         "warnings": {"type": "array", "items": warning},

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
-import msgspec
-
 from monitoring.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
+from serving.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
 from serving.fields import kind
 from serving.spreadsheet import unshield
@@ -44,9 +43,13 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
         400 where the body is no JSON, 413 for too many, 422 where the frame around them is bad.
     """
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ServiceError(400, "the body is not JSON in UTF-8") from None
+        return _parse(read_frame(body), now)
+    except DECODE_ERRORS:
+        raise explained(body, lambda document: frame_errors(document, "", ("outcomes",))) from None
+
+
+def _parse(document: Any, now: datetime) -> list[Parsed]:
+    """The outcomes of a document whose items may not be decoded yet."""
     errors = frame_errors(document, "", ("outcomes",))
     items = document.get("outcomes") if isinstance(document, dict) else None
     if not errors and not isinstance(items, list):
@@ -55,12 +58,21 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
         raise invalid(errors)
     if len(items) > MAX_OUTCOMES:
         raise ServiceError(413, f"/outcomes has {len(items)} items; at most {MAX_OUTCOMES} are allowed in one request")
-    parsed, told = [], 0
+    parsed: list[Parsed] = []
+    told = 0
     for index, item in enumerate(items):
-        one = read_outcome(item, f"/outcomes/{index}", now, most_errors(told))
+        one = _read(item, f"/outcomes/{index}", now, most_errors(told))
         told += len(one) if isinstance(one, list) else 0
         parsed.append(one)
     return parsed
+
+
+def _read(item: Any, pointer: str, now: datetime, most: int) -> Parsed:
+    document, text = read_item(item)
+    one = read_outcome(document, pointer, now, most)
+    if text is None or not (found := repeated(text, document, pointer)):
+        return one
+    return [*(one if isinstance(one, list) else ()), *found][:most]
 
 
 def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS) -> Parsed:

@@ -30,10 +30,11 @@ def replay(line: bytes, model_name: str) -> str:
     bundle = read_bundle(find_in_store(model_name, record.model_version))
     if len(features) != len(bundle.features.names):
         raise ReplayError(f"the record has {len(features)} features; model {record.model_version} reads {len(bundle.features.names)}")
-    pd = float(Scorer(bundle).pd(np.array([features], dtype=np.float64))[0])
+    scorer, matrix = Scorer(bundle), np.array([features], dtype=np.float64)
+    pd, unknown = float(scorer.pd(matrix)[0]), float(scorer.unknown(matrix)[0])
     if pd != record.probability:
         raise ReplayError(f"the PD is {pd!r} now; the record has {record.probability!r}")
-    decision = "DECLINE" if bundle.decision.declines(pd) else "APPROVE"
+    decision = "DECLINE" if bundle.decision.declines(pd, unknown) else "APPROVE"
     if (decision, bundle.decision.threshold) != (record.decision, record.threshold):
         was, now = f"{record.decision} at {record.threshold!r}", f"{decision} at {bundle.decision.threshold!r}"
         raise ReplayError(f"the decision is {now} now; the record has {was}")

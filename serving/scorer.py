@@ -9,6 +9,7 @@ from features.history import History, Matrix
 from features.transform import Applications
 from features.trees import Trees
 from serving.bundle import Bundle
+from serving.thin import gain_parts, unknown_share
 
 Values = NDArray[np.float64]
 SHARED_ROWS = 64  # from which on sharing them out costs less than it gains
@@ -35,6 +36,7 @@ class Scorer:
         self.trees = Trees(bundle.model)
         if self.trees.inputs != bundle.features.names:
             raise ValueError("the model was trained on other features than the bundle lists")
+        self._parts = gain_parts(self.trees.inputs, self.trees.booster.feature_importance("gain").tolist())
 
     def pd(self, matrix: Matrix) -> Values:
         """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features).
@@ -46,6 +48,10 @@ class Scorer:
         """
         threads = self.threads if len(matrix) >= SHARED_ROWS else 1
         return self.bundle.calibration.apply(self.trees.raw_scores(matrix, threads)[:, 0])
+
+    def unknown(self, matrix: Matrix) -> Values:
+        """The share of the model's gain in features that are not known, shape (rows,), of a feature matrix, shape (rows, features)."""
+        return unknown_share(matrix, self._parts)
 
     def score(self, applications: Applications, history: History | None = None) -> Values:
         """Calibrated PDs, shape (rows,), of raw applications with their history."""

@@ -5,9 +5,7 @@ from typing import Any
 import bentoml
 from starlette.requests import Request
 
-from serving.errors import ServiceError
-
-JSON = "application/json"
+from serving.body import read_body
 
 
 class RawInput(bentoml.IODescriptor):
@@ -18,24 +16,8 @@ class RawInput(bentoml.IODescriptor):
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> bytes:
-        """Read the body.
-
-        Raises
-        ------
-        ServiceError
-            415 where it is said to be anything but JSON, 400 where the client left before its end.
-        """
-        content_type = request.headers.get("content-type", JSON)
-        if content_type != JSON and content_type.split(";")[0].strip().lower() != JSON:
-            raise ServiceError(415, f"the content type is {content_type[:100]!r}; expected {JSON}")
-        parts, more = [], True
-        while more:  # Request.body() does it by two generators
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ServiceError(400, "the client left before the body was complete")
-            parts.append(message.get("body", b""))
-            more = message.get("more_body", False)
-        return b"".join(parts)
+        """Read the body; raises a ServiceError as `read_body` does."""
+        return await read_body(request)
 
 
 class PredictInput(RawInput):

@@ -1,6 +1,7 @@
 """The running service, by its clients."""
 
 import asyncio
+import gzip
 import json
 import random
 import socket
@@ -221,6 +222,32 @@ def test_errors_are_problem_details(client: httpx.Client, method: str, path: str
         assert response.headers["allow"]
     described = client.get("/docs.json").json()["paths"].get(path, {}).get(method.lower())
     assert described is None or str(status) in described["responses"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/outcomes"])
+def test_a_body_may_be_packed_or_have_a_byte_order_mark_and_is_refused_by_name_otherwise(client: httpx.Client, path: str) -> None:
+    good = {
+        "/predict": '{"client_id": "Müller", "application": {}}',
+        "/predict/batch": '{"applications": [{"client_id": "Müller", "application": {}}]}',
+        "/outcomes": '{"outcomes": [{"client_id": "Müllers", "defaulted": true}]}',
+    }[path]
+    json_type, packed = {"Content-Type": "application/json"}, {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+
+    def post(content: bytes, headers: dict[str, str]) -> tuple[int, str]:
+        response = client.post(path, content=content, headers=headers)
+        assert response.status_code == 200 or response.headers["content-type"] == "application/problem+json"
+        return response.status_code, response.json().get("detail", "")
+
+    for content, headers in ((good.encode("utf-8-sig"), json_type), (gzip.compress(good.encode("utf-8-sig")), packed)):
+        assert post(content, headers) == (200, "")
+    no_json = "The body is not valid UTF-8 JSON: "
+    assert post(good.encode("utf-16"), json_type) == (400, f"{no_json}it is UTF-16.")
+    assert post(good.encode("latin-1"), json_type)[1].endswith(" is 0xfc, which is not UTF-8 but may be Latin-1.")
+    assert post(b"", json_type) == (400, f"{no_json}it is empty.")
+    assert post(gzip.compress(good.encode()), json_type)[1] == f"{no_json}it is packed by gzip, which the header Content-Encoding must say."
+    assert post(b" ", {**json_type, "Content-Encoding": "br"}) == (415, "the content encoding is 'br'; expected gzip or none")
+    assert post(gzip.compress(b" " * 16_000_001), packed)[0] == 413
+    assert post(good[:-1].encode() + b', "x": 1, "x": 2}', json_type)[0] == 422
 
 
 def test_one_bad_applicant_among_64_at_once_spoils_only_itself(server: Server, client: httpx.Client, table: Table) -> None:

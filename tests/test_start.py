@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -106,6 +108,41 @@ def refuses_connections(address: tuple[str, int]) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_bentomls_configuration_works_or_is_refused(home: Home, tmp_path: Path, table: Table) -> None:
+    said = refused(home, BENTOML_CONFIG_OVERRIDES='{"services": {"credit_scoring": {"traffic": {"timeout": 5}}}}')
+    assert "BentoML's configuration: traffic.timeout has no effect here: set CREDIT_SERVICE__DEADLINE_SECONDS" in said
+    portal = "https://portal.lender.example"
+    cors = {"enabled": True, "access_control_allow_origins": portal, "access_control_allow_methods": ["POST"]}
+    file = tmp_path / "bentoml.yaml"
+    file.write_text(json.dumps({"services": {"credit_scoring": {"backlog": 100, "http": {"cors": cors}}}}))
+    for server in bentoml_serve(home, tmp_path, BENTOML_CONFIG=str(file)):
+        asked = {"Origin": portal, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        answers = [
+            httpx.options(f"{server.url}/predict", headers=asked),
+            httpx.post(f"{server.url}/predict", json={"application": dict(table.example)}, headers={"Origin": portal}),
+            httpx.get(f"{server.url}/model", headers={"Origin": portal}),
+        ]
+        assert [(answer.status_code, answer.headers["access-control-allow-origin"]) for answer in answers] == [(200, portal)] * 3
+        bad = httpx.post(f"{server.url}/predict", content=b"", headers={"Origin": portal, "Content-Type": "application/json"})
+        assert (bad.status_code, bad.headers["access-control-allow-origin"]) == (400, portal)
+        assert "access-control-allow-origin" not in httpx.get(f"{server.url}/model", headers={"Origin": "https://evil.example"}).headers
+
+
+def test_tls_is_as_bentomls_configuration_says(home: Home, tmp_path: Path, need: Callable[..., str]) -> None:
+    certificate = tmp_path / "both.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    new = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*new, "-keyout", certificate, "-out", certificate], check=True, capture_output=True)
+    files = {"enabled": True, "certfile": str(certificate), "ca_certs": str(certificate), "cert_reqs": int(ssl.CERT_REQUIRED)}
+    trusting, known = ssl.create_default_context(cafile=certificate), ssl.create_default_context(cafile=certificate)
+    known.load_cert_chain(certificate)
+    options = {"BENTOML_CONFIG_OVERRIDES": json.dumps({"services": {"credit_scoring": {"ssl": files}}})}
+    for server in bentoml_serve(home, tmp_path, scheme="https", verify=known, **options):
+        assert httpx.get(f"{server.url}/health", verify=known).json()["status"] == "ok"
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{server.url}/health", verify=trusting)
 
 
 def test_a_terminated_service_finishes_what_it_accepted_and_the_next_one_goes_on_with_its_drift_window(

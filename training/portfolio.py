@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 class Chunk(NamedTuple):
-    """Applications ready to be scored: their keys, feature matrix, and how many warnings each has."""
+    """Applications ready to be scored: their keys, feature matrix, and how many warnings each has before its score."""
 
     keys: NDArray[np.int64]
     matrix: Matrix
@@ -145,11 +145,12 @@ def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[
 
 def score_chunk(chunk: Chunk, scorer: Scorer) -> pa.Table:
     """The rows of the answer, in order."""
-    pds = scorer.pd(chunk.matrix)
+    pds, unknown = scorer.pd(chunk.matrix), scorer.unknown(chunk.matrix)
     decision = scorer.bundle.decision
-    declined = np.where(pds >= decision.threshold, "DECLINE", "APPROVE")
+    declined = np.where(decision.declines(pds, unknown), "DECLINE", "APPROVE")
     levels = [decision.risk_level(pd) for pd in pds.tolist()]
-    return pa.table([chunk.keys, pds, declined, levels, chunk.warnings.astype(np.int32)], schema=SCORES)
+    warnings = chunk.warnings + decision.is_thin(unknown)
+    return pa.table([chunk.keys, pds, declined, levels, warnings.astype(np.int32)], schema=SCORES)
 
 
 def _chunks(folder: Path, source: Source, bundle: Bundle, say: Say, row_groups: list[int] | None = None) -> Iterator[Chunk]:

@@ -24,6 +24,7 @@ from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
 from serving.files import locked, whole_folder
+from serving.thin import ThinRule, gain_parts, thin_limit
 from training.constraints import constraints
 from training.data import DataError, find_source, fingerprint, is_generated, read_table, target_of, validate
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
@@ -194,11 +195,12 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     say("final model on all rows")
     booster = fit(prepared, settings, np.arange(len(y)))
     gain = dict(zip(prepared.features.names, booster.feature_importance("gain").tolist(), strict=True))
+    limit = thin_limit(prepared.matrix, gain_parts(prepared.features.names, gain.values()), prepared.features.history_positions)
     bundle = Bundle(
         model=booster.model_to_string(),
         features=prepared.features,
         calibration=calibration,
-        decision=Decision(threshold, costs),
+        decision=Decision(threshold, costs, ThinRule(limit, settings.decision.thin_application)),
         reference={
             "features": reference(prepared.matrix, prepared.features.names, prepared.features.categorical_positions),
             "pd": reference(pd.reshape(-1, 1), ["pd"])["pd"],

@@ -7,7 +7,8 @@ import pytest
 
 from features.history import UNSEEN
 from serving.bundle import Bundle
-from serving.contract import MAX_EXPLAINED, Contract, Row, new_prediction_ids, predictions, row_error
+from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
+from serving.documents import MAX_EXPLAINED, MAX_SEARCHED, NOT_JSON
 from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
 
 
@@ -108,9 +109,62 @@ def test_what_is_wrong_is_named(contract: Contract, text: bytes, pointer: str, s
     ids=["empty", "open", "word", "bytes", "truncated", "deep arrays", "deep objects", "bad utf-8"],
 )
 def test_what_is_no_json_is_a_400(contract: Contract, text: bytes) -> None:
-    with pytest.raises(ServiceError, match="the body is") as caught:
+    with pytest.raises(ServiceError, match=NOT_JSON) as caught:
         contract.parse_one(text)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "pointers"),
+    [
+        (b'{"application": {"AMT_CREDIT": 1, "AMT_CREDIT": 2}}', ["/application/AMT_CREDIT"]),
+        (rb'{"application": {"AMT_CREDIT": 1, "AMT\u005fCREDIT": 2}}', ["/application/AMT_CREDIT"]),
+        (b'{"application": {"ORGANIZATION_TYPE": "Trade: type 7", "AMT_CREDIT": 1, "AMT_CREDIT" : 1}}', ["/application/AMT_CREDIT"]),
+        (rb'{"client_id": "\u003a", "application": {"AMT_CREDIT": 1, "AMT_CREDIT": 2}}', ["/application/AMT_CREDIT"]),
+        (b'{"application": {"SK_ID_CURR": 1e999, "AMT_CREDIT": 1, "AMT_CREDIT": "x"}}', ["/application/AMT_CREDIT"]),
+        (b'{"application": {"SK_ID_CURR": {"a": 1, "a": 2}}}', ["/application/SK_ID_CURR/a"]),
+        (b'{"application": {"SK_ID_CURR": 123456789012345678901234567890}, "client_id": "a", "client_id": "b"}', ["/client_id"]),
+        (b'{"application": {"AMT_CREDIT": 1}, "application": {"AMT_CREDIT": 1}}', ["/application"]),
+        (b'{"application": {}, "history": {"bureau": [{}, {"DAYS_CREDIT": -1, "DAYS_CREDIT": -2}]}}', ["/history/bureau/1/DAYS_CREDIT"]),
+        (b'{"application": {}, "history": {"bureau": [], "bureau": []}}', ["/history/bureau"]),
+        (b'{"features": [VECTOR], "features": [VECTOR]}', ["/features"]),
+        (b'{"features": [VECTOR], "client_id": "a:b", "client_id": "a:b"}', ["/client_id"]),
+        (rb'{"features": [VECTOR], "features": [VECTOR], "client_id": "\u003A"}', ["/features"]),
+    ],
+)
+def test_a_member_that_is_given_twice_is_refused(contract: Contract, text: bytes, pointers: list[str]) -> None:
+    vector = b",".join([b"null"] * len(contract.features.names))
+    assert list(errors_of(contract, text.replace(b"VECTOR", vector))) == pointers
+
+
+@pytest.mark.parametrize("client_id", ["null", '"a"', '"a:b"', r'"\u003a"', r'"\":"'])
+def test_colons_that_part_no_member_are_none(contract: Contract, client_id: str) -> None:
+    vector = [None] * len(contract.features.names)
+    for rest in ({"features": vector}, {"application": {"ORGANIZATION_TYPE": "Trade: type 7", "SK_ID_CURR": 2**70}}):
+        row = contract.parse_one(f'{{"client_id": {client_id}, {json.dumps(rest)[1:]}'.encode())
+        assert row.client_id == json.loads(client_id)
+    (row, _) = contract.parse_batch(
+        f'{{"features": {[vector, vector]}, "client_ids": [{client_id}, ":"]}}'.replace("None", "null").encode()
+    )
+    assert row.client_id == json.loads(client_id)
+
+
+def test_a_member_that_a_row_of_a_batch_gives_twice_spoils_only_that_row(contract: Contract) -> None:
+    twice = b'{"client_id": "a", "application": {"AMT_CREDIT": 1, "AMT_CREDIT": 2}}'
+    rows = list(contract.parse_batch(b'{"applications": [{"application": {}}, %b]}' % twice))
+    assert [[error.pointer for error in row.errors] for row in rows] == [[], ["/applications/1/application/AMT_CREDIT"]]
+    assert rows[1].client_id == "a"
+
+
+@pytest.mark.parametrize("name", ["applications", "features", "client_ids"])
+def test_a_member_that_the_frame_of_a_batch_gives_twice_is_refused(contract: Contract, name: str) -> None:
+    value = [None] * len(contract.features.names)
+    content = json.dumps({"features": [value], "client_ids": [":"]} if name != "applications" else {name: [{"application": {}}]})
+    content = content.replace(f'"{name}"', f'"{name}": [], "{name}"')
+    for text, pointer in ((content, f"/{name}"), (content + " " * MAX_SEARCHED, "")):
+        with pytest.raises(ServiceError) as caught:
+            list(contract.parse_batch(text.encode()))
+        assert [(caught.value.status, error.pointer) for error in caught.value.errors] == [(422, pointer)]
 
 
 def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contract) -> None:

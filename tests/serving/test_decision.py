@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from serving.decision import Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from serving.thin import ThinRule
 
 COSTS = Costs(10, 1)
 
@@ -33,8 +36,35 @@ def test_an_impossible_threshold_is_refused(threshold: float) -> None:
 
 
 def test_a_decision_survives_its_dictionary() -> None:
-    decision = Decision(0.09, COSTS)
-    assert Decision.from_dict(decision.to_dict()) == decision
+    for decision in (Decision(0.09, COSTS), Decision(0.09, COSTS, ThinRule(0.7, "decline"))):
+        assert Decision.from_dict(decision.to_dict()) == decision
+
+
+def test_a_thin_application_is_declined_only_where_the_rule_says_so() -> None:
+    warn, decline = (Decision(0.1, COSTS, ThinRule(0.8, action)) for action in ("warn", "decline"))
+    pds, shares = np.array([0.05, 0.05, 0.2, 0.2]), np.array([0.8, 0.81, 0.8, 0.81])
+    for decision, declined in (
+        (warn, [False, False, True, True]),
+        (decline, [False, True, True, True]),
+        (Decision(0.1, COSTS), [False, False, True, True]),
+    ):
+        assert decision.declines(pds, shares).tolist() == declined
+        assert [decision.declines(pd, share) for pd, share in zip(pds.tolist(), shares.tolist(), strict=True)] == declined
+        assert decision.is_thin(shares).tolist() == ([False, True] * 2 if decision.thin else [False] * 4)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"limit": 0.5, "action": "refer"}, {"limit": 1.5, "action": "warn"}, {"limit": float("nan"), "action": "warn"}]
+)
+def test_an_impossible_rule_for_thin_applications_is_refused(rule: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected warn or decline, and a limit from 0 to 1"):
+        Decision.from_dict({**Decision(0.1, COSTS).to_dict(), "thin": rule})
+
+
+def test_a_decision_of_an_earlier_release_knows_no_thin_application() -> None:
+    state = Decision(0.09, COSTS).to_dict()
+    state.pop("thin")
+    assert not Decision.from_dict(state).is_thin(1.1)
 
 
 def test_theoretical_threshold() -> None:

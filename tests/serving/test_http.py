@@ -17,7 +17,7 @@ from configs.settings import ServiceSettings, load_settings
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.http import Boundary, client_gone
+from serving.http import Boundary, client_gone, get_app
 from serving.keys import RECHECK_SECONDS, KeyRing, create_key
 
 
@@ -120,6 +120,21 @@ def test_without_keys_only_loopback_is_answered_until_there_is_one(tmp_path: Pat
         assert [await status(host, token=token) for host in ("127.0.0.1", "10.0.0.1")] == [503, 503]
 
     asyncio.run(scenario())
+
+
+def test_a_path_with_a_slash_too_many_is_a_404_that_names_the_route_since_a_redirect_would_lose_a_prefix() -> None:
+    for path in ("/predict/", "/predict//", "/health/"):
+        response = call(app_that(echo), path=path, content=b"{}")
+        route = path.rstrip("/")
+        assert (response.status_code, response.json()["detail"]) == (404, f"there is no route {route}/; the route is {route}")
+
+
+def test_the_index_leads_to_the_documents_below_whatever_prefix() -> None:
+    async def scenario() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(get_app(Metrics())), base_url="http://service") as client:
+            return await client.get("/")
+
+    assert asyncio.run(scenario()).headers["location"] == "docs"
 
 
 def test_a_client_that_left_is_known_where_the_server_tells() -> None:

@@ -25,6 +25,16 @@ def parse(*items: Any) -> list[Any]:
     return list(parse_outcomes(json.dumps({"outcomes": items}).encode(), NOW))
 
 
+def test_a_member_that_is_given_twice_spoils_its_outcome_or_the_frame() -> None:
+    good = '{"client_id": "c", "defaulted": true, "observed_at": "2026-01-01T00:00:00Z"}'
+    bad = good.replace("true", 'true, "defaulted": false')
+    first, second = parse_outcomes(f'{{"outcomes": [{good}, {bad}]}}'.encode(), NOW)
+    assert isinstance(first, Outcome)
+    assert [error.pointer for error in second] == ["/outcomes/1/defaulted"]  # type: ignore[union-attr]
+    with pytest.raises(ServiceError, match="/outcomes: is given 2 times; expected once"):
+        parse_outcomes(f'{{"outcomes": [], "outcomes": [{good}]}}'.encode(), NOW)
+
+
 def test_outcomes_are_read() -> None:
     early = "2026-02-01T12:00:00+02:00"
     assert parse() == []

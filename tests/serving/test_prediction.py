@@ -8,7 +8,8 @@ import pytest
 
 from monitoring.lines import Record
 from serving.bundle import Bundle
-from serving.contract import Contract, encode, predictions
+from serving.contract import Contract, predictions
+from serving.documents import encode
 from serving.openapi import openapi
 from serving.scorer import Scorer
 from serving.specs import PredictOutput

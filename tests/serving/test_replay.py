@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from running import Home, run_cli
 
 from features.history import UNSEEN
 from monitoring.lines import Record
-from serving.bundle import Bundle, BundleError
+from serving.bundle import Bundle, BundleError, save_to_store
 from serving.contract import Contract, Row, predictions
 from serving.replay import ReplayError, replay
 from serving.scorer import Scorer
+from serving.thin import ThinRule
 
 
 def keep(contract: Contract, rows: list[Row], pds: list[float], bundle: Bundle) -> list[Record]:
@@ -162,3 +164,19 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     environment["CREDIT_STORE__URL"] = "postgresql://a:secret@127.0.0.1:1/x"
     for command in (["ship", "--once"], ["decision", record.prediction_id], ["verify-log"], ["store", "upgrade"]):
         assert "secret" not in run(*command, code=1)
+
+
+def test_a_thin_application_that_was_declined_for_that_is_declined_again(bundle: Bundle) -> None:
+    thin = bundle.decision.thin
+    assert thin is not None
+    declining = dataclasses.replace(bundle, decision=dataclasses.replace(bundle.decision, thin=ThinRule(thin.limit, "decline")))
+    save_to_store(declining, "declining", {})
+    contract, scorer = Contract(declining.features, 10), Scorer(declining)
+    row = contract.parse_one(b'{"application": {}}')
+    matrix = contract.matrix([row])
+    (answer,) = predictions([row], scorer.pd(matrix).tolist(), declining.decision, declining.version, scorer.unknown(matrix).tolist())
+    assert (answer["decision"], answer["prediction"], answer["probability"] < answer["threshold"]) == ("DECLINE", 1, True)
+    (line,) = contract.records([row], [msgspec.json.encode(answer)], matrix)
+    assert "the same decision, DECLINE" in replay(line, "declining")
+    with pytest.raises(ReplayError, match="the decision is DECLINE at"):
+        replay(line.replace(b'"DECLINE"', b'"APPROVE"'), "declining")

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -143,7 +144,15 @@ def serve(home: Home, folder: Path, target: str = ".", **environment: str) -> It
     yield from _until_ended(server)
 
 
-def bentoml_serve(home: Home, folder: Path, *arguments: str, target: str = ".", **environment: str) -> Iterator[Server]:
+def bentoml_serve(
+    home: Home,
+    folder: Path,
+    *arguments: str,
+    target: str = ".",
+    scheme: str = "http",
+    verify: ssl.SSLContext | bool = True,
+    **environment: str,
+) -> Iterator[Server]:
     """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
     log = folder / "service.log"
     variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment}
@@ -153,7 +162,7 @@ def bentoml_serve(home: Home, folder: Path, *arguments: str, target: str = ".", 
             number = output.fileno()
             process = warm.start("bentoml", ["serve", target, "--port", str(port), *arguments], variables, ROOT, number, number)
         started = False
-        for server in _until_ended(Server(f"http://127.0.0.1:{port}", process, log)):
+        for server in _until_ended(Server(f"{scheme}://127.0.0.1:{port}", process, log), verify):
             started = True
             yield server
         if started:
@@ -161,10 +170,10 @@ def bentoml_serve(home: Home, folder: Path, *arguments: str, target: str = ".", 
     raise AssertionError(log.read_text())
 
 
-def _until_ended(server: Server) -> Iterator[Server]:
+def _until_ended(server: Server, verify: ssl.SSLContext | bool = True) -> Iterator[Server]:
     """The server when it is ready, unless its port was taken; its whole process group is ended afterwards."""
     try:
-        if _is_ready(server):
+        if _is_ready(server, verify):
             yield server
     finally:
         for step in (signal.SIGTERM, signal.SIGKILL):
@@ -174,12 +183,12 @@ def _until_ended(server: Server) -> Iterator[Server]:
                 server.process.wait(20)
 
 
-def _is_ready(server: Server) -> bool:
+def _is_ready(server: Server, verify: ssl.SSLContext | bool) -> bool:
     """Wait until the service is ready; False where it ended because a port was taken."""
     deadline = time.monotonic() + 180  # a machine with other work takes many times as long
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200:
+            if httpx.get(f"{server.url}/readyz", timeout=60, verify=verify).status_code == 200:
                 return True
         if server.process.poll() is not None:
             assert "Address already in use" in server.log.read_text(), server.log.read_text()

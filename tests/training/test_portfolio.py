@@ -1,7 +1,8 @@
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,8 +17,9 @@ from features.application import EXPECTED
 from features.schema import Table
 from features.transform import Applications
 from serving.bundle import Bundle
-from serving.contract import Contract
+from serving.contract import Contract, predictions
 from serving.scorer import Scorer
+from serving.thin import ThinRule
 from training import portfolio
 from training.cluster import fit_over
 from training.data import DataError, find_source, read_table
@@ -86,6 +88,32 @@ def test_scores_are_the_services_to_the_last_bit(scored: pd.DataFrame, frame: pd
         assert answer["decision"] == ("DECLINE" if bundle.decision.declines(pd_alone) else "APPROVE")
         assert answer["risk_level"] == bundle.decision.risk_level(pd_alone)
     assert scored["warnings"][3:6].tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize("action", ["warn", "decline"])
+def test_thin_applications_are_told_and_decided_as_by_the_service(
+    action: Literal["warn", "decline"], frame: pd.DataFrame, bundle: Bundle, tmp_path: Path
+) -> None:
+    assert bundle.decision.thin
+    rule = ThinRule(bundle.decision.thin.limit, action)
+    bundle = replace(bundle, decision=replace(bundle.decision, thin=rule))
+    few = frame[:100].copy()
+    few.loc[:, few.columns.str.startswith("EXT_SOURCE")] = np.nan
+    few.loc[50:, few.columns.difference(["SK_ID_CURR", "AMT_CREDIT"])] = None
+    few.to_parquet(tmp_path / "application_test.parquet")
+    score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
+    offline = pd.read_parquet(tmp_path / "out.parquet")
+    contract, scorer = Contract(bundle.features, max_rows=1), Scorer(bundle)
+    whole = few.astype({column.name: "Int64" for column in bundle.features.table.numeric if column.type == "integer"})
+    rows = [contract.parse_one(request) for request in requests(whole)]
+    matrix = contract.matrix(rows)
+    answers = predictions(rows, scorer.pd(matrix).tolist(), bundle.decision, bundle.version, scorer.unknown(matrix).tolist())
+    told = [[warning["code"] for warning in answer["warnings"]] for answer in answers]
+    assert told[50:] == [["thin_application"]] * 50
+    assert offline["warnings"].tolist() == [len(codes) for codes in told]
+    assert offline["decision"].tolist() == [answer["decision"] for answer in answers]
+    assert offline["probability"].tolist() == [answer["probability"] for answer in answers]
+    assert (offline["decision"][50:] == "DECLINE").all() == (action == "decline")
 
 
 def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(

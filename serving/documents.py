@@ -1,0 +1,183 @@
+"""From the text of a body to a JSON document: a text that is not JSON is answered by one sentence that says why and where.
+
+An object that gives a member twice is refused: nobody knows which of the two counts.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
+from serving.fields import escape
+
+NOT_JSON = "The body is not valid UTF-8 JSON"
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MAX_EXPLAINED = 4_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
+MAX_SEARCHED = 300_000  # bytes of a text within which repeated members are looked for, in 50 ms at most
+LONG = 8_000  # bytes from which on numpy counts faster than Python
+FEW = 2  # up to so many, colons are found faster than counted
+GZIP = b"\x1f\x8b"
+
+encode = msgspec.json.Encoder().encode
+_FRAME, _ITEMS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def read_frame(body: bytes) -> dict[str, Any]:
+    """The object that a body is, as far as a frame is looked at: the items of its arrays are not decoded, an object in it has no members.
+
+    Raises
+    ------
+    ServiceError
+        422: it gives a member twice.
+    DECODE_ERRORS
+        It is no JSON object.
+    """
+    frame = _FRAME.decode(body)
+    if _colons(body) != _colons(encode(frame)):  # the values are copied as they were sent
+        found = [error for error in _search(body, "") if error.pointer.count("/") <= 1]
+        raise invalid(found or [Invalid("", "gives a member twice; expected once")])
+    return {name: _shallow(value) for name, value in frame.items()}
+
+
+def read_item(item: Any) -> tuple[Any, bytes | None]:
+    """An item of a frame's array decoded, and its text; a value that is decoded already has none.
+
+    Raises
+    ------
+    DECODE_ERRORS
+        It is not JSON.
+    """
+    if not isinstance(item, msgspec.Raw):
+        return item, None
+    text = bytes(item)
+    return msgspec.json.decode(text), text
+
+
+def repeated(text: bytes, document: Any, pointer: str, members: int = 0) -> list[Invalid]:
+    """The members that an object in a text gives more than once; a decoder takes the last of them in silence.
+
+    Each member has one colon. Where a document was made of as many members as its text has colons, none was dropped. Where there are
+    more, some stand in strings: as many as in the document written anew, unless a member was dropped. Only then, or where a colon was
+    sent in disguise, the text is searched.
+
+    Parameters
+    ----------
+    document : what was decoded from the text.
+    pointer : JSON pointer to the document.
+    members : how many members all objects of the document have together, or fewer.
+    """
+    if members <= FEW:
+        place = -1
+        for _ in range(members):
+            place = text.find(b":", place + 1)
+        if text.find(b":", place + 1) < 0:
+            return []
+    given = _colons(text)
+    if given == members:
+        return []
+    try:
+        if given == _colons(encode(document)) and (b"\\" not in text or b"\\u003a" not in text.lower()):
+            return []
+    except OverflowError:  # a whole number beyond 64 bits is read, but not written
+        pass
+    return _search(text, pointer)
+
+
+def explained(body: bytes, errors_of: Callable[[Any], Sequence[Invalid]]) -> ServiceError:
+    """The answer to a body that cannot be decoded.
+
+    NaN, Infinity, 1e999 and half a surrogate pair are no JSON either, but Python reads them, and so the field that holds one is named.
+
+    Parameters
+    ----------
+    errors_of : the bad values of a document, which may hold such; it may raise a ServiceError for its frame.
+    """
+    why, errors = _wrong_encoding(body), []
+    if not why:
+        why = "it holds NaN, Infinity, a number beyond 64-bit floats or half a surrogate pair"
+        try:
+            errors = list(errors_of(json.loads(body) if len(body) <= MAX_EXPLAINED else msgspec.json.decode(body)))
+        except ServiceError as error:
+            errors = error.errors
+        except RecursionError:
+            why = "it is nested too deeply"
+        except json.JSONDecodeError as error:
+            why = f"{_sentence(error.msg)} at line {error.lineno}, column {error.colno}"
+        except msgspec.DecodeError as error:
+            why = _sentence(str(error).removeprefix("JSON is malformed: "))
+        except ValueError:  # Python's own limit
+            why = "it holds a number of too many digits"
+    return invalid(errors) if errors else ServiceError(400, f"{NOT_JSON}: {why}.")
+
+
+def _wrong_encoding(body: bytes) -> str | None:
+    """Why a body is not UTF-8, and where."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith(GZIP):
+        return "it is packed by gzip, which the header Content-Encoding must say"
+    encoding = json.detect_encoding(body)  # by the first four bytes
+    if not encoding.startswith("utf-8"):
+        return f"it is {encoding[:6].upper()}"
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is 0x{body[error.start]:02x}, which is not UTF-8 but may be Latin-1"
+    return None
+
+
+def _sentence(text: str) -> str:
+    """The message of a parser as a part of a sentence."""
+    return f"{text[0].lower()}{text[1:]}"
+
+
+def _colons(text: bytes) -> int:
+    if len(text) < LONG:
+        return text.count(b":")
+    return int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord(":")))
+
+
+class _Repeating(dict[str, Any]):
+    """An object that was given some of its members more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = {name: times for name, times in Counter(name for name, _ in pairs).items() if times > 1}
+
+
+def _search(text: bytes, pointer: str) -> list[Invalid]:
+    """The repeated members of all objects in a text, or only that there are some where it is long."""
+    if len(text) > MAX_SEARCHED:
+        return [Invalid(pointer, "gives a member of an object twice; expected once")]
+    met = 0
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal met
+        made = dict(pairs)
+        if len(made) == len(pairs) or met == MOST_ERRORS:
+            return made
+        met += 1
+        return _Repeating(pairs)
+
+    found: list[Invalid] = []
+    left = deque([(pointer, json.loads(text, object_pairs_hook=keep, parse_int=str, parse_float=str))])
+    while left and len(found) < MOST_ERRORS:
+        place, value = left.popleft()
+        if isinstance(value, _Repeating):
+            found += [
+                Invalid(f"{place}/{escape(name)}", f"is given {times} times; expected once") for name, times in value.repeated.items()
+            ]
+        if isinstance(value, dict):
+            left += [(f"{place}/{escape(name)}", inner) for name, inner in value.items() if isinstance(inner, dict | list)]
+        elif isinstance(value, list):
+            left += [(f"{place}/{index}", inner) for index, inner in enumerate(value) if isinstance(inner, dict | list)]
+    return found[:MOST_ERRORS]
+
+
+def _shallow(value: msgspec.Raw) -> Any:
+    first = memoryview(value)[0]
+    return _ITEMS.decode(value) if first == ord("[") else {} if first == ord("{") else msgspec.json.decode(value)
