@@ -52,6 +52,11 @@ class Metrics:
             "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
         )
         self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
+        self._guarded = Gauge(
+            "credit_connections_guarded",
+            "1 while connections have limits, clocks and early refusal; 0 behind another server.",
+            registry=self.registry,
+        )
         self._lag_seconds = Gauge(
             "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
         )
@@ -96,6 +101,10 @@ class Metrics:
     def model(self, name: str, version: str, trained_on: str) -> None:
         """State which model is served."""
         self._model.labels(name, version, trained_on).set(1)
+
+    def guarded(self, is_guarded: Callable[[], bool]) -> None:
+        """Show whether the connections are guarded, asked at each scrape."""
+        self._guarded.set_function(is_guarded)
 
     def recording(self, ready: Callable[[], bool]) -> None:
         """Show whether decisions can be recorded, asked at each scrape."""
