@@ -125,7 +125,7 @@ class Boundary:
             503 where there is none, 401 without a key, 413 for too large a body.
         """
         if ADMITTED not in scope and not self.admit(scope):
-            raise _NO_ROOM
+            raise _no_room()
         if self.keys is not None and not is_open(scope["path"]):
             self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if _takes_place(scope) and max(_announced(headers), scope.get(BODY_BYTES, 0)) > exchange.limit:
@@ -255,8 +255,11 @@ class _Exchange:
         return ServiceError(413, f"the body is larger than {self.limit} bytes")
 
 
-_NO_ROOM = ServiceError(503, "too many requests are in work; try again", retry_after=1)
-_REFUSAL = whole_answer(_NO_ROOM)  # made once: above capacity most of the time goes into refusing
+def _no_room() -> ServiceError:
+    return ServiceError(503, "too many requests are in work; try again", retry_after=1)
+
+
+_REFUSAL = whole_answer(_no_room())  # made once: above capacity most of the time goes into refusing
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
     405: "the route does not take this method; the header Allow lists those it takes",

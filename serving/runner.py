@@ -209,16 +209,29 @@ class Runner(Generic[Item, Result]):
         )
 
 
-async def in_turns(items: Iterable[Item]) -> list[Item]:
-    """The items, which take long to make; every TURN_SECONDS the loop serves others."""
-    made: list[Item] = []
-    begun = time.perf_counter()
-    for item in items:
-        made.append(item)
-        if time.perf_counter() - begun > TURN_SECONDS:
-            await asyncio.sleep(0)
-            begun = time.perf_counter()
-    return made
+class Turns:
+    """Makes items that take long, for many requests: a turn of the loop belongs to one of them, for TURN_SECONDS.
+
+    Sixty-four requests that each took their time in every turn would hold up all others sixty-four times as long.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def all(self, items: Iterable[Item]) -> list[Item]:
+        """The items of one request."""
+        made: list[Item] = []
+        rest = iter(items)
+        while True:
+            async with self._turn:
+                begun = time.perf_counter()
+                for item in rest:
+                    made.append(item)
+                    if time.perf_counter() - begun > TURN_SECONDS:
+                        break
+                else:
+                    return made
+                await asyncio.sleep(0)
 
 
 def _after(loop: asyncio.AbstractEventLoop, turns: int, callback: Callable[[], object]) -> None:
