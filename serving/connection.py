@@ -56,8 +56,11 @@ class _Connection(_UVICORN):  # type: ignore[misc]
     due = math.inf  # when the client is late, while nothing of its is in work
     room = MOST_HEAD  # bytes that may come and are of no body
     surplus = 0  # bytes of a body that came after its answer
-    fields = 0  # of the present head, or of the trailer
+    long = False  # whether the bytes at hand may be a head that is too long
     in_message = in_body = False
+    timed = 0  # whose clock was started: 1 the head's, 2 the body's
+    trailers = 0
+    coding: bytes | None = None  # the value of Transfer-Encoding
     at_work: Any = None  # the cycle that the app was called with
     held: Any = None  # the cycle whose body is awaited, and the app to call then
     wanted: int | None = None  # bytes of its body; None until asked
@@ -79,18 +82,36 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         if self.last is not None:
             return
         self.room -= len(data)
+        self.long = len(data) > MOST_HEAD
         try:
             self._feed(data)
             if self.room < 0:
                 raise _too_long(self.url if not self.headers else b"")
+            if self.in_message:
+                self._wait()
         except (httptools.HttpParserError, ServiceError) as error:
             cause = error if isinstance(error, ServiceError) else error.__context__
             self.end(cause if isinstance(cause, ServiceError) else ServiceError(400, f"the request is not valid HTTP: {error}"))
             return
-        if self.held is not None:
-            self._look_at_held()
-        if self in self.door.unfinished:
+        if self.held is not None or self.pipeline or self in self.door.unfinished:
+            self._count()
             self.door.make_room()
+
+    def _wait(self) -> None:
+        """Start the clock of what the client has begun to send, and let it go on."""
+        self.room = min(self.room, MOST_HEAD)
+        stage = 1 + self.in_body
+        if self.timed != stage:
+            self.timed = stage
+            self.due = self.door.now() + (self.door.limits.body_seconds if self.in_body else self.door.limits.head_seconds)
+        if self.held is not None:
+            self.flow.resume_reading()  # uvicorn would wait for the app to read
+            self._look_at_held()
+
+    def _count(self) -> None:
+        """Count the bytes of bodies whose requests are not in work."""
+        waiting = [*self.pipeline, *([self.held] if self.held is not None else [])]
+        self.door.hold(self, sum(len(cycle.body) for cycle, _ in waiting))
 
     def _feed(self, data: bytes) -> None:
         """Parse; a request that asks for another protocol is parsed once more without that, so that its body is its body."""
@@ -109,25 +130,54 @@ class _Connection(_UVICORN):  # type: ignore[misc]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.in_message, self.in_body, self.fields, self.surplus = True, False, 0, 0
-        self.due = self.door.now() + self.door.limits.head_seconds
+        self.in_message, self.in_body, self.timed, self.trailers, self.surplus, self.coding = True, False, 0, 0, 0, None
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields += 1
-        if self.fields > MOST_FIELDS:
+    def on_header(self, name: bytes, value: bytes) -> None:  # uvicorn's, once a field, without a call of it
+        if self.in_body:
+            self._check_trailer(name)
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        elif name == b"transfer-encoding":
+            self.coding = value.strip().lower()
+        self.headers.append((name, value))
+        if len(self.headers) > MOST_FIELDS:
             raise ServiceError(431, f"the request has more than {MOST_FIELDS} header fields")
-        if not self.in_body:  # a trailer must not pass for a part of the head
-            super().on_header(name, value)
-        elif name.lower() == b"connection":  # the parser would heed it
+
+    def _check_trailer(self, name: bytes) -> None:
+        """Drop a trailer field: it must not pass for a part of the head."""
+        self.trailers += 1
+        if self.trailers > MOST_FIELDS:
+            raise ServiceError(431, f"the request has more than {MOST_FIELDS} trailer fields")
+        if name.lower() == b"connection":  # the parser would heed it
             raise ServiceError(400, "Connection stands in the trailer")
+
+    def _check_head(self, version: str) -> None:
+        """Refuse a head that another server might read in another way, and one that is too long.
+
+        Raises
+        ------
+        ServiceError
+            400, 414 or 431.
+        """
+        if version not in ("1.0", "1.1"):
+            raise ServiceError(400, f"expected a request of HTTP/1.0 or HTTP/1.1, got one of HTTP/{version}")
+        if self.coding is not None and (self.coding != b"chunked" or version == "1.0"):
+            raise ServiceError(400, "Transfer-Encoding is not chunked, or not of HTTP/1.1")
+        if len(self.url) > MOST_URL:
+            raise _too_long(self.url)
+        if (self.long or self.room < 0) and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD:
+            raise _too_long(b"")
 
     def on_headers_complete(self) -> None:
         parser, version = self.parser, self.parser.get_http_version()
-        _check_head(parser.get_method(), self.url, version, self.headers)
-        self.in_body, self.fields = True, 0
+        self._check_head(version)
+        self.in_body = True
         if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise ServiceError(400, "CONNECT is for proxies")
             return
-        self.due = self.door.now() + self.door.limits.body_seconds
         if len(self.pipeline) >= MOST_IN_PIPELINE:
             raise ServiceError(400, f"more than {MOST_IN_PIPELINE} requests wait for the answer to one")
         free = self.at_work is None and not self.pipeline
@@ -156,10 +206,8 @@ class _Connection(_UVICORN):  # type: ignore[misc]
 
     def _start(self, cycle: Any, app: Any) -> None:
         self.held, self.at_work = None, cycle
-        size = cycle.scope[BODY_BYTES] = len(cycle.body)
+        cycle.scope[BODY_BYTES] = len(cycle.body)
         self.door.gate.admit(cycle.scope)
-        if size:
-            self.door.release(self, size)
         if cycle.waiting_for_100_continue and cycle.more_body:
             cycle.keep_alive = False  # whether the body follows the answer is the client's choice
         elif cycle.scope["method"] == "POST":
@@ -168,17 +216,13 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        self.room = min(MOST_HEAD, self.room + 2 * len(body))  # what frames a body may be as long as the body
+        self.room += 2 * len(body)  # what frames a body may be as long as the body
         if self.refusal is not None or self.cycle.response_complete:  # nobody reads it
             self.surplus += len(body)
             if self.surplus > self.door.limits.max_body_bytes:
                 raise ServiceError(413, "the body of a request that was refused does not end")
         else:
             super().on_body(body)
-            if self.cycle is not self.at_work:
-                self.door.hold(self, len(body))
-            if self.held is not None:
-                self.flow.resume_reading()  # uvicorn would wait for the app to read
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -204,6 +248,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
                 self._start_asgi_task(*self.pipeline.pop())
                 if self.held is not None:
                     self._look_at_held()
+                self._count()
             elif self.last is not None:
                 self._leave()
         if self.at_work is None:
@@ -250,7 +295,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         if begun and self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
         self.held = self.refusal = None
-        self.door.release(self)
+        self.door.hold(self, 0)
         if self.at_work is None:
             self._leave()
 
@@ -283,25 +328,6 @@ def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:
     door = Door(gate, now)
     auto.AutoHTTPProtocol = type("GuardedProtocol", (_Connection, base), {"door": door})
     return door
-
-
-def _check_head(method: bytes, url: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> None:
-    """Refuse a head that another server might read in another way, and one that is too long.
-
-    Raises
-    ------
-    ServiceError
-        400, 414 or 431.
-    """
-    if version not in ("1.0", "1.1") or method == b"CONNECT":
-        raise ServiceError(400, f"expected a request of HTTP/1.0 or HTTP/1.1, got {method.decode()} of HTTP/{version}")
-    size = len(url)
-    for name, value in headers:
-        size += len(name) + len(value)
-        if name == b"transfer-encoding" and (version == "1.0" or value.strip().lower() != b"chunked"):
-            raise ServiceError(400, "Transfer-Encoding is not chunked, or not of HTTP/1.1")
-    if size > MOST_HEAD or len(url) > MOST_URL:
-        raise _too_long(url)
 
 
 def _too_long(url: bytes) -> ServiceError:

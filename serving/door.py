@@ -1,7 +1,6 @@
 """What the connections of a server share: the gate that decides on their requests, one clock, and the bytes that they may hold."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -62,19 +61,15 @@ class Door:
     def leave(self, connection: Any) -> None:
         """Forget a connection that is lost."""
         self.connections.discard(connection)
-        self.release(connection)
+        self.hold(connection, 0)
 
     def hold(self, connection: Any, size: int) -> None:
-        """Count bytes of a body that has come in part."""
-        self.unfinished[connection] = self.unfinished.get(connection, 0) + size
-        self.unfinished_bytes += size
-
-    def release(self, connection: Any, size: float = math.inf) -> None:
-        """Count so many of them no more, or all."""
-        held = self.unfinished.pop(connection, 0)
-        self.unfinished_bytes -= held
-        if held > size:
-            self.hold(connection, held - int(size))
+        """Count the bytes that a connection now holds of bodies that are not in work."""
+        self.unfinished_bytes += size - self.unfinished.get(connection, 0)
+        if size:
+            self.unfinished[connection] = size  # it keeps its place in the order
+        else:
+            self.unfinished.pop(connection, None)
 
     def make_room(self) -> None:
         """Let the oldest unfinished bodies give way while there are too many bytes."""
