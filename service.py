@@ -24,7 +24,7 @@ from serving.errors import invalid
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
-from serving.runner import Runner, Scored, in_turns
+from serving.runner import Runner, Scored, Turns
 from serving.scorer import Scorer, Values
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 from serving.startup import check_start, end_with_parent
@@ -77,6 +77,7 @@ class CreditScoring:
         self.runner = Runner(
             self._decide, max_batch_size=caps.max_batch_size, max_waiting=caps.max_waiting, deadline=caps.deadline_seconds, metrics=metrics
         )
+        self.turns = Turns()
         self._publish()
         if bundle.trained_on == GENERATED:
             log.warning("the model was trained on generated data; its decisions are for trying out only")
@@ -105,7 +106,7 @@ class CreditScoring:
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants; a bad row spoils only itself."""
-        rows = await in_turns(self.contract.parse_batch(body))
+        rows = await self.turns.all(self.contract.parse_batch(body))
         good = iter(await self.runner.run([row for row in rows if not row.errors], client_gone()))
         answers: list[Any] = [invalid(row.errors) if row.errors else next(good) for row in rows]
         bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]

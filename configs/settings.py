@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 CONFIGS = Path(__file__).parent
@@ -55,7 +55,12 @@ class DecisionSettings(Section):
 class ServiceSettings(Section):
     """Limits of a request, of the queue, of a batch."""
 
+    head_seconds: Positive
+    body_seconds: Positive
+    idle_seconds: Positive
     max_body_bytes: Count
+    max_single_bytes: Count
+    max_bytes_in_work: Count
     max_rows: Count
     max_batch_size: Count
     scoring_threads: Count
@@ -64,6 +69,13 @@ class ServiceSettings(Section):
     deadline_seconds: Positive
     tracing: bool
     access_log: bool
+
+    @field_validator("max_bytes_in_work")
+    @classmethod
+    def _leave_room_for_a_body(cls, most: int, info: ValidationInfo) -> int:
+        if most * 7 < info.data.get("max_body_bytes", 0) * 8:
+            raise ValueError("expected 8/7 of max_body_bytes at least")
+        return most
 
 
 class LogSettings(Section):

@@ -61,6 +61,11 @@ class Metrics:
         self._went_back = Counter(
             "credit_store_went_back", "Times that the store was found to be an older copy of itself.", registry=self.registry
         )
+        self._guarded = Gauge(
+            "credit_connections_guarded",
+            "1 while connections have limits, clocks and early refusal; 0 behind another server.",
+            registry=self.registry,
+        )
         self._lag_seconds = Gauge(
             "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
         )
@@ -105,6 +110,10 @@ class Metrics:
     def model(self, name: str, version: str, trained_on: str) -> None:
         """State which model is served."""
         self._model.labels(name, version, trained_on).set(1)
+
+    def guarded(self, is_guarded: Callable[[], bool]) -> None:
+        """Show whether the connections are guarded, asked at each scrape."""
+        self._guarded.set_function(is_guarded)
 
     def recording(self, ready: Callable[[], bool]) -> None:
         """Show whether decisions can be recorded, asked at each scrape."""

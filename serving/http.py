@@ -23,25 +23,28 @@ from configs.settings import ServiceSettings, Settings
 from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
 from serving.body import BODY_LIMIT, JSON
+from serving.connection import guard
 from serving.contract import now
 from serving.cors import cross_origin
+from serving.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.keys import KeyRing
-from serving.listen import accept_many, refuse_early
+from serving.listen import accept_many
 from serving.openapi import DOCS_PAGE
 from serving.startup import check_worker
 
 log = logging.getLogger(LOGGER)
 _GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
 
-API_ROUTES = ("/predict", "/predict/batch", "/outcomes")
+SINGLE_ROUTE = "/predict"  # takes one applicant
+API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
 OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 OTHER_ROUTE = "other"
-ADMITTED = "credit_scoring.admitted"  # in the scope of a request that has its place
+ADMITTED = "credit_scoring.admitted"  # in the scope of a request that has its place: the bytes that are counted for it
 Endpoint = Callable[[Request], Awaitable[Response]]
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -76,6 +79,8 @@ class Boundary:
         self.keys = keys
         self.direct = direct or {}
         self.in_flight = 0
+        self.bytes_in_work = 0
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -87,57 +92,122 @@ class Boundary:
             return
         start = time.perf_counter()
         path = scope["path"]
-        if ADMITTED not in scope and not self.admit(scope):
-            await send({"type": "http.response.start", "status": 503, "headers": _REFUSAL_HEADERS})
-            await send({"type": "http.response.body", "body": _REFUSAL_BODY})
-            self._note(scope["method"], path, 503, 0.0)
-            return
+        if BODY_BYTES not in scope:
+            self._warn()
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         token = REQUEST_ID.set(request_id)
-        exchange = _Exchange(receive, send, request_id, self.limits.max_body_bytes, headers.get(b"content-length"))
+        exchange = _Exchange(receive, send, request_id, self._most(path))
         gone = _GONE.set(exchange.gone)
         try:
-            if self.keys is not None and needs_key(self.keys, scope.get("server")) and not is_open(path):
-                self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
-            scope[BODY_LIMIT] = self.limits.max_body_bytes
-            if path in self.direct and scope["method"] == "POST":
-                response = await self.direct[path](Request(scope, exchange.receive))
-                await response(scope, exchange.receive, exchange.send)
-            elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy took off
-                raise ServiceError(404, f"there is no route {route}/; the route is {route}")
-            else:
-                await self.app(scope, exchange.receive, exchange.send)
+            self._let_in(scope, headers, exchange)
+            await self._dispatch(scope, exchange)
         except ServiceError as error:
-            await exchange.send_problem(error)
+            if not exchange.status:
+                await exchange.send_problem(error)
         except Exception:
             log.exception("request failed", extra={"path": path})
             if not exchange.status:
                 await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
         finally:
-            self.in_flight -= scope.get(ADMITTED, False)
+            if ADMITTED in scope:
+                self.in_flight -= 1
+                self.bytes_in_work -= scope[ADMITTED]
             self._note(scope["method"], path, exchange.status or 500, time.perf_counter() - start)
             _GONE.reset(gone)
             REQUEST_ID.reset(token)
 
+    def _let_in(self, scope: Scope, headers: Mapping[bytes, bytes], exchange: "_Exchange") -> None:
+        """Give the request its place.
+
+        Raises
+        ------
+        ServiceError
+            503 where there is none, 401 without a key, 413 for too large a body.
+        """
+        if ADMITTED not in scope and not self.admit(scope):
+            raise _no_room()
+        self._check_key(scope, headers)
+        if _takes_place(scope) and max(_announced(headers), scope.get(BODY_BYTES, 0)) > exchange.limit:
+            raise exchange.too_large()
+
+    async def _dispatch(self, scope: Scope, exchange: "_Exchange") -> None:
+        """Call the endpoint of a direct route, else the app."""
+        path = scope["path"]
+        scope[BODY_LIMIT] = exchange.limit
+        if path in self.direct and scope["method"] == "POST":
+            response = await self.direct[path](Request(scope, exchange.receive))
+            await response(scope, exchange.receive, exchange.send)
+        elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy took off
+            raise ServiceError(404, f"there is no route {route}/; the route is {route}")
+        else:
+            await self.app(scope, exchange.receive, exchange.send)
+
+    def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        if self.keys is not None and needs_key(self.keys, scope.get("server")) and not is_open(scope["path"]):
+            self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
+
+    def _warn(self) -> None:
+        """Say, once, that requests come from a server that guards nothing."""
+        if not self._warned:
+            self._warned = True
+            log.warning("this server is not the uvicorn of `bentoml serve`: its connections have no limits, no clocks and no early refusal")
+
+    def guard_connections(self, gate: Gate | None = None, now: Callable[[], float] = time.monotonic) -> Door | None:
+        """Let the connections of uvicorn servers that start after this keep the limits; None where they cannot.
+
+        Parameters
+        ----------
+        gate : the boundary with what is around it.
+        """
+        door = guard(gate or self, now)
+        self.metrics.guarded(lambda: door is not None and bool(door.connections))
+        return door
+
+    def expects(self, scope: Scope) -> int:
+        """How large a body has to be there before the app is called, 0 where it answers without one; see serving.door.Gate."""
+        path, headers = scope["path"], dict(scope["headers"])
+        if not _takes_place(scope) or _announced(headers) > self._most(path):
+            return 0
+        try:
+            self._check_key(scope, headers)
+        except ServiceError:
+            return 0
+        return self._most(path)
+
     def admit(self, scope: Scope) -> bool:
-        """Take a request into work, if there is room; only those to API routes take any, until they are answered."""
-        if scope["path"] in API_ROUTES:
-            if self.in_flight >= self.limits.max_in_flight:
-                return False
-            self.in_flight += 1
-            scope[ADMITTED] = True
+        """Take a request into work, if there is room; only those to API routes take any, until they are answered.
+
+        The last eighth of the bytes in work is for bodies as small as a single applicant's.
+        """
+        if not _takes_place(scope):
+            return True
+        size = scope.get(BODY_BYTES, 0)
+        most = self.limits.max_bytes_in_work * (8 if size <= self.limits.max_single_bytes else 7) // 8
+        if self.in_flight >= self.limits.max_in_flight or self.bytes_in_work + size > most:
+            return False
+        self.in_flight += 1
+        self.bytes_in_work += size
+        scope[ADMITTED] = size
         return True
 
     def refusal(self, method: bytes, url: bytes) -> bytes | None:
-        """The whole answer to a request for which there is no room, None where there is; see serving.listen.Gate."""
-        if self.in_flight < self.limits.max_in_flight:
+        """The whole answer to a request for which there is no room, None where there is; see serving.door.Gate."""
+        if self.in_flight < self.limits.max_in_flight or method != b"POST":
             return None
         path = url.partition(b"?")[0].decode("ascii", "replace")
         if path not in API_ROUTES:
             return None
-        self._note(method.decode("ascii", "replace"), path, 503, 0.0)
+        self._note("POST", path, 503, 0.0)
         return _REFUSAL
+
+    def ended(self, status: int) -> None:
+        """Count the answer to a request that never became one; see serving.door.Gate."""
+        self._note("", "", status, 0.0)
+
+    def _most(self, path: str) -> int:
+        """Most bytes of a body to this path."""
+        return self.limits.max_single_bytes if path == SINGLE_ROUTE else self.limits.max_body_bytes
 
     def _note(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answered request, and log it where the access log is on."""
@@ -149,22 +219,19 @@ class Boundary:
 class _Exchange:
     """One request and its answer, passing through."""
 
-    def __init__(self, receive: Receive, send: Send, request_id: str, limit: int, announced: bytes | None) -> None:
+    def __init__(self, receive: Receive, send: Send, request_id: str, limit: int) -> None:
         self._receive, self._send = receive, send
         self._request_id = request_id
-        self._limit, self._size = limit, 0
-        self._announced = int(announced) if announced and announced.isdigit() else 0
+        self.limit, self._size = limit, 0
         self._replaced = False
         self.status = 0
 
     async def receive(self) -> Message:
         """Pass a part of the body on, up to the limit."""
-        if self._announced > self._limit:
-            raise self._too_large()
         message = await self._receive()
         self._size += len(message.get("body", b""))
-        if self._size > self._limit:
-            raise self._too_large()
+        if self._size > self.limit:
+            raise self.too_large()
         return message
 
     async def send(self, message: Message) -> None:
@@ -203,20 +270,16 @@ class _Exchange:
         """
         return bool(getattr(getattr(self._receive, "__self__", None), "disconnected", False))
 
-    def _too_large(self) -> ServiceError:
-        return ServiceError(413, f"the body is larger than {self._limit} bytes")
+    def too_large(self) -> ServiceError:
+        """The answer to a body beyond the limit."""
+        return ServiceError(413, f"the body is larger than {self.limit} bytes")
 
 
-# made once: above capacity most of the time goes into refusing
-_REFUSAL_BODY = ServiceError(503, "too many requests are in work; try again", retry_after=1).to_bytes(None)
-_REFUSAL_HEADERS = [
-    (b"content-type", PROBLEM_TYPE.encode()),
-    (b"content-length", str(len(_REFUSAL_BODY)).encode()),
-    (b"retry-after", b"1"),
-]
-_REFUSAL = b"".join(
-    (b"HTTP/1.1 503 Service Unavailable\r\n", *(b"%b: %b\r\n" % header for header in _REFUSAL_HEADERS), b"\r\n", _REFUSAL_BODY)
-)
+def _no_room() -> ServiceError:
+    return ServiceError(503, "too many requests are in work; try again", retry_after=1)
+
+
+_REFUSAL = whole_answer(_no_room())  # made once: above capacity most of the time goes into refusing
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
     405: "the route does not take this method; the header Allow lists those it takes",
@@ -227,6 +290,16 @@ _DETAILS = {
 def is_open(path: str) -> bool:
     """Whether a path is answered without a key: probes and documents, which tell nothing of any applicant."""
     return path in OPEN_ROUTES or path.startswith("/static_content/")
+
+
+def _takes_place(scope: Scope) -> bool:
+    return scope["path"] in API_ROUTES and scope["method"] == "POST"
+
+
+def _announced(headers: Mapping[bytes, bytes]) -> int:
+    """The length of the body as its head tells it, 0 where that tells nothing."""
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0
 
 
 def _request_id(given: bytes | None) -> str:
@@ -308,7 +381,7 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
             routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
             boundary = Boundary(app, metrics, settings.service, keys, routes)
             whole = cross_origin(boundary, BentoMLContainer.http.cors.get())
-            refuse_early(cast(Any, whole))
+            boundary.guard_connections(cast(Any, whole))
             return whole
 
     return LeanService

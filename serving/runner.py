@@ -217,16 +217,30 @@ class Runner(Generic[Item, Result]):
         )
 
 
-async def in_turns(items: Iterable[Item], clock: Callable[[], float] = time.perf_counter) -> list[Item]:
-    """The items, which take long to make; every TURN_SECONDS of the clock the loop serves others."""
-    made: list[Item] = []
-    begun = clock()
-    for item in items:
-        made.append(item)
-        if clock() - begun > TURN_SECONDS:
-            await asyncio.sleep(0)
-            begun = clock()
-    return made
+class Turns:
+    """Makes items that take long, for many requests: a turn of the loop belongs to one of them, for TURN_SECONDS of the clock.
+
+    Sixty-four requests that each took their time in every turn would hold up all others sixty-four times as long.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._turn = asyncio.Lock()
+
+    async def all(self, items: Iterable[Item]) -> list[Item]:
+        """The items of one request."""
+        made: list[Item] = []
+        rest = iter(items)
+        while True:
+            async with self._turn:
+                begun = self._clock()
+                for item in rest:
+                    made.append(item)
+                    if self._clock() - begun > TURN_SECONDS:
+                        break
+                else:
+                    return made
+                await asyncio.sleep(0)
 
 
 def _count(scored: Scored[Any]) -> None:

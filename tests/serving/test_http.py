@@ -89,7 +89,7 @@ def test_a_post_to_a_direct_endpoint_goes_around_the_app() -> None:
         raise ServiceError(422, "no")
 
     async def scenario() -> None:
-        boundary = Boundary(app_that(teapot), Metrics(), limits(max_body_bytes=10), direct={"/predict": echo, "/predict/batch": failing})
+        boundary = Boundary(app_that(teapot), Metrics(), limits(max_single_bytes=10), direct={"/predict": echo, "/predict/batch": failing})
         async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://service") as client:
             assert (await client.post("/predict", content=b"x")).content == b"x"
             assert (await client.post("/predict", content=b"x" * 11)).status_code == 413

@@ -1,0 +1,466 @@
+"""What a client may send and by when, and what its connection costs the others."""
+
+import asyncio
+import itertools
+import logging
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from uvicorn.protocols.http import auto
+from wire import POST, Wired, answer, answers, flood, parsed, play, until
+
+from configs.settings import load_settings
+from monitoring.logs import LOGGER
+from monitoring.metrics import Metrics
+from serving import connection
+from serving.connection import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, MOST_URL
+from serving.errors import ServiceError
+from serving.http import Boundary
+from serving.listen import Whole
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: service\r\n"
+LIMITS = load_settings().service
+
+
+def long_post(size: int, path: bytes = b"/predict/batch") -> bytes:
+    """The head of a POST with a body of this size."""
+    return HEAD.replace(b"/predict", path) + b"Content-Length: %d\r\n\r\n" % size
+
+
+def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection_serves_on() -> None:
+    async def scenario(server: Wired) -> None:
+        first, _ = await server.hold()
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(POST[:-1])  # the body in two parts
+            await asyncio.sleep(0)
+            writer.write(POST[-1:])
+            status, body = await answer(reader)
+            assert (status, b"too many requests are in work" in body) == (503, True)
+        assert server.calls == 1
+        shown = server.metrics.exposition()
+        assert b'credit_requests_total{route="/predict",status="503"} 3.0' in shown
+        assert b'credit_request_duration_seconds_count{route="/predict"' not in shown  # what is refused at once has no latency
+        writer.write(b"GET /health HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert (await answer(reader))[0] == 404  # a probe is not refused; here there is none
+        server.opened.set()
+        assert await answer(first) == (200, b"{}")
+        writer.write(POST)
+        assert await answer(reader) == (200, b"{}")
+
+    play(scenario, max_in_flight=1)
+
+
+def test_unfinished_bodies_take_no_place() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        slow = [await server.connect() for _ in range(5)]
+        for _, writer in slow:
+            writer.write(POST[:-1])
+        await until(lambda: server.door.unfinished_bytes == 5)
+        assert (server.boundary.in_flight, server.calls) == (0, 0)
+        for _ in range(2):
+            reader, writer = await server.connect()
+            writer.write(POST)
+            assert await answer(reader) == (200, b"{}")
+        for reader, writer in slow:
+            writer.write(POST[-1:])
+            assert await answer(reader) == (200, b"{}")
+
+    play(scenario, max_in_flight=1)
+
+
+def test_an_idle_connection_is_closed_after_its_time_and_not_before() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(POST)
+            assert (await answer(reader))[0] == 200
+            server.later(0.9 * LIMITS.idle_seconds)
+        server.later(0.2 * LIMITS.idle_seconds)
+        assert await answers(reader) == []
+
+    play(scenario)
+
+
+def test_a_connection_is_not_idle_while_its_requests_are_in_work() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.hold()
+        writer.write(POST)  # waits in the pipeline
+        server.later(1000)
+        server.opened.set()
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+        server.later(1.1 * LIMITS.idle_seconds)
+        assert await answers(reader) == []
+
+    play(scenario)
+
+
+def test_a_client_that_says_nothing_is_left_without_a_word() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, _ = await server.connect()
+        await until(lambda: server.door.connections)
+        server.later(0.9 * LIMITS.head_seconds)
+        assert len(server.door.connections) == 1
+        server.later(0.2 * LIMITS.head_seconds)
+        assert await answers(reader) == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"), [(HEAD, LIMITS.head_seconds), (long_post(1000) + b"{", LIMITS.body_seconds)], ids=["head", "body"]
+)
+def test_a_request_that_does_not_come_in_its_time_is_answered_408(sent: bytes, seconds: float) -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.connect()
+        for place in range(0, len(sent), 20):  # that it sends now and then does not help
+            writer.write(sent[place : place + 20])
+            await asyncio.sleep(0.01)
+        server.later(0.9 * seconds)
+        writer.write(b"X-Late: ")
+        await asyncio.sleep(0.01)
+        assert len(server.door.connections) == 1
+        server.later(0.2 * seconds)
+        ((status, body),) = await answers(reader)
+        assert (status, b"did not come within its time" in body, server.calls) == (408, True, 0)
+        assert b'credit_requests_total{route="other",status="408"} 1.0' in server.metrics.exposition()
+
+    play(scenario)
+
+
+def test_a_slow_client_that_keeps_to_the_clock_gets_its_answer() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        sent = long_post(1000) + 1000 * b"x"
+        places = [0, 20, 60, len(sent) - 900, len(sent) - 500, len(sent) - 1, len(sent)]
+        for place, (begin, end) in enumerate(itertools.pairwise(places)):
+            writer.write(sent[begin:end])
+            await asyncio.sleep(0.01)
+            server.later(0.4 * LIMITS.head_seconds if place < 2 else 0.3 * LIMITS.body_seconds if place < 5 else 0)
+        assert await answer(reader) == (200, 1000 * b"x")
+
+    play(scenario)
+
+
+def test_a_client_that_does_not_read_its_answers_holds_no_place() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        server.answer = 8_000_000 * b"x"  # more than the sockets take
+        _, writer = await server.connect()
+        writer.write(2 * POST)
+        await until(lambda: server.calls == 2)
+        assert server.boundary.in_flight == 1  # the second answer waits for the reading of the first
+        server.later(0.9 * LIMITS.body_seconds)
+        assert len(server.door.connections) == 1
+        server.later(0.2 * LIMITS.body_seconds)
+        await until(lambda: not server.door.connections)
+        await until(lambda: not server.boundary.in_flight)
+
+    play(scenario)
+
+
+def test_a_connection_that_is_closed_by_its_client_is_forgotten() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        await answer(reader)
+        writer.write(POST[:-1])
+        await until(lambda: server.door.unfinished_bytes == 1)
+        writer.close()
+        await until(lambda: not server.door.connections and not server.door.unfinished_bytes)
+
+    play(scenario)
+
+
+def test_a_connection_keeps_nothing_of_a_request_that_was_answered() -> None:
+    class Mark:
+        pass
+
+    async def scenario(server: Wired) -> None:
+        marks: list[weakref.ref[Mark]] = []
+
+        def mark(request: Request) -> None:
+            request.scope["mark"] = mark = Mark()
+            marks.append(weakref.ref(mark))
+
+        server.called = mark
+        reader, _ = await server.hold()
+        assert marks[0]() is not None
+        server.opened.set()
+        assert (await answer(reader))[0] == 200
+        await until(lambda: marks[0]() is None)
+        assert len(server.door.connections) == 1
+
+    play(scenario)
+
+
+def test_the_begin_of_the_next_request_outlasts_the_answer_to_the_one_before() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.hold()
+        writer.write(POST[:30])
+        await asyncio.sleep(0.01)
+        server.opened.set()
+        assert (await answer(reader))[0] == 200
+        writer.write(POST[30:])
+        assert await answer(reader) == (200, b"{}")
+
+    play(scenario)
+
+
+def test_the_rest_of_a_body_may_come_after_its_answer() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST.replace(b"/predict", b"/predicted")[:-1])
+        assert (await answer(reader))[0] == 404
+        writer.write(POST[-1:])
+        await asyncio.sleep(0.01)
+        writer.write(POST)
+        assert await answer(reader) == (200, b"{}")
+        server.later(1.1 * LIMITS.idle_seconds)
+        assert await answers(reader) == []
+
+    play(scenario)
+
+
+def test_an_answer_leaves_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    class Watched:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            self.transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.transport, name)
+
+    monkeypatch.setattr(connection, "Whole", lambda transport: Whole(Watched(transport)))  # type: ignore[arg-type]
+
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(POST)
+            assert await answer(reader) == (200, b"{}")
+        assert [(piece.startswith(b"HTTP/1.1 200 OK"), piece.endswith(b"{}")) for piece in written] == [(True, True)] * 2
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_an_answer_without_a_body_leaves_too(method: bytes) -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.connect()
+        writer.write(method + b" /predict HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
+
+    play(scenario)
+
+
+def test_requests_in_a_pipeline_take_turns() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.hold()
+        writer.write(2 * POST + POST[:-1])  # the last body in two parts
+        server.opened.set()
+        assert [(await answer(reader))[0] for _ in range(3)] == [200, 200, 200]
+        writer.write(POST[-1:])
+        assert await answer(reader) == (200, b"{}")
+
+    play(scenario)
+
+
+def test_a_pipeline_has_an_end() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.hold()
+        writer.write(2 * MOST_IN_PIPELINE * POST)
+        await asyncio.sleep(0.05)
+        server.opened.set()
+        assert [status for status, _ in await answers(reader)] == [200] * (1 + MOST_IN_PIPELINE) + [400]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (POST.replace(b"1.1", b"1.0"), 503),
+        (POST.replace(b"Host", b"Connection: close\r\nHost"), 503),
+        (POST.replace(b"/predict", b"/%70redict?x=1"), 503),
+        (POST.replace(b"/predict", b"/predict/batch?x=1"), 503),
+        (POST.replace(b"/predict", b"http://[/predict"), 400),
+        (POST.replace(b"Length: 2", b"Length: 2x"), 400),
+        (POST.replace(b"/predict", b"/predicted"), 404),
+    ],
+)
+def test_odd_requests_take_no_place_for_good(request_bytes: bytes, status: int) -> None:
+    async def scenario(server: Wired) -> None:
+        await server.hold()
+        reader, writer = await server.connect()
+        writer.write(request_bytes)
+        assert (await answer(reader))[0] == status
+        assert (server.boundary.in_flight, server.calls) == (1, 1)
+
+    play(scenario, max_in_flight=1)
+
+
+ENDLESS: dict[str, tuple[bytes, Iterable[bytes], int]] = {
+    "fields": (HEAD, (b"X-%d: y\r\n" % number for number in itertools.count()), 431),
+    "a field": (HEAD + b"X: ", itertools.repeat(10_000 * b"y"), 431),
+    "the name of a field": (HEAD, itertools.repeat(10_000 * b"y"), 431),
+    "the URL": (b"POST /", itertools.repeat(10_000 * b"y"), 414),
+    "empty lines": (b"", itertools.repeat(5_000 * b"\r\n"), 431),
+    "trailer fields": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", itertools.repeat(b"X: y\r\n"), 431),
+    "a trailer field": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: ", itertools.repeat(10_000 * b"y"), 431),
+    "a chunk's extension": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2;", itertools.repeat(10_000 * b"y"), 431),
+    "chunks of one byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", itertools.repeat(1000 * b"1\r\n{\r\n"), 431),
+    "a body in chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", itertools.repeat(b"2710\r\n" + 10_000 * b"{" + b"\r\n"), 413),
+    "a body without a route": (long_post(10**12, b"/nowhere"), itertools.repeat(10_000 * b"{"), 404),
+}
+
+
+def test_what_is_endless_ends() -> None:
+    async def scenario(server: Wired) -> None:
+        found = {name: await parsed(await flood(server, itertools.chain([begin], pieces))) for name, (begin, pieces, _) in ENDLESS.items()}
+        assert {name: [status for status, _ in told] for name, told in found.items()} == {
+            name: [told] for name, (*_, told) in ENDLESS.items()
+        }
+
+    play(scenario, max_single_bytes=100_000, max_body_bytes=500_000)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (HEAD + b"X: " + MOST_HEAD * b"y" + b"\r\n", 431),
+        (HEAD + MOST_FIELDS * b"X: y\r\n", 431),
+        (HEAD + (MOST_FIELDS - 2) * b"X: y\r\n", 200),
+        (HEAD + b"X: " + (MOST_HEAD - 100) * b"y" + b"\r\n", 200),
+        (HEAD.replace(b"/predict", b"/predict?" + MOST_URL * b"y"), 414),
+        (HEAD.replace(b"/predict", b"/predict?" + (MOST_URL - 9) * b"y"), 200),
+    ],
+)
+def test_a_head_has_a_limit_however_it_arrives(head: bytes, status: int) -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        for step in (1_000_000, 4_000):
+            reader, writer = await server.connect()
+            sent = head + b"Content-Length: 2\r\n\r\n{}"
+            for place in range(0, len(sent), step):
+                writer.write(sent[place : place + step])
+                await asyncio.sleep(0.001)
+            assert (await answer(reader))[0] == status
+
+    play(scenario)
+
+
+def test_bodies_hold_no_more_bytes_than_allowed_and_the_oldest_gives_way() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        held = 0
+        slow = []
+        for _ in range(10):
+            reader, writer = await server.connect()
+            writer.write(long_post(200_000) + 100_000 * b"x")
+            slow.append(reader)
+            held = min(held + 100_000, 500_000)
+            await until(lambda: server.door.unfinished_bytes == held)
+        for reader in slow[:5]:
+            ((status, body),) = await answers(reader)
+            assert (status, b"too many bytes" in body) == (503, True)
+        reader, writer = await server.connect()  # who sends without a pause finishes
+        writer.write(long_post(300_000) + 300_000 * b"x")
+        assert (await answer(reader))[0] == 200
+
+    play(scenario, max_bytes_in_work=500_000)
+
+
+def test_bodies_in_work_leave_room_for_small_ones() -> None:
+    async def scenario(server: Wired) -> None:
+        large = []
+        for _ in range(2):
+            reader, writer = await server.connect()
+            writer.write(long_post(400_000) + 400_000 * b"x")
+            large.append(reader)
+            await until(lambda: server.boundary.bytes_in_work == 400_000)
+        assert (await answer(large[1]))[0] == 503
+        await server.hold()
+        assert (server.boundary.in_flight, server.boundary.bytes_in_work) == (2, 400_002)
+        server.opened.set()
+        assert (await answer(large[0]))[0] == 200
+
+    play(scenario, max_bytes_in_work=500_000, max_single_bytes=1000)
+
+
+@pytest.mark.parametrize(("path", "most"), [(b"/predict", 1000), (b"/predict/batch", 5000)])
+def test_each_route_has_its_limit_of_a_body_and_says_so_before_the_body_comes(path: bytes, most: int) -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(long_post(most, path) + most * b"x")
+        assert (await answer(reader))[0] == 200
+        writer.write(long_post(most + 1, path))
+        assert (await answer(reader))[0] == 413
+        assert server.door.unfinished_bytes == 0
+
+    play(scenario, max_single_bytes=1000, max_body_bytes=5000)
+
+
+class NoKeys:
+    def check(self, authorization: bytes | None, api_key: bytes | None) -> str:
+        raise ServiceError(401, "expected a key")
+
+
+def test_a_body_without_a_key_is_not_kept() -> None:
+    async def scenario(server: Wired) -> None:
+        reader, writer = await server.connect()
+        writer.write(long_post(100_000) + 50_000 * b"x")
+        assert (await answer(reader))[0] == 401
+        assert (server.door.unfinished_bytes, server.boundary.in_flight, server.calls) == (0, 0, 0)
+
+    play(scenario, keys=NoKeys())
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing() -> None:
+    async def scenario(server: Wired) -> None:
+        _, writer = await server.connect()
+        writer.write(POST[:-1])
+        await until(lambda: server.door.unfinished_bytes)
+        writer.close()
+        await until(lambda: not server.door.unfinished_bytes)
+        server.opened.set()
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert (await answer(reader))[0] == 200
+
+    play(scenario, max_in_flight=1)
+
+
+def test_the_limits_do_not_vanish_in_silence(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    class H11Protocol:
+        pass
+
+    boundary = Boundary(None, Metrics(), LIMITS)  # type: ignore[arg-type]
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", H11Protocol)
+    with caplog.at_level(logging.WARNING, LOGGER):
+        assert boundary.guard_connections() is None
+    assert [record.protocol for record in caplog.records if "no limits" in record.message] == ["H11Protocol"]  # type: ignore[attr-defined]
+    assert b"credit_connections_guarded 0.0" in boundary.metrics.exposition()
+
+
+def test_the_limits_show_in_the_metrics() -> None:
+    async def scenario(server: Wired) -> None:
+        assert b"credit_connections_guarded 0.0" in server.metrics.exposition()
+        await server.connect()
+        await until(lambda: b"credit_connections_guarded 1.0" in server.metrics.exposition())
+
+    play(scenario)

@@ -1,0 +1,163 @@
+"""A server on a socket with the boundary in front of an app of its own, and what a client reads of it byte by byte."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.protocols.http import auto
+
+from configs.settings import load_settings
+from monitoring.metrics import Metrics
+from serving.http import Boundary, Endpoint
+from serving.keys import KeyRing
+
+POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
+
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Wired:
+    """A server whose app answers a POST with its body as soon as it is opened.
+
+    Parameters
+    ----------
+    short : whether POST routes are called directly, as without tracing.
+    limits : changes to the settings of the service.
+    """
+
+    def __init__(self, *, short: bool = True, keys: KeyRing | None = None, **limits: Any) -> None:
+        self.opened = asyncio.Event()
+        self.calls = 0
+        self.answer = b""
+        self.called: Callable[[Request], object] = id
+        self.clients: list[asyncio.StreamWriter] = []
+        self.metrics, self.clock = Metrics(), Clock()
+        self.limits = load_settings().service.model_copy(update=limits)
+        routes = ("/predict", "/predict/batch")
+        app = Starlette(routes=[Route(path, self.predict, methods=["POST"]) for path in routes])
+        direct: dict[str, Endpoint] = dict.fromkeys(routes, self.predict) if short else {}
+        self.boundary = Boundary(app, self.metrics, self.limits, keys, direct)
+
+    async def predict(self, request: Request) -> Response:
+        self.calls += 1
+        self.called(request)
+        body = await request.body()
+        await self.opened.wait()
+        return Response(self.answer or body)
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection(*self.address)
+        self.clients.append(writer)
+        return reader, writer
+
+    async def hold(self) -> Client:
+        """Put a request into work."""
+        reader, writer = await self.connect()
+        before = self.boundary.in_flight
+        writer.write(POST)
+        await until(lambda: self.boundary.in_flight == before + 1)
+        return reader, writer
+
+    def later(self, seconds: float) -> None:
+        """Let so much time pass for the connections."""
+        self.clock.seconds += seconds
+        self.door.sweep()
+
+    async def run(self, scenario: "Scenario") -> None:
+        door = self.boundary.guard_connections(self.clock)
+        assert door is not None
+        self.door = door
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.address = listener.getsockname()
+            server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None))
+            task = asyncio.create_task(server.serve(sockets=[listener]))
+            await until(lambda: server.started)
+            try:
+                async with asyncio.timeout(20):
+                    await scenario(self)
+                    self.opened.set()
+                    await until(lambda: not self.boundary.in_flight and not self.boundary.bytes_in_work)
+            finally:
+                for writer in self.clients:
+                    writer.close()
+                await until(lambda: not door.connections and not door.unfinished_bytes)
+                server.should_exit = server.force_exit = True
+                await task
+
+
+Scenario = Callable[[Wired], Awaitable[None]]
+
+
+def play(scenario: Scenario, **arguments: Any) -> None:
+    """Run a scenario against a server, and leave uvicorn as it was."""
+
+    async def run() -> None:
+        await Wired(**arguments).run(scenario)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # put back afterwards
+        uvloop.run(run())
+
+
+async def until(reached: Callable[[], object]) -> None:
+    while not reached():  # noqa: ASYNC110 it is the state of a server
+        await asyncio.sleep(0.01)
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The status and the body of the next answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    return int(head.split()[1]), await reader.readexactly(int(length))
+
+
+async def answers(reader: asyncio.StreamReader) -> list[tuple[int, bytes]]:
+    """All answers until the server closes the connection."""
+    return await parsed(await reader.read())
+
+
+async def parsed(received: bytes) -> list[tuple[int, bytes]]:
+    """The answers in what was received."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(received)
+    reader.feed_eof()
+    found = []
+    while not reader.at_eof():
+        found.append(await answer(reader))
+    return found
+
+
+async def flood(server: Wired, pieces: Iterable[bytes]) -> bytes:
+    """Send until the server ends the connection; what it said before that."""
+
+    def send() -> bytes:
+        with socket.create_connection(server.address, timeout=10) as client:
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    client.sendall(piece)
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                while data := client.recv(65_536):
+                    received += data
+            return received
+
+    return await asyncio.to_thread(send)
