@@ -188,6 +188,7 @@ def test_a_file_without_a_key_asks_for_none_until_it_has_had_one(path: Path) -> 
     assert ring.required
     path.write_text('{"format": 1, "keys": []}')
     assert status_of(ring, token) == 401
+    assert ring.required
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{"), lambda path: path.write_bytes(b"")])
