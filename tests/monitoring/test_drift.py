@@ -168,3 +168,15 @@ def test_a_reference_of_few_rows_can_measure_nothing() -> None:
 @pytest.mark.parametrize(("value", "word"), [(0, "stable"), (0.0999, "stable"), (0.1, "warning"), (0.25, "drift"), (9, "drift")])
 def test_bands(value: float, word: str) -> None:
     assert band(value) == word
+
+
+def test_a_code_of_one_percent_and_a_value_of_a_fifth_have_bins_of_their_own() -> None:
+    base = column(*[0.0] * 98, 1.0, 2.0)
+    assert psi(column(*[0.0] * 98, 1.0, 1.0), base, (0,))[0] > 1e-6
+    entry = reference(column(*[0.0] * 20, *range(1, 81)), ["x"])["x"]
+    assert np.nextafter(0.0, -np.inf) in entry["edges"]
+
+
+def test_fewer_missing_values_are_a_negative_shift() -> None:
+    compiled = Reference(reference(column(*[1.0] * 50, *[math.nan] * 50), ["x"]), 100)
+    assert compiled.measure(compiled.count(column(*[1.0] * 100))).missing_shift.tolist() == [-0.5]

@@ -170,3 +170,15 @@ def test_without_earlier_rows_the_window_begins_empty(
         assert registry.get_sample_value("credit_drift_window_rows") == 2000
         drift.stop()
     assert caplog.text.count("the drift window begins empty: ") == 2
+
+
+def test_who_is_at_the_threshold_is_declined_and_fewer_missing_values_count_as_a_change() -> None:
+    base = BASE.copy()
+    base[:10_000, 0] = np.nan
+    drift = LiveDrift(Reference(reference(base, ["a", "b", "c", "pd"]), len(base)), 0.6, 0.6, 2000, 3600.0)
+    rows = LIVE[:2000].copy()
+    rows[:, 3] = 0.6
+    add(drift, rows)
+    found = gauges(drift)
+    assert found["credit_drift_approval_rate"] == 0
+    assert found["credit_drift_missing_shift{a}"] == found["credit_drift_missing_shift_max"] == 0.5
