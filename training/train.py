@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from configs.settings import CONFIGS, Settings
+from configs.settings import CONFIGS, DataSettings, Settings
 from features.history import Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
@@ -24,11 +25,11 @@ from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
 from training.constraints import constraints
-from training.data import find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.data import Say, find_source, fingerprint, is_generated, target_of
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
-from training.folder import HistoryFolder, history_sources
+from training.folder import Files, HistoryFolder, history_sources
+from training.validation import read_table
 
-Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
 SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
 
@@ -79,12 +80,14 @@ def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | N
     table = load_schema()["application"]
     sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
-    kept = settings.home / "cache" / f"{mark}-{_code_digest(names)}"
+    kept = settings.home / "cache" / f"{mark}-{_code_digest(names, settings.data)}"
     if not (kept / "features.json").is_file():
         say(f"reading {', '.join(str(source) for source in sources)}")
-        _prepare(folder, kept, names, say)
+        _prepare(folder, kept, names, settings.data, say)
     else:
-        say(f"prepared matrix found in the cache ({kept.name})")
+        say(f"prepared matrix found in the cache ({kept.name}); of the tables was said:")
+        for line in json.loads((kept / "said.json").read_text(encoding="utf-8")):
+            say(line)
     features = FeatureTransform.from_json((kept / "features.json").read_text(encoding="utf-8"))
     return Prepared(features, np.load(kept / "matrix.npy"), np.load(kept / "target.npy"), mark, is_generated(folder))
 
@@ -194,37 +197,42 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     return Training(bundle, y, pd, curve, gain)
 
 
-def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, say: Say) -> None:
-    table = load_schema()["application"]
-    source = find_source(folder, table.files["train"])
-    frame = read_table(source, table, with_target=True)
-    for warning in validate(frame, table, str(source), with_target=True):
-        say(f"warning: {warning}")
+def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, limits: DataSettings, say: Say) -> None:
+    said: list[str] = []
+
+    def note(line: str) -> None:
+        said.append(line)
+        say(line)
+
+    table, files = load_schema()["application"], Files()
+    frame = read_table(find_source(folder, table.files["train"]), table, with_target=True, say=note, limits=limits)
     applications = Applications.from_columns(frame, table)
     features = FeatureTransform(names)
-    history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
+    history = HistoryFolder(folder, frame[table.key].to_numpy(), note, files, limits)
     matrix = features.fit_transform(applications, history.history()).matrix
+    files.tell(note)
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target_of(frame, table).mean():.2%}")
     partial = kept.with_name(f"{kept.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     np.save(partial / "matrix.npy", matrix)
     np.save(partial / "target.npy", target_of(frame, table))
+    (partial / "said.json").write_text(json.dumps(said), encoding="utf-8")
     (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
     shutil.rmtree(kept, ignore_errors=True)
     partial.rename(kept)
 
 
-def _code_digest(names: Sequence[str] | None) -> str:
-    """Names the code, the schema and the features that a prepared matrix depends on."""
+def _code_digest(names: Sequence[str] | None, limits: DataSettings) -> str:
+    """Names the code, the schema, the features and the limits that a prepared matrix depends on."""
     files = sorted(
         [
             *CONFIGS.parent.glob("features/*.py"),
             CONFIGS / "schema.yaml",
-            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py")),
+            *(Path(__file__).with_name(f"{name}.py") for name in ("conversion", "data", "dialect", "folder", "tables", "validation")),
         ]
     )
-    content = [*(file.read_bytes() for file in files), " ".join(names or chosen_features()).encode()]
+    content = [*(file.read_bytes() for file in files), f"{limits} {' '.join(names or chosen_features())}".encode()]
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 
 
