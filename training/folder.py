@@ -143,7 +143,7 @@ class HistoryFolder(Mapping[str, Rows]):
             values.append(_coded(mine, table))
         rows = Rows.from_coded(table, np.concatenate(clients), np.concatenate(values, axis=1))
         del values
-        self._files.add(Read(str(source), str(reader), reader.rows, len(np.unique(rows.client)), len(self._given)))
+        self._files.add(Read(str(source), str(reader), reader.rows, len(np.unique(rows.client)), int(self._given.sum())))
         again = _repeated(rows)
         if len(again):
             self._say(f"warning: {source}: {len(again)} rows repeat another one in every column; each counts once")

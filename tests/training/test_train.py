@@ -143,6 +143,16 @@ def test_a_fifth_of_what_is_learned_lacks_its_history(with_history: int, without
     assert set(added[:, 0]) <= set(prepared.matrix[:with_history, 0])
 
 
+def test_what_was_said_of_the_tables_is_said_again_from_the_cache(tmp_path: Path, settings: Settings) -> None:
+    generate(tmp_path / "data", 300, seed=2, history=False)
+    said: list[list[str]] = [[], []]
+    for lines in said:
+        prepare(tmp_path / "data", settings, lines.append)
+    first, second = ([line for line in lines if line.startswith(("read ", "warning"))] for lines in said)
+    assert f"read {tmp_path}/data/application_train.parquet" in first[0]
+    assert first == second
+
+
 def test_training_needs_the_tables(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(DataError, match=r"has no application_train\.parquet"):
         prepare(tmp_path, settings, ignore)
