@@ -15,7 +15,7 @@ from training.dialect import shown
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 MISSING = ("nan", "null", "na", "n/a", "#n/a", "<na>", "none", "\\n")  # words, in lower case, by which files say that a value is missing
 
-_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:[.,]0*)?")
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:[.,]0?)?")  # 100001.0 is how floats are written; 100.000 may be thousands
 
 
 def as_whole(array: pa.Array) -> pa.Array:

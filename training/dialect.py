@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from training.data import DataError, Source, reading
 from training.signatures import PARQUET, ZIP, what_is
@@ -29,6 +29,24 @@ class Dialect(NamedTuple):
     def __str__(self) -> str:
         told = [f"separated by {NAMES[self.separator]}"] if self.separator in NAMES else []
         return ", ".join([*told, *(["decimal comma"] if self.decimal == "," else [])])
+
+
+class Quotes:
+    """A binary file that counts the quotation marks that were read from it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.marks, self.closed = 0, False
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes."""
+        content: bytes = self._file.read(size)
+        self.marks += content.count(b'"')
+        return content
+
+    def close(self) -> None:
+        """Read no more."""
+        self.closed = True
 
 
 def dialect_of(source: Source, wanted: Collection[str], numbers: Collection[str]) -> Dialect:

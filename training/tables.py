@@ -14,7 +14,7 @@ from features.schema import Column, Table
 from serving.fields import EXACT
 from training.conversion import CATEGORY, as_categories, as_numbers, as_text_ids, as_whole, first_unfit
 from training.data import DataError, Source, reading
-from training.dialect import Dialect, check_columns, dialect_of, explain, line_of, rows_of
+from training.dialect import Dialect, Quotes, check_columns, dialect_of, explain, line_of, rows_of
 from training.signatures import PARQUET, what_is
 
 BYTES_OF_VALUE = 5  # in CSV, with its separator, to read about as many rows at once as asked for
@@ -184,7 +184,7 @@ class TableReader:
         )
         block = max(LEAST_BLOCK, rows * BYTES_OF_VALUE * len(dialect.header))
         with self.source.open() as opened:
-            file = _Quotes(opened)
+            file = Quotes(opened)
             yield from pa.csv.open_csv(
                 pa.PythonFile(file, "r"), pa.csv.ReadOptions(block_size=block), parse_options=parse, convert_options=convert
             )
@@ -261,22 +261,6 @@ def read_ids(source: Source, *keys: Field) -> tuple[NDArray[Any], ...]:
     parts = [part.keys for part in reader.parts(1_000_000)]
     empty = [np.empty(0, dtype=object if key.kind == "text key" else np.int64) for key in keys]
     return tuple(np.concatenate([none, *(part[key.name] for part in parts)]) for key, none in zip(keys, empty, strict=True))
-
-
-class _Quotes:
-    """A binary file that counts the quotation marks that were read from it."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.marks, self.closed = 0, False
-
-    def read(self, size: int = -1) -> bytes:
-        content: bytes = self._file.read(size)
-        self.marks += content.count(b'"')
-        return content
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def _check_parquet(source: Source, fields: Sequence[Field]) -> None:
