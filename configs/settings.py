@@ -130,6 +130,13 @@ class RetrainingSettings(Section):
     max_age_days: Days
 
 
+class DataSettings(Section):
+    """What a file of applications or of their history may hold before `train` and `score` refuse it."""
+
+    max_unseen: Share
+    max_missing_rise: Share
+
+
 class LightGBMSettings(Section):
     """Parameters of the gradient boosting, named as LightGBM names them."""
 
@@ -173,6 +180,7 @@ class Settings(BaseSettings):
     latency_target: LatencyTarget
     drift: DriftSettings
     retraining: RetrainingSettings
+    data: DataSettings
     training: TrainingSettings
 
     @property

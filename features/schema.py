@@ -68,6 +68,7 @@ class Table:
     Attributes
     ----------
     key : the column by which a row finds its client.
+    key_type : "integer" (whole numbers of 64 bits) or "text".
     files : the names of its files without ending, by role; a history table is named as its file.
     target : the column of the outcome, if it has one.
     loan : of a history table, the column of the id of the loan that a row is about.
@@ -80,6 +81,7 @@ class Table:
     columns: tuple[Column, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
+    key_type: Literal["integer", "text"] = "integer"
     loan: str | None = None
     parent: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
@@ -151,9 +153,12 @@ def history_tables() -> tuple[Table, ...]:
 def _table(name: str, fields: dict[str, Any]) -> Table:
     columns = tuple(_column(column, values) for column, values in fields["columns"].items())
     try:
-        return Table(**{**fields, "name": name, "columns": columns})
+        table = Table(**{**fields, "name": name, "columns": columns})
     except TypeError as error:
         raise SchemaError(f"table {name}: {error}") from None
+    if table.key_type not in ("integer", "text"):
+        raise SchemaError(f"table {name} has key_type {table.key_type!r}; expected integer or text")
+    return table
 
 
 def _column(name: str, fields: dict[str, Any]) -> Column:

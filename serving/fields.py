@@ -7,6 +7,8 @@ from typing import Any
 from features.schema import Table
 from serving.errors import Errors, Invalid
 
+EXACT = 2**53 - 1  # beyond it a float cannot tell a whole number from the next
+
 
 class Fields:
     """The fields of the rows of one table.
@@ -19,7 +21,10 @@ class Fields:
 
     def __init__(self, table: Table, ignored: str, refused: dict[str, str] | None = None) -> None:
         self._places: dict[str, tuple[int, Callable[[Any], Any]]] = {
-            **{column.name: (place, READERS[column.type]) for place, column in enumerate(table.numeric)},
+            **{
+                column.name: (place, _read_id if column.unit == "id" else READERS[column.type])
+                for place, column in enumerate(table.numeric)
+            },
             **{column.name: (-1 - place, _read_category) for place, column in enumerate(table.categorical)},
         }
         self._sizes = (len(table.numeric), len(table.categorical))
@@ -75,6 +80,13 @@ def _read_integer(value: Any) -> float:
     number = read_number(value)
     if number % 1:
         raise ValueError(f"expected a whole number or null, got {number!r}")
+    return number
+
+
+def _read_id(value: Any) -> float:
+    number = _read_integer(value)
+    if abs(number) > EXACT:
+        raise ValueError(f"expected a whole number of at most {EXACT}, which is kept exactly")
     return number
 
 

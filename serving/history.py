@@ -10,7 +10,7 @@ import numpy as np
 from features.history import UNSEEN, History, Matrix, Rows, codes_of
 from features.schema import Column, Table
 from serving.errors import Errors, Invalid
-from serving.fields import Fields, encodable, escape, kind, shown
+from serving.fields import EXACT, Fields, encodable, escape, kind, shown
 
 NUMBER = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither NaN nor infinite
 
@@ -84,6 +84,7 @@ class _TableReader:
         self._texts = [
             (names.index(column.name), self._numbers + place, codes_of(column)) for place, column in enumerate(table.categorical)
         ]
+        self._ids = [place for place in self._whole if table.columns[place].unit == "id"]
         self._loan = names.index(str(table.loan))
         ranges = [(0, np.inf) if column.type == "category" else (column.min, column.max) for column in table.columns]
         self._low, self._high = np.array(ranges, dtype=np.float64).T[:, :, None]
@@ -106,7 +107,7 @@ class _TableReader:
         for place, item, codes in self._texts:
             values[place] = [codes.get(row[item], UNSEEN) for row in rows]
         whole = values[self._whole]
-        if np.any(np.floor(whole) < whole):
+        if np.any(np.floor(whole) < whole) or np.any(np.abs(values[self._ids]) > EXACT):
             self._explain(document, pointer, errors, "expected whole numbers")
             return values
         if len(set(rows)) < len(rows):

@@ -113,12 +113,13 @@ def score(  # noqa: PLR0917 - Typer names them all
     check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
-    tag = chosen_model(settings(), model)
+    options = settings()
+    tag = chosen_model(options, model)
     try:
         if scheduler:
-            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler)
+            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler, limits=options.data)
         else:
-            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads)
+            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads, limits=options.data)
     except (BundleError, DataError, OSError) as error:
         fail(str(error))
     rate = done.applications / max(done.seconds, 1e-9)
@@ -153,16 +154,17 @@ def fit_profile(
     from features.schema import load_schema
     from training import generator
     from training import history as history_generator
-    from training.data import DataError, find_source, read_table
+    from training.data import DataError, find_source
     from training.history_profile import read_and_fit
     from training.profile import fit_profile as fit
+    from training.validation import read_table
 
     table = load_schema()["application"]
     try:
         if history:
             profile = read_and_fit(data)
         else:
-            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True), table)
+            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
     except (DataError, ValueError) as error:
         fail(str(error))
     out = out or (history_generator.PROFILE if history else generator.PROFILE)

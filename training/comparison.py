@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from configs.settings import Settings
 from features.history import Matrix
 from serving.decision import Costs, choose_threshold, cost_per_client
+from training.data import Say
 from training.evaluation import Labels, Values
-from training.train import Fold, Prepared, Say, cross_fitted, fit_here, folds_of, learned_from
+from training.train import Fold, Prepared, cross_fitted, fit_here, folds_of, learned_from
 
 BINS = 10
 TREES = 200  # of the random forest

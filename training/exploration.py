@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from features.schema import Column, Table, load_schema
 from monitoring import pages
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
-from training.data import DataError, find_source, is_generated, read_table
+from training.data import find_optional, find_source, is_generated
+from training.validation import read_table
 
 mpl.use("Agg")
 SHOWN = 20  # rows of a table, panels of a figure
@@ -26,14 +27,12 @@ def explore(folder: Path) -> str:
     Raises
     ------
     DataError
-        application_train cannot be used.
+        application_train cannot be used, or application_test is there and cannot be.
     """
     table = load_schema()["application"]
     train = _known(read_table(find_source(folder, table.files["train"]), table, with_target=True), table)
-    try:
-        test = _known(read_table(find_source(folder, table.files["test"]), table, with_target=False), table)
-    except DataError:
-        test = None
+    unlabelled = find_optional(folder, table.files["test"])
+    test = _known(read_table(unlabelled, table, with_target=False), table) if unlabelled else None
     parts = [
         *_target(train, table),
         *_missing(train, test, table),

@@ -14,11 +14,14 @@ from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
 from training.comparison import paired
-from training.data import find_source, read_table
+from training.data import Say, find_optional, find_source
+from training.folder import HISTORY_OF
 from training.generator import generate
 from training.history import TABLES
 from training.history_profile import read_frame
-from training.train import Prepared, Say, parameters, prepare, train
+from training.tables import key_of, read_ids
+from training.train import Prepared, parameters, prepare, train
+from training.validation import read_table
 
 COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",
@@ -69,13 +72,14 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
     with tempfile.TemporaryDirectory() as folder:
         say(f"generating {applications:,} applications with their history")
         generate(Path(folder), applications, seed)
-        complete = data / "complete_history_ids.csv"
+        listed = find_optional(data, HISTORY_OF)
+        complete = len(read_ids(listed, key_of(load_schema()["application"]))[0]) if listed else _clients(data)
         for name in TABLES:
             say(f"comparing {name}")
             real, generated = (read_frame(place, name) for place in (data, Path(folder)))
-            clients = [len(pd.read_csv(complete)) if complete.is_file() else _clients(data), _clients(Path(folder))]
+            clients = [complete, _clients(Path(folder))]
             counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
-            if complete.is_file() and name == "installments_payments":
+            if listed and name == "installments_payments":
                 counts[0] = "not known"
             columns = [column for column in real.columns.tolist() if not column.startswith("SK_ID_")]
             missing = (real[columns].isna().mean() - generated[columns].isna().mean()).abs()
@@ -94,7 +98,7 @@ def compare_gain(data: Path, settings: Settings, seed: int, say: Say) -> str:
     count = int(real.with_history.sum())
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), count, seed)
-        if (data / "complete_history_ids.csv").is_file():
+        if find_optional(data, HISTORY_OF):
             (Path(folder) / "installments_payments.parquet").unlink()
         generated = prepare(Path(folder), settings, say)
     told = []
@@ -124,7 +128,8 @@ def history_gain(prepared: Prepared, settings: Settings) -> tuple[float, float, 
 
 
 def _clients(folder: Path) -> int:
-    return sum(len(read_frame(folder, f"application_{role}")) for role in ("train", "test"))
+    table = load_schema()["application"]
+    return sum(len(read_ids(find_source(folder, table.files[role]), key_of(table))[0]) for role in ("train", "test"))
 
 
 def _distance(real: pd.Series, generated: pd.Series) -> float:

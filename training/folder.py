@@ -1,35 +1,72 @@
 """The history tables of a folder: read in parts, checked against the schema, and only the rows of the clients asked for."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pandas as pd
 from numpy.typing import NDArray
 
-from features.history import UNSEEN, History, Mask, Matrix, Positions, Rows, codes_of, repeats
-from features.schema import Column, Table, history_tables
-from training.data import DataError, Source, check_columns, find_source, header_of, type_name
+from configs.settings import DataSettings
+from features.history import UNSEEN, History, Matrix, Positions, Rows, codes_of, repeats
+from features.schema import Table, history_tables
+from training.data import Say, Source, find_optional
+from training.tables import Part, TableReader, fields_of, key_of, read_ids
+from training.validation import Validator
 
 HISTORY_OF = "complete_history_ids"
-CHUNK = 1_000_000  # rows read at once
-
-Say = Callable[[str], None]
+CHUNK = 400_000  # rows read at once
+FEW = 0.05  # share of the applicants that a table is about, below which it may be the history of others
+JUDGED = 100  # applicants, fewer are too few to tell
 
 
 def history_sources(folder: Path) -> dict[str, Source]:
-    """The files of the history tables that the folder has, and the list of the clients they are complete for, if there is one."""
-    found = {}
-    for stem in (*(table.name for table in history_tables()), HISTORY_OF):
-        try:
-            found[stem] = find_source(folder, stem)
-        except DataError:
-            continue
-    return found
+    """The files of the history tables that the folder has, and the list of the clients they are complete for, if there is one.
+
+    Raises
+    ------
+    DataError
+        A table is there in a form that cannot be read, or twice.
+    """
+    found = {stem: find_optional(folder, stem) for stem in (*(table.name for table in history_tables()), HISTORY_OF)}
+    return {stem: source for stem, source in found.items() if source}
+
+
+class Read(NamedTuple):
+    """A file of the history as it was read: its name, a word on it, its rows, and of how many of the applicants it has rows."""
+
+    file: str
+    told: str
+    rows: int
+    matched: int
+    applicants: int
+
+
+class Files:
+    """The files of the history that were read, once or again for each chunk of applicants."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Read] = {}
+
+    def add(self, read: Read) -> None:
+        """Note that a file was read for some more applicants."""
+        before = self._read.get(read.file)
+        more = (before.matched, before.applicants) if before else (0, 0)
+        self._read[read.file] = read._replace(matched=read.matched + more[0], applicants=read.applicants + more[1])
+
+    def merge(self, other: "Files") -> None:
+        """Add what was read for other applicants."""
+        for read in other._read.values():
+            self.add(read)
+
+    def tell(self, say: Say) -> None:
+        """Say what was read, and warn where a table has rows of few applicants or of none."""
+        for file, told, rows, matched, applicants in self._read.values():
+            say(f"read {told}, of {matched:,} of {applicants:,} applicants")
+            if rows and (not matched or (applicants >= JUDGED and matched < FEW * applicants)):
+                some = "few" if matched else "none"
+                say(f"warning: {file} has rows of {some} of the applicants; is it their history, with the same ids?")
 
 
 class HistoryFolder(Mapping[str, Rows]):
@@ -43,20 +80,28 @@ class HistoryFolder(Mapping[str, Rows]):
         table that has rows of others than those clients is not complete for them and is left aside.
     keys : ids of the clients, in order, each once.
     say : receives the warnings.
+    files : receives what was read.
+    limits : on the shares of unseen values; None for no limit.
+
+    Raises
+    ------
+    DataError
+        A table is there in a form that cannot be read, or twice.
     """
 
-    def __init__(self, folder: Path, keys: NDArray[Any], say: Say) -> None:
+    def __init__(self, folder: Path, keys: NDArray[Any], say: Say, files: Files | None = None, limits: DataSettings | None = None) -> None:
         self._sources = history_sources(folder)
         self._tables = {table.name: table for table in history_tables() if table.name in self._sources}
         self._keys, self._say = _Keys(keys), say
+        self._files, self._limits = files or Files(), limits
         self._given = np.ones(len(keys), dtype=bool)
         listed = self._sources.get(HISTORY_OF)
         if listed:
-            client = next(table.key for table in history_tables() if table.parent is None)
-            ids = _ids(listed, client)
+            (ids,) = read_ids(listed, key_of(next(table for table in history_tables() if table.parent is None)))
             self._given = np.isin(keys, ids)
+            self._files.add(Read(str(listed), f"{listed}: {listed.size()}, {len(ids):,} rows", len(ids), int(self._given.sum()), len(keys)))
             for table in list(self._tables.values()):
-                if table.parent is None and not np.isin(_ids(self._sources[table.name], table.key), ids).all():
+                if table.parent is None and not np.isin(read_ids(self._sources[table.name], key_of(table))[0], ids).all():
                     say(f"warning: {self._sources[table.name]} has rows of clients that {listed} does not list; it is left aside")
                     del self._tables[table.name]
         for table in list(self._tables.values()):
@@ -80,135 +125,56 @@ class HistoryFolder(Mapping[str, Rows]):
         Raises
         ------
         DataError
-            A column is missing or holds another type, a key is missing, an integer column holds fractions, a number is infinite.
+            The file cannot be read, or what it says of the clients is not valid.
         """
         table, source = self._tables[name], self._sources[name]
         keys = self._keys
         if table.parent is not None:
-            parent = self._tables[table.parent]
-            loans = [_ids(self._sources[table.parent], column) for column in (table.key, parent.key)]
-            keys = _Keys(loans[0], self._keys.find(loans[1]))
-        findings = _Findings(table, source)
-        parts = [_coded(batch, table, keys, findings) for batch in _batches(source, table)]
-        clients, values = (list(items) for items in zip(*parts, strict=True)) if parts else ([], [])
-        rows = Rows.from_coded(
-            table,
-            np.concatenate([np.empty(0, dtype=np.intp), *clients]),
-            np.concatenate([np.empty((len(table.columns), 0)), *values], axis=1),
-        )
-        del parts, values
+            loans, owners = read_ids(self._sources[table.parent], key_of(table), key_of(self._tables[table.parent]))
+            keys = _Keys(loans, self._keys.find(owners))
+        reader, validator = TableReader(source, fields_of(table)), Validator(table, unique=False)
+        clients, values = [np.empty(0, dtype=np.intp)], [np.empty((len(table.columns), 0))]
+        for part in reader.parts(CHUNK):
+            client = keys.find(part.keys[table.key])
+            own = np.flatnonzero(client >= 0)
+            mine = part.take(own)
+            validator.add(mine, reader)
+            clients.append(client[own])
+            values.append(_coded(mine, table))
+        rows = Rows.from_coded(table, np.concatenate(clients), np.concatenate(values, axis=1))
+        del values
+        self._files.add(Read(str(source), str(reader), reader.rows, len(np.unique(rows.client)), int(self._given.sum())))
         again = _repeated(rows)
         if len(again):
-            findings.warnings.append(f"{len(again)} rows repeat another one in every column; each counts once")
+            self._say(f"warning: {source}: {len(again)} rows repeat another one in every column; each counts once")
             rows = Rows(table, np.delete(rows.client, again), np.delete(rows.values, again, axis=1))
-        for warning in findings.summary():
-            self._say(f"warning: {source}: {warning}")
+        for warning in validator.finish(reader, self._limits):
+            self._say(f"warning: {warning}")
         return rows
 
 
 class _Keys:
-    """Finds the numbers of clients by an id; -1 where there is none."""
+    """Finds the numbers of clients by an id; -1 where there is none. Of an id that is there twice the first counts."""
 
     def __init__(self, keys: NDArray[Any], numbers: Positions | None = None) -> None:
-        order = np.argsort(keys, kind="stable")
-        self._sorted = keys[order]
-        self._numbers = order if numbers is None else numbers[order]
+        first = ~pd.Index(keys).duplicated()
+        self._index = pd.Index(keys[first])
+        self._numbers = np.append(np.flatnonzero(first) if numbers is None else numbers[first], -1)
 
     def find(self, ids: NDArray[Any]) -> Positions:
-        if not len(self._sorted):
-            return np.full(len(ids), -1, dtype=np.intp)
-        place = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
-        return np.where(self._sorted[place] == ids, self._numbers[place], -1)
+        return np.asarray(self._numbers[self._index.get_indexer(ids)])
 
 
-class _Findings:
-    """What is implausible in a table that is read in parts."""
-
-    def __init__(self, table: Table, source: Source) -> None:
-        self.source = source
-        self.warnings: list[str] = []
-        self._counts: dict[str, int] = {}
-        self._columns = {column.name: column for column in table.columns}
-
-    def add(self, column: Column, wrong: Mask) -> None:
-        count = int(np.count_nonzero(wrong))
-        if count:
-            self._counts[column.name] = self._counts.get(column.name, 0) + count
-
-    def summary(self) -> Iterator[str]:
-        yield from self.warnings
-        for name, count in self._counts.items():
-            column = self._columns[name]
-            expected = "the categories of the schema" if column.type == "category" else f"{column.min} to {column.max}"
-            yield f"{name}: {count} rows hold values outside {expected}"
-
-
-def _coded(batch: pa.RecordBatch, table: Table, keys: _Keys, findings: _Findings) -> tuple[Positions, Matrix]:
-    """The rows of known clients: whose they are, and their values, categories coded."""
-    ids = batch.column(table.key)
-    if ids.null_count:
-        raise DataError(f"{findings.source}: {table.key} is missing in {ids.null_count} rows; expected a value in each")
-    client = keys.find(ids.to_numpy(zero_copy_only=False))
-    own = np.flatnonzero(client >= 0)
-    values = np.empty((len(table.columns), len(own)))
+def _coded(part: Part, table: Table) -> Matrix:
+    """The values of some rows, shape (columns, rows), categories coded."""
+    values = np.empty((len(table.columns), len(part.rows)))
     for place, column in enumerate(table.columns):
-        data = batch.column(column.name)
         if column.type == "category":
-            data = data if pa.types.is_dictionary(data.type) else data.dictionary_encode()
-            codes = np.array([*(codes_of(column).get(value, UNSEEN) for value in data.dictionary.to_pylist()), np.nan])
-            values[place] = codes[data.indices.fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)][own]
-            findings.add(column, values[place] == UNSEEN)
-            continue
-        number = values[place]
-        number[:] = data.to_numpy(zero_copy_only=False)[own]
-        expected = "whole numbers" if column.type == "integer" else "finite numbers"
-        wrong = np.isinf(number) | ((number % 1 != 0) & ~np.isnan(number) if column.type == "integer" else False)
-        if wrong.any():
-            raise DataError(f"{findings.source}: {column.name}: expected {expected}; {np.count_nonzero(wrong)} rows differ")
-        findings.add(column, ((number < column.min) | (number > column.max)) & ~np.isin(number, column.unknown))
-    return client[own], values
-
-
-def _batches(source: Source, table: Table) -> Iterator[pa.RecordBatch]:
-    """The key and the columns of a table, CHUNK rows or fewer at a time, with the types of the schema."""
-    kinds = {table.key: pa.float64()} | {
-        column.name: pa.string() if column.type == "category" else pa.float64() for column in table.columns
-    }
-    yield from _columns(source, kinds)
-
-
-def _columns(source: Source, kinds: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-    names = list(kinds)
-    try:
-        with source.open() as file:
-            if source.path.suffix == ".parquet":
-                parquet = pa.parquet.ParquetFile(file)
-                check_columns(source, parquet.schema_arrow.names, names)
-                for batch in parquet.iter_batches(CHUNK, columns=names):
-                    yield pa.RecordBatch.from_arrays([_typed(source, batch.column(name), name, kinds[name]) for name in names], names)
-                return
-            header = header_of(source)
-            check_columns(source, header, names)
-            convert = pa.csv.ConvertOptions(column_types=kinds, include_columns=names, strings_can_be_null=True, null_values=[""])
-            yield from pa.csv.open_csv(file, read_options=pa.csv.ReadOptions(block_size=32 << 20), convert_options=convert)
-    except pa.ArrowInvalid as error:
-        place = re.search(r"column #(\d+): (.*)", str(error))
-        detail = f"has a column of the wrong type: {header[int(place[1])]}: {place[2]}" if place else f"cannot be read: {error}"
-        raise DataError(f"{source} {detail}") from None
-
-
-def _typed(source: Source, data: Any, name: str, kind: Any) -> Any:
-    numeric = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
-    textual = pa.types.is_string(data.type) or pa.types.is_large_string(data.type) or pa.types.is_dictionary(data.type)
-    if not (pa.types.is_null(data.type) or (numeric if kind == pa.float64() else textual)):
-        raise DataError(f"{source} has columns of the wrong type:\n  {name}: expected {type_name(kind)}, got {data.type}")
-    return data if pa.types.is_dictionary(data.type) else data.cast(kind)
-
-
-def _ids(source: Source, name: str) -> NDArray[np.float64]:
-    """One column of ids, whole."""
-    parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in _columns(source, {name: pa.float64()})]
-    return np.concatenate([np.empty(0), *parts])
+            texts, known = part.texts[column.name], codes_of(column)
+            values[place] = np.array([*(known.get(value, UNSEEN) for value in texts.values), np.nan])[texts.codes]
+        else:
+            values[place] = part.numbers[column.name]
+    return values
 
 
 def _repeated(rows: Rows) -> Positions:

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from training.data import find_source
+from features.schema import load_schema
+from training.data import find_optional, find_source
+from training.folder import HISTORY_OF
 from training.history import APPROVED_CARDS, MEASURES, NEVER, TABLES, covariates
 from training.months import MONTH, STATES
 from training.profile import FEWEST, MOST_VALUES, marginal, missing_groups, rounded
+from training.tables import key_of, read_ids
+from training.validation import read_rows, read_table
 
 SEGMENT_ROWS = 250  # a rarer kind of loan is told as the commonest of the same state
 LEVELS = np.linspace(0, 1, 51)
@@ -29,29 +33,31 @@ def read_and_fit(folder: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        A table is missing.
+        A table is missing or cannot be used.
     ValueError
         There are too few clients.
     """
     tables = {name: read_frame(folder, name) for name in TABLES}
-    applications, test = (read_frame(folder, f"application_{role}") for role in ("train", "test"))
-    if (folder / "complete_history_ids.csv").is_file():
-        complete = pd.read_csv(folder / "complete_history_ids.csv")["SK_ID_CURR"]
+    table = load_schema()["application"]
+    applications, test = (
+        read_table(find_source(folder, table.files[role]), table, with_target=role == "train") for role in ("train", "test")
+    )
+    listed = find_optional(folder, HISTORY_OF)
+    if listed:
+        (complete,) = read_ids(listed, key_of(table))
         applications, test = (frame[frame["SK_ID_CURR"].isin(complete)] for frame in (applications, test))
     return fit_history_profile(applications, test, tables)
 
 
 def read_frame(folder: Path, name: str) -> pd.DataFrame:
-    """A table of a folder as it is, without its schema.
+    """A history table of a folder: its key and its columns.
 
     Raises
     ------
     DataError
-        It is missing.
+        It is missing or cannot be used.
     """
-    source = find_source(folder, name)
-    with source.open() as file:
-        return pd.read_parquet(file) if source.path.suffix == ".parquet" else pd.read_csv(file)
+    return read_rows(find_source(folder, name), load_schema()[name])
 
 
 def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: Frames) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -16,13 +16,17 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from configs.settings import DataSettings
+from features.application import SIMPLE
 from features.history import History, Matrix
 from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.files import whole_file
 from serving.scorer import Scorer
-from training.data import DataError, Source, find_source, read_chunks
-from training.folder import HistoryFolder, history_sources
+from training.data import DataError, Say, Source, find_source, reading
+from training.folder import Files, HistoryFolder, history_sources
+from training.tables import Part, TableReader, fields_of
+from training.validation import Validator
 
 CHUNK = 20_000  # applications in memory at once, twice: one chunk is read while another is scored
 WITH_HISTORY = 300_000  # the same where there is a history, whose tables are read through once for each chunk
@@ -32,14 +36,13 @@ SAY_EVERY = 5.0  # seconds between two words on the progress
 SCORES = pa.schema(
     [("key", pa.int64()), ("probability", pa.float64()), ("decision", pa.string()), ("risk_level", pa.string()), ("warnings", pa.int32())]
 )
-
-Say = Callable[[str], None]
+KEYS = {"integer": pa.int64(), "text": pa.string()}
 
 
 class Chunk(NamedTuple):
     """Applications ready to be scored: their keys, feature matrix, and how many warnings each has before its score."""
 
-    keys: NDArray[np.int64]
+    keys: NDArray[Any]
     matrix: Matrix
     warnings: NDArray[np.int64]
 
@@ -52,7 +55,7 @@ class Summary(NamedTuple):
     seconds: float
 
 
-def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threads: int = 1) -> Summary:
+def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threads: int = 1, limits: DataSettings | None = None) -> Summary:
     """Score the applications of a table and write key, PD, decision, risk level and number of warnings to a file.
 
     The history tables of the folder count, as in training. The warnings are those of the application. The file appears when it is complete and not before; a file of that name is replaced.
@@ -62,26 +65,31 @@ def score(folder: Path, name: str, bundle: Bundle, out: Path, say: Say, *, threa
     name : application_train or application_test.
     out : ends in one of ENDINGS; the metadata of a Parquet file name the model and its threshold.
     threads : of the scoring; reading and the features of the next chunk run beside it.
+    limits : on what the table may hold; None for none.
 
     Raises
     ------
     DataError
-        The table cannot be used, or has no rows.
+        A table cannot be used, or the applications have no rows.
     """
     source, scorer = find_source(folder, name), Scorer(bundle, threads)
+    whole = _Whole(folder, source, bundle, say, limits)
 
     def scored() -> Iterator[pa.Table]:
-        chunks = _chunks(folder, source, bundle, say)
+        chunks = whole.chunks()
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, chunks, None)
             while (chunk := coming.result()) is not None:
                 coming = reader.submit(next, chunks, None)
                 yield score_chunk(chunk, scorer)
+        whole.finish()
 
     return _write(scored(), bundle, source, out, say)
 
 
-def score_on_cluster(folder: Path, name: str, tag: tuple[str, str], out: Path, say: Say, *, scheduler: str) -> Summary:
+def score_on_cluster(
+    folder: Path, name: str, tag: tuple[str, str], out: Path, say: Say, *, scheduler: str, limits: DataSettings | None = None
+) -> Summary:
     """As `score`, by the workers of a Dask cluster, one task for each row group of the Parquet file.
 
     Every worker needs this package, the folder under the same path, and the model in its store; each scores with one thread.
@@ -97,50 +105,49 @@ def score_on_cluster(folder: Path, name: str, tag: tuple[str, str], out: Path, s
     source = find_source(folder, name)
     if source.path.suffix != ".parquet":
         raise DataError(f"{source} is not Parquet; a cluster reads row groups of {name}.parquet")
-    groups = pa.parquet.read_metadata(source.path).num_row_groups
+    whole = _Whole(folder, source, bundle, say, limits)
+    with reading(source):
+        groups = pa.parquet.read_metadata(source.path).num_row_groups
 
-    def scored(client: distributed.Client) -> Iterator[pa.Table]:
+    def results(client: distributed.Client) -> Iterator[tuple[pa.Table, Validator, Files]]:
         most = AHEAD * max(1, sum(client.nthreads().values()))
         waiting: deque[Any] = deque()
         for group in range(groups):
             waiting.append(
-                client.submit(_score_row_group, folder.absolute(), source.path.name, group, (tag[0], bundle.version), pure=False)
+                client.submit(_score_row_group, folder.absolute(), source.path.name, group, (tag[0], bundle.version), limits, pure=False)
             )
             if len(waiting) >= most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
+    def scored(client: distributed.Client) -> Iterator[pa.Table]:
+        for table, validator, files in results(client):
+            whole.add(validator, files)
+            yield table
+        whole.finish()
+
     with distributed.Client(scheduler, set_as_default=False) as client:
         return _write(scored(client), bundle, source, out, say)
 
 
-def prepare_chunk(data: pa.Table, bundle: Bundle, name: str, history: Callable[[NDArray[Any]], History] | None = None) -> Chunk:
+def prepare_chunk(part: Part, bundle: Bundle, history: Callable[[NDArray[Any]], History] | None = None) -> Chunk:
     """Keys, features and number of warnings of applications as they were read.
 
     Parameters
     ----------
     history : gives the history of the clients with these keys; without it that of none is known.
-
-    Raises
-    ------
-    DataError
-        A key is missing, not a whole number, or there twice.
     """
     table = bundle.features.table
-    keys = data[table.key].to_numpy()
-    if not np.all(np.isfinite(keys) & (keys % 1 == 0)):
-        raise DataError(f"{name}: {table.key} is missing or not a whole number in some row")
-    if len(np.unique(keys)) < len(keys):
-        raise DataError(f"{name}: {table.key} repeats; expected each value once")
-    numeric = np.column_stack([data[column.name].to_numpy() for column in table.numeric])
-    applications = Applications(table, numeric, [data[column.name].to_pylist() for column in table.categorical])
+    keys = part.keys[table.key]
+    numeric = np.column_stack([part.numbers[column.name] for column in table.numeric])
+    applications = Applications(table, numeric, [part.texts[column.name].rows() for column in table.categorical])
     transformed = bundle.features.transform(applications, history(keys) if history else None)
     warnings = applications.implausible().sum(axis=1)
     warnings += np.bincount([unseen.row for unseen in transformed.unseen], minlength=len(keys)).astype(np.int64)
     for places in transformed.odd or ():
         warnings += places.any(axis=1)
-    return Chunk(keys.astype(np.int64), transformed.matrix, warnings)
+    return Chunk(keys, transformed.matrix, warnings)
 
 
 def score_chunk(chunk: Chunk, scorer: Scorer) -> pa.Table:
@@ -150,16 +157,55 @@ def score_chunk(chunk: Chunk, scorer: Scorer) -> pa.Table:
     declined = np.where(decision.declines(pds, unknown), "DECLINE", "APPROVE")
     levels = [decision.risk_level(pd) for pd in pds.tolist()]
     warnings = chunk.warnings + decision.is_thin(unknown)
-    return pa.table([chunk.keys, pds, declined, levels, warnings.astype(np.int32)], schema=SCORES)
+    schema = SCORES.set(0, pa.field("key", KEYS[scorer.bundle.features.table.key_type]))
+    return pa.table([chunk.keys, pds, declined, levels, warnings.astype(np.int32)], schema=schema)
 
 
-def _chunks(folder: Path, source: Source, bundle: Bundle, say: Say, row_groups: list[int] | None = None) -> Iterator[Chunk]:
-    def history(keys: NDArray[Any]) -> History:
-        return HistoryFolder(folder, keys, say).history()
+class _Whole:
+    """The applications of a file, all of them or those of some row groups: read, checked and prepared chunk by chunk."""
 
-    given = history if history_sources(folder) else None
-    for data in read_chunks(source, bundle.features.table, WITH_HISTORY if given else CHUNK, row_groups):
-        yield prepare_chunk(data, bundle, str(source), given)
+    def __init__(self, folder: Path, source: Source, bundle: Bundle, say: Say, limits: DataSettings | None) -> None:
+        self._folder, self._bundle, self._say, self._limits = folder, bundle, say, limits
+        self._with_history = bool(history_sources(folder))
+        self._reader = TableReader(source, fields_of(bundle.features.table))
+        self.validator = Validator(bundle.features.table, unique=True)
+        self.files = Files()
+
+    def chunks(self, row_groups: Sequence[int] | None = None) -> Iterator[Chunk]:
+        """The chunks in order."""
+        for part in self._reader.parts(WITH_HISTORY if self._with_history else CHUNK, row_groups):
+            self.validator.add(part, self._reader)
+            yield prepare_chunk(part, self._bundle, self._history if self._with_history else None)
+
+    def add(self, validator: Validator, files: Files) -> None:
+        """Add what a worker found in the row groups that follow."""
+        self.validator.merge(validator)
+        self.files.merge(files)
+        self._reader.rows = self.validator.rows
+
+    def finish(self) -> None:
+        """Say what was read and what is to be warned of.
+
+        Raises
+        ------
+        DataError
+            A key repeats, or a column is beyond the limits.
+        """
+        warnings = self.validator.finish(self._reader, self._limits, _missing_in_training(self._bundle))
+        self._say(f"read {self._reader}")
+        self.files.tell(self._say)
+        for warning in warnings:
+            self._say(f"warning: {warning}")
+
+    def _history(self, keys: NDArray[Any]) -> History:
+        return HistoryFolder(self._folder, keys, self._say, self.files, self._limits).history()
+
+
+def _missing_in_training(bundle: Bundle) -> dict[str, float]:
+    """The share of rows without a value in training, of the columns that are features or alone make one."""
+    made_of = {column.name: column.name for column in bundle.features.table.columns}
+    made_of |= {derived.name: derived.columns[0] for derived in SIMPLE if len(derived.columns) == 1}
+    return {made_of[name]: entry["missing"] for name, entry in bundle.reference["features"].items() if name in made_of}
 
 
 def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path, say: Say) -> Summary:
@@ -167,7 +213,7 @@ def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path
     rows = declined = 0
     about = {"model_version": bundle.version, "threshold": repr(bundle.decision.threshold), "trained_on": bundle.trained_on}
     schema = SCORES.with_metadata(about)
-    schema = schema.set(0, schema.field(0).with_name(bundle.features.table.key))
+    schema = schema.set(0, pa.field(bundle.features.table.key, KEYS[bundle.features.table.key_type]))
     with whole_file(out) as file, _writer(file, out.name, schema) as writer:
         for part in scored:
             writer.write_table(part.rename_columns(schema.names).cast(schema))
@@ -193,11 +239,14 @@ def _writer(file: Path, name: str, schema: pa.Schema) -> Iterator[Any]:
         yield writer
 
 
-def _score_row_group(folder: Path, file: str, group: int, tag: tuple[str, str]) -> pa.Table:
+def _score_row_group(
+    folder: Path, file: str, group: int, tag: tuple[str, str], limits: DataSettings | None
+) -> tuple[pa.Table, Validator, Files]:
     """What a worker does."""
     scorer = _scorer(*tag)
-    chunks = _chunks(folder, Source(folder / file), scorer.bundle, logging.getLogger(__name__).warning, [group])
-    return pa.concat_tables([score_chunk(chunk, scorer) for chunk in chunks])
+    whole = _Whole(folder, Source(folder / file), scorer.bundle, logging.getLogger(__name__).warning, limits)
+    table = pa.concat_tables([score_chunk(chunk, scorer) for chunk in whole.chunks([group])])
+    return table, whole.validator, whole.files
 
 
 @cache

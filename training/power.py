@@ -11,8 +11,9 @@ from features.history import History, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
-from training.data import DataError, find_source, read_table
-from training.folder import HistoryFolder, Say
+from training.data import DataError, Say, find_source
+from training.folder import HistoryFolder
+from training.validation import read_table
 
 DRAWS = 200
 SIZES = (2000, 5000)  # beside the minimum

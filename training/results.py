@@ -5,7 +5,8 @@ from pathlib import Path
 from configs.settings import Settings
 from serving.bundle import Bundle, name_run, save_to_store
 from training import plots, tracking
-from training.train import Say, Training
+from training.data import Say
+from training.train import Training
 
 
 def keep(training: Training, settings: Settings, say: Say) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from configs.settings import CONFIGS, Settings, TrainingSettings
+from configs.settings import CONFIGS, Settings
 from features.history import Mask, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
@@ -26,13 +26,13 @@ from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshol
 from serving.files import locked, whole_folder
 from serving.thin import ThinRule, gain_parts, thin_limit
 from training.constraints import constraints
-from training.data import DataError, find_source, fingerprint, is_generated, read_table, target_of, validate
+from training.data import DataError, Say, find_source, fingerprint, is_generated, target_of
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
-from training.folder import HistoryFolder, history_sources
+from training.folder import Files, HistoryFolder, history_sources
 from training.leakage import refusal, suspect_features, suspects
 from training.sufficiency import check_enough
+from training.validation import read_table
 
-Say = Callable[[str], None]
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
 SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
 
@@ -90,13 +90,15 @@ def prepare(folder: Path, settings: Settings, say: Say, names: Sequence[str] | N
     table = load_schema()["application"]
     sources = [find_source(folder, table.files["train"]), *history_sources(folder).values()]
     mark = fingerprint(sources)
-    kept = settings.home / "cache" / f"{mark}-{_code_digest(names, settings.training)}"
+    kept = settings.home / "cache" / f"{mark}-{_code_digest(names, settings)}"
     with locked(kept.with_name(f"{kept.name}.lock")):
         if not (kept / "features.json").is_file():
             say(f"reading {', '.join(str(source) for source in sources)}")
-            _prepare(folder, kept, names, settings.training, say)
+            _prepare(folder, kept, names, settings, say)
         else:
-            say(f"prepared matrix found in the cache ({kept.name})")
+            say(f"prepared matrix found in the cache ({kept.name}); of the tables was said:")
+            for line in json.loads((kept / "said.json").read_text(encoding="utf-8")):
+                say(line)
     found = json.loads((kept / "suspects.json").read_text(encoding="utf-8"))
     if refused := refusal(found, settings.training.allowed_columns):
         raise DataError(f"{folder}: {refused}")
@@ -219,11 +221,12 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 
-def hide(defaulted: Labels, columns: int, options: TrainingSettings) -> Mask:
+def hide(defaulted: Labels, columns: int, settings: Settings) -> Mask:
     """Which values a model does not get to see, shape (rows, columns): the share `hidden` of each column, at random, one at least.
 
     As large a share of them belongs to defaulters as of all, or else the model would learn that missing means more or fewer defaults.
     """
+    options = settings.training
     random = np.random.default_rng(options.seed)
     rows = np.lexsort((random.random(len(defaulted)), defaulted))
     edges = np.linspace(0, len(rows), max(1, round(options.hidden * len(rows))) + 1).astype(np.intp)
@@ -233,20 +236,24 @@ def hide(defaulted: Labels, columns: int, options: TrainingSettings) -> Mask:
     return hidden
 
 
-def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, options: TrainingSettings, say: Say) -> None:
-    table = load_schema()["application"]
-    source = find_source(folder, table.files["train"])
-    frame = read_table(source, table, with_target=True)
-    for warning in validate(frame, table, str(source), with_target=True):
-        say(f"warning: {warning}")
+def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, settings: Settings, say: Say) -> None:
+    said: list[str] = []
+
+    def note(line: str) -> None:
+        said.append(line)
+        say(line)
+
+    table, files, limits = load_schema()["application"], Files(), settings.data
+    frame = read_table(find_source(folder, table.files["train"]), table, with_target=True, say=note, limits=limits)
     applications = Applications.from_columns(frame, table)
     features = FeatureTransform(names)
-    history = HistoryFolder(folder, frame[table.key].to_numpy(), say)
+    history = HistoryFolder(folder, frame[table.key].to_numpy(), note, files, limits)
     target = target_of(frame, table)
-    hidden = hide(target, len(table.columns) + len(features.names), options)
+    hidden = hide(target, len(table.columns) + len(features.names), settings)
     matrix, lesson = features.fit_transform(applications, history.history(), hidden[:, : len(table.columns)])
     never_missing = ~np.isnan(lesson).any(axis=0)  # counts over several fields; LightGBM would take a missing one for 0
     lesson[hidden[:, len(table.columns) :] & never_missing] = np.nan
+    files.tell(note)
     say(f"{len(matrix):,} applications, {matrix.shape[1]} features, default rate {target.mean():.2%}")
     found = suspects(frame, table, target)
     found |= suspect_features(matrix, features.names, features.categorical_positions, target)
@@ -254,23 +261,26 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, options: Tra
         np.save(partial / "matrix.npy", matrix)
         np.save(partial / "lesson.npy", lesson)
         np.save(partial / "target.npy", target)
+        (partial / "said.json").write_text(json.dumps(said), encoding="utf-8")
         (partial / "suspects.json").write_text(json.dumps(found), encoding="utf-8")
         (partial / "features.json").write_text(features.to_json(), encoding="utf-8")
 
 
-def _code_digest(names: Sequence[str] | None, options: TrainingSettings) -> str:
+def _code_digest(names: Sequence[str] | None, settings: Settings) -> str:
     """Names the code, the schema, the features and the settings that prepared matrices depend on."""
     files = sorted(
         [
             *CONFIGS.parent.glob("features/*.py"),
             CONFIGS / "schema.yaml",
-            *(Path(__file__).with_name(name) for name in ("data.py", "folder.py", "leakage.py", "train.py")),
+            *(
+                Path(__file__).with_name(f"{name}.py")
+                for name in ("conversion", "data", "dialect", "folder", "leakage", "tables", "train", "validation")
+            ),
         ]
     )
     content = [
         *(file.read_bytes() for file in files),
-        " ".join(names or chosen_features()).encode(),
-        f"{options.hidden} {options.seed}".encode(),
+        f"{settings.data} {' '.join(names or chosen_features())} {settings.training.hidden} {settings.training.seed}".encode(),
     ]
     return hashlib.sha256(b"".join(content)).hexdigest()[:12]
 

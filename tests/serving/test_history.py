@@ -107,6 +107,16 @@ def test_part_payments_of_an_instalment_are_no_repeats() -> None:
     assert not len(repeats(TABLES["installments_payments"], values, np.zeros(2, dtype=np.intp))[0])
 
 
+def test_ids_of_loans_that_a_float_does_not_keep_are_refused() -> None:
+    big = 1787654321098765401
+    _, errors, _ = read({"bureau": [{"SK_ID_BUREAU": 1}, {"SK_ID_BUREAU": big}], "bureau_balance": [{"SK_ID_BUREAU": -big}]})
+    assert errors == dict.fromkeys(
+        ("/history/bureau/1/SK_ID_BUREAU", "/history/bureau_balance/0/SK_ID_BUREAU"),
+        "expected a whole number of at most 9007199254740991, which is kept exactly",
+    )
+    assert read({"bureau": [{"SK_ID_BUREAU": 2**53 - 1}]})[1] == {}
+
+
 def test_implausible_and_unseen_values_are_noted_once_a_column() -> None:
     rows = [{"AMT_CREDIT_SUM": 1e300}, {"AMT_CREDIT_SUM": 2e300}, {"CREDIT_TYPE": "Z" * 100}]
     _, errors, notes = read({"bureau": rows, "previous_application": [{"DAYS_FIRST_DUE": 365243, "NAME_CONTRACT_TYPE": "XNA"}]})

@@ -35,7 +35,6 @@ LIBRARIES = (
     "matplotlib.pyplot",
     "mlflow",
     "optuna",
-    "pandera.pandas",
     "psycopg",
     "pyarrow.csv",
     "pyarrow.parquet",

@@ -83,7 +83,7 @@ class Wired:
         self.door.sweep()
 
     async def run(self, scenario: "Scenario") -> None:
-        door = self.boundary.guard_connections(self.clock)
+        door = self.boundary.guard_connections(now=self.clock)
         assert door is not None
         self.door = door
         with socket.create_server(("127.0.0.1", 0)) as listener:

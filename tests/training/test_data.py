@@ -1,131 +1,96 @@
+import gzip
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from features.schema import Table
-from training.data import DataError, Source, find_source, fingerprint, is_generated, read_table, target_of, validate
-from training.generator import Generator, generate
+from training.data import DataError, Source, find_optional, find_source, fingerprint, is_generated
+from training.generator import generate
+
+TABLE = "bureau"
+Write = Callable[[Path], None]
 
 
-@pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    return next(Generator.from_file().draw(300, seed=3))
+def in_zip(name: str, member: str) -> Write:
+    def write(folder: Path) -> None:
+        with zipfile.ZipFile(folder / name, "a") as archive:
+            archive.writestr(member, "x")
+
+    return write
 
 
-def read(folder: Path, table: Table) -> pd.DataFrame:
-    return read_table(find_source(folder, "application_train"), table, with_target=True)
+def as_file(name: str) -> Write:
+    def write(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(gzip.compress(b"x") if name.endswith(".gz") else b"x")
+
+    return write
 
 
-def write_csv(frame: pd.DataFrame, folder: Path) -> None:
-    frame.to_csv(folder / "application_train.csv", index=False)
+FORMS = {
+    "bureau.parquet": as_file("bureau.parquet"),
+    "bureau.csv": as_file("bureau.csv"),
+    "Bureau.CSV": as_file("Bureau.CSV"),
+    "bureau.csv.gz": as_file("bureau.csv.gz"),
+    "all.zip/data/bureau.csv": in_zip("all.zip", "data/bureau.csv"),
+    "ALL.ZIP/BUREAU.csv": in_zip("ALL.ZIP", "BUREAU.csv"),
+}
+ALIKE = {
+    "bureau.xlsx": as_file("bureau.xlsx"),
+    "bureau (1).csv": as_file("bureau (1).csv"),
+    "bureau.csv.bz2": as_file("bureau.csv.bz2"),
+    "bureau.snappy.parquet": as_file("bureau.snappy.parquet"),
+    "bureau.csv": as_file("bureau.csv/part-0.csv"),
+    "bureau": as_file("bureau/part-0.parquet"),
+    "all.zip/bureau.parquet": in_zip("all.zip", "bureau.parquet"),
+    "bureau.zip": in_zip("bureau.zip", "export.csv"),
+}
 
 
-def write_parquet(frame: pd.DataFrame, folder: Path) -> None:
-    frame.to_parquet(folder / "application_train.parquet")
+@pytest.mark.parametrize("name", FORMS)
+def test_a_table_is_found_in_every_form(name: str, tmp_path: Path) -> None:
+    FORMS[name](tmp_path)
+    source = find_source(tmp_path, TABLE)
+    assert str(source) == str(tmp_path / name)
+    assert source.head(9) == b"x"
 
 
-def write_zip(frame: pd.DataFrame, folder: Path) -> None:
-    with zipfile.ZipFile(folder / "home-credit-default-risk.zip", "w") as archive:
-        archive.writestr("application_train.csv", frame.to_csv(index=False))
+def test_a_table_that_is_not_there_may_be_optional(tmp_path: Path) -> None:
+    for name in ("bureau_balance.csv", "bureau.md", "notes.txt", "._bureau.csv"):
+        as_file(name)(tmp_path)
+    (tmp_path / "bureau").mkdir()
+    assert find_optional(tmp_path, TABLE) is None
+    with pytest.raises(DataError, match=r"has no bureau\.parquet, bureau\.csv, bureau\.csv\.gz or zip archive with bureau\.csv"):
+        find_source(tmp_path, TABLE)
+    with pytest.raises(DataError, match=r"no-such is not a folder; expected the folder with bureau\.csv"):
+        find_optional(tmp_path / "no-such", TABLE)
 
 
-@pytest.mark.parametrize("write", [write_csv, write_parquet, write_zip])
-def test_every_form_of_the_file_gives_the_same_table(
-    write: Callable[[pd.DataFrame, Path], None], frame: pd.DataFrame, table: Table, tmp_path: Path
-) -> None:
-    write(frame, tmp_path)
-    result = read(tmp_path, table)
-    assert {result[column.name].dtype.kind for column in table.numeric} == {"f"}
-    for column in table.columns:
-        same = (result[column.name] == frame[column.name]) | (result[column.name].isna() & frame[column.name].isna())
-        assert same.all(), column.name
-    assert target_of(result, table).tolist() == frame["TARGET"].tolist()
+@pytest.mark.parametrize("name", ALIKE)
+def test_a_table_in_another_form_is_named_and_not_absent(name: str, tmp_path: Path) -> None:
+    ALIKE[name](tmp_path)
+    with pytest.raises(DataError) as refused:
+        find_optional(tmp_path, TABLE)
+    assert str(refused.value).startswith(f"{tmp_path / name} cannot be read as the table bureau; expected bureau.parquet")
 
 
-def test_missing_folder_and_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no-such is not a folder; expected the folder with application_train\.csv"):
-        find_source(tmp_path / "no-such", "application_train")
-    with pytest.raises(DataError, match=r"has no application_train.parquet, application_train.csv or zip archive"):
-        find_source(tmp_path, "application_train")
-    (tmp_path / "x.zip").write_bytes(b"PK nonsense")
-    with pytest.raises(DataError, match=r"x.zip is not a readable zip archive"):
-        find_source(tmp_path, "application_train")
+@pytest.mark.parametrize("name", [name for name in FORMS if name != "bureau.csv"])
+def test_two_files_of_a_table_are_named(name: str, tmp_path: Path) -> None:
+    for one in ("bureau.csv", name):
+        FORMS[one](tmp_path)
+    with pytest.raises(DataError) as refused:
+        find_optional(tmp_path, TABLE)
+    assert "has more than one file of the table bureau" in str(refused.value)
+    assert all(str(tmp_path / one) in str(refused.value) for one in ("bureau.csv", name))
 
 
-def test_missing_columns_are_named(frame: pd.DataFrame, table: Table, tmp_path: Path) -> None:
-    write_parquet(frame.drop(columns=["AMT_CREDIT", "TARGET"]), tmp_path)
-    with pytest.raises(DataError, match=r"lacks columns: TARGET, AMT_CREDIT$"):
-        read(tmp_path, table)
-    (tmp_path / "application_train.parquet").unlink()
-    write_csv(frame[["TARGET"]], tmp_path)
-    with pytest.raises(DataError, match=r"lacks columns: SK_ID_CURR, .* and 116 more"):
-        read(tmp_path, table)
-
-
-@pytest.mark.parametrize("write", [write_csv, write_parquet])
-def test_wrong_types_are_named_with_an_example(
-    write: Callable[[pd.DataFrame, Path], None], frame: pd.DataFrame, table: Table, tmp_path: Path
-) -> None:
-    write(frame.assign(AMT_CREDIT=["much", *frame["AMT_CREDIT"].astype(str)[1:]]), tmp_path)
-    with pytest.raises(DataError, match="has columns of the wrong type:\n  AMT_CREDIT: expected numbers"):
-        read(tmp_path, table)
-
-
-def test_numbers_where_text_belongs_are_named(frame: pd.DataFrame, table: Table, tmp_path: Path) -> None:
-    write_parquet(frame.assign(CODE_GENDER=1), tmp_path)
-    with pytest.raises(DataError, match="CODE_GENDER: expected text, got int64"):
-        read(tmp_path, table)
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense"])
-def test_a_file_that_is_no_table_is_named(content: bytes, table: Table, tmp_path: Path) -> None:
-    (tmp_path / "application_train.parquet").write_bytes(content)
-    with pytest.raises(DataError, match=r"application_train.parquet cannot be read"):
-        read(tmp_path, table)
-
-
-def test_an_empty_csv_lacks_its_columns(table: Table, tmp_path: Path) -> None:
-    (tmp_path / "application_train.csv").write_bytes(b"")
-    with pytest.raises(DataError, match=r"lacks columns|cannot be read"):
-        read(tmp_path, table)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda f: f.iloc[:0], "has no rows"),
-        (lambda f: f.assign(TARGET=0), "TARGET is 0 in every row; expected both 0 and 1"),
-        (lambda f: f.assign(TARGET=[2, *f["TARGET"][1:]]), "TARGET: expected 0 or 1; 1 rows differ, such as 2"),
-        (lambda f: f.assign(TARGET=[None, *f["TARGET"][1:]]), "TARGET: expected no missing value"),
-        (lambda f: f.assign(SK_ID_CURR=[7, 7, *f["SK_ID_CURR"][2:]]), "SK_ID_CURR: expected each value once; 2 rows differ, such as 7"),
-        (lambda f: f.assign(SK_ID_CURR=[None, *f["SK_ID_CURR"][1:]]), "SK_ID_CURR: expected no missing value"),
-        (
-            lambda f: f.assign(CNT_CHILDREN=[0.5, *f["CNT_CHILDREN"][1:]]),
-            "CNT_CHILDREN: expected whole numbers; 1 rows differ, such as 0.5",
-        ),
-        (
-            lambda f: f.assign(AMT_CREDIT=[float("inf"), *f["AMT_CREDIT"][1:]]),
-            "AMT_CREDIT: expected finite numbers; 1 rows differ, such as inf",
-        ),
-    ],
-)
-def test_a_table_that_cannot_be_used_says_why(
-    change: Callable[[pd.DataFrame], pd.DataFrame], said: str, frame: pd.DataFrame, table: Table, tmp_path: Path
-) -> None:
-    write_parquet(change(frame), tmp_path)
-    with pytest.raises(DataError, match=said):
-        validate(read(tmp_path, table), table, "the table", with_target=True)
-
-
-def test_what_is_implausible_or_unknown_is_a_warning(frame: pd.DataFrame, table: Table, tmp_path: Path) -> None:
-    write_parquet(frame.assign(DAYS_BIRTH=[-99999, *frame["DAYS_BIRTH"][1:]], CODE_GENDER=["?", *frame["CODE_GENDER"][1:]]), tmp_path)
-    assert validate(read(tmp_path, table), table, "the table", with_target=True) == [
-        "CODE_GENDER: 1 rows hold values outside the schema, such as ?",
-        "DAYS_BIRTH: 1 rows lie outside -29220 to -6570, from -99999 to -99999",
-    ]
+def test_a_broken_archive_hides_no_other_and_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK nonsense")
+    with pytest.raises(DataError, match=r"a\.zip cannot be read: .* remove it, if it holds no bureau"):
+        find_optional(tmp_path, TABLE)
+    in_zip("b.zip", "bureau.csv")(tmp_path)
+    assert find_source(tmp_path, TABLE) == Source(tmp_path / "b.zip", "bureau.csv")
 
 
 def test_the_fingerprint_names_the_content(tmp_path: Path) -> None:
@@ -138,5 +103,5 @@ def test_the_fingerprint_names_the_content(tmp_path: Path) -> None:
 
 def test_generated_folders_are_marked(tmp_path: Path) -> None:
     assert not is_generated(tmp_path)
-    generate(tmp_path, 10, seed=0)
+    generate(tmp_path, 10, seed=0, history=False)
     assert is_generated(tmp_path)

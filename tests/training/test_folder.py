@@ -12,10 +12,10 @@ from features.history import Aggregator, History, Rows
 from features.schema import Table, history_tables
 from training import folder
 from training.data import DataError
-from training.folder import HistoryFolder
+from training.folder import Files, HistoryFolder
 
 TABLES = {table.name: table for table in history_tables()}
-KEYS = np.array([30.0, 10.0, 20.0])  # clients 0, 1, 2
+KEYS = np.array([30, 10, 20])  # clients 0, 1, 2
 
 
 def frame_of(table: Table, **columns: Any) -> pd.DataFrame:
@@ -109,8 +109,8 @@ def test_what_is_implausible_or_unseen_is_a_warning(bureau: pd.DataFrame, tmp_pa
     said: list[str] = []
     _ = HistoryFolder(tmp_path, KEYS, said.append)["bureau"]
     assert [line.split("parquet: ")[1] for line in said] == [
-        "CREDIT_ACTIVE: 1 rows hold values outside the categories of the schema",
-        "DAYS_CREDIT: 2 rows hold values outside -3000 to 0",
+        "CREDIT_ACTIVE: 1 rows hold values outside the schema, such as 'odd'",
+        "DAYS_CREDIT: 2 rows lie outside -3000 to 0, from 5 to 6",
     ]
 
 
@@ -119,10 +119,13 @@ def test_what_is_implausible_or_unseen_is_a_warning(bureau: pd.DataFrame, tmp_pa
     ("change", "said"),
     [
         (lambda f: f.drop(columns=["AMT_ANNUITY"]), "lacks columns: AMT_ANNUITY"),
-        (lambda f: f.assign(AMT_ANNUITY="much"), "column.* of the wrong type:.*AMT_ANNUITY"),
-        (lambda f: f.assign(SK_ID_CURR=[10, None, 10, 10]), "SK_ID_CURR is missing in 1 rows; expected a value in each"),
-        (lambda f: f.assign(DAYS_CREDIT=-1.5), "DAYS_CREDIT: expected whole numbers; 3 rows differ"),
-        (lambda f: f.assign(AMT_ANNUITY=float("inf")), "AMT_ANNUITY: expected finite numbers; 3 rows differ"),
+        (lambda f: f.assign(AMT_ANNUITY="much"), "AMT_ANNUITY: expected (numbers, got large_string|a number, got 'much')"),
+        (lambda f: f.assign(SK_ID_CURR=[10, None, 10, 10]), "(line 3|row 2): SK_ID_CURR is missing; expected a value in each row"),
+        (lambda f: f.assign(DAYS_CREDIT=-1.5), "(line 2|row 1): DAYS_CREDIT: expected a whole number, got -1.5"),
+        (
+            lambda f: f.assign(SK_ID_CURR=[99, 99, 99, 20], AMT_ANNUITY=float("inf")),
+            "(line 5|row 4): AMT_ANNUITY: expected a finite number, got inf",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(
@@ -141,7 +144,7 @@ def test_numbers_where_text_belongs_are_named(bureau: pd.DataFrame, tmp_path: Pa
 
 def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "bureau.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(DataError, match=r"bureau.parquet cannot be read"):
+    with pytest.raises(DataError, match=r"bureau.parquet cannot be read: it is damaged or cut short"):
         _ = HistoryFolder(tmp_path, KEYS, ignore)["bureau"]
 
 
@@ -151,6 +154,35 @@ def test_a_folder_without_history_and_an_empty_table_differ(bureau: pd.DataFrame
     assert np.isnan(pool.compute(HistoryFolder(tmp_path, KEYS, ignore).history())).all()
     write_csv(bureau[:0], tmp_path)
     assert pool.compute(HistoryFolder(tmp_path, KEYS, ignore).history())[:, place].tolist() == [0, 0, 0]
+
+
+def test_files_are_told_with_the_applicants_they_match(bureau: pd.DataFrame, tmp_path: Path) -> None:
+    write_csv(bureau, tmp_path)
+    files = Files()
+    said: list[str] = []
+    for keys in (KEYS, np.array([11, 12])):
+        _ = HistoryFolder(tmp_path, keys, ignore, files)["bureau"]
+    files.tell(said.append)
+    assert said == [f"read {tmp_path}/bureau.csv: 0.4 kB, 4 rows, of 2 of 5 applicants"]
+
+
+@pytest.mark.parametrize(("matched", "word"), [(0, "none"), (4, "few"), (5, None)])
+def test_a_history_of_few_or_none_of_the_applicants_is_a_warning(
+    matched: int, word: str | None, bureau: pd.DataFrame, tmp_path: Path
+) -> None:
+    write_csv(pd.concat([bureau.assign(SK_ID_CURR=1000 + number) for number in range(10)]), tmp_path)
+    files = Files()
+    said: list[str] = []
+    _ = HistoryFolder(tmp_path, np.arange(1000 + 10 - matched, 1100 + 10 - matched), ignore, files)["bureau"]
+    files.tell(said.append)
+    warning = f"warning: {tmp_path}/bureau.csv has rows of {word} of the applicants; is it their history, with the same ids?"
+    assert said[1:] == ([warning] if word else [])
+
+
+def test_ids_of_clients_and_loans_are_not_confused_with_their_neighbours(bureau: pd.DataFrame, tmp_path: Path) -> None:
+    big = 1787654321098765401
+    write_csv(bureau.assign(SK_ID_CURR=[big, big + 1, big, big + 2]), tmp_path)
+    assert HistoryFolder(tmp_path, np.array([big + 1, big]), ignore)["bureau"].client.tolist() == [1, 0, 1]
 
 
 @pytest.mark.data

@@ -8,9 +8,10 @@ import pytest
 
 from configs.settings import Settings
 from features.schema import Table
-from training.data import find_source, read_table, validate
+from training.data import find_source
 from training.generator import BLOCK, PROFILE, Generator, generate
 from training.profile import fit_profile
+from training.validation import read_table
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,10 @@ def test_generated_tables_pass_their_own_validation(tmp_path: Path, table: Table
         folder = tmp_path / file_format
         generate(folder, 500, seed=1, file_format=file_format)
         for role, rows in (("train", 500), ("test", 79)):
-            frame = read_table(find_source(folder, table.files[role]), table, with_target=role == "train")
+            said: list[str] = []
+            frame = read_table(find_source(folder, table.files[role]), table, with_target=role == "train", say=said.append)
             assert len(frame) == rows
-            assert validate(frame, table, role, with_target=role == "train") == []
+            assert [line for line in said if line.startswith("warning")] == []
             assert frame["SK_ID_CURR"].is_unique
 
 

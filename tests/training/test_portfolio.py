@@ -22,11 +22,13 @@ from serving.scorer import Scorer
 from serving.thin import ThinRule
 from training import portfolio
 from training.cluster import fit_over
-from training.data import DataError, find_source, read_table
+from training.data import DataError, find_source
 from training.folder import HistoryFolder
 from training.generator import Generator, generate
 from training.portfolio import prepare_chunk, score
+from training.tables import Part, Texts
 from training.train import fit_here, prepare
+from training.validation import read_table
 
 ROWS = 700
 Again = Callable[..., pd.DataFrame]
@@ -155,6 +157,22 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) 
         assert not (tmp_path / "nowhere").exists()
 
 
+def test_ids_are_those_of_the_file_and_none_is_there_twice_in_it(
+    frame: pd.DataFrame, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = np.arange(len(frame)) + 1787654321098765401
+    said: list[str] = []
+    monkeypatch.setattr(portfolio, "CHUNK", 100)
+    frame.assign(SK_ID_CURR=big).to_csv(tmp_path / "application_test.csv", index=False)
+    score(tmp_path, "application_test", bundle, tmp_path / "scores.parquet", said.append)
+    assert pd.read_parquet(tmp_path / "scores.parquet")["SK_ID_CURR"].tolist() == big.tolist()
+    assert f"{len(frame)} rows" in said[0]
+    big[650] = big[3]
+    frame.assign(SK_ID_CURR=big).to_csv(tmp_path / "application_test.csv", index=False)
+    with pytest.raises(DataError, match=f"application_test.csv, line 5: SK_ID_CURR {big[3]} is there again in line 652"):
+        score(tmp_path, "application_test", bundle, tmp_path / "scores.parquet", ignore)
+
+
 def test_the_file_tells_by_which_model(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
     score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
     about = pa.parquet.read_schema(tmp_path / "scores.parquet").metadata
@@ -187,17 +205,23 @@ def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp
         "has no rows": frame[:0],
         "lacks columns: AMT_CREDIT": frame.drop(columns=["AMT_CREDIT"]),
         "AMT_CREDIT: expected numbers, got": frame.assign(AMT_CREDIT="much"),
-        "SK_ID_CURR repeats": frame.assign(SK_ID_CURR=7),
-        "SK_ID_CURR is missing or not a whole number": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
+        "row 1: SK_ID_CURR 7 is there again in row 2": frame.assign(SK_ID_CURR=7),
+        "row 1: SK_ID_CURR is missing": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
+        "row 2: CNT_CHILDREN: expected a whole number, got 1.5": frame.assign(CNT_CHILDREN=[1, 1.5, *frame["CNT_CHILDREN"][2:]]),
+        "FLAG_OWN_CAR: 700 of 700 values are none of the schema's, such as '0', '1'": frame.assign(
+            FLAG_OWN_CAR=frame["FLAG_OWN_CAR"].map({"N": "0", "Y": "1"})
+        ),
+        "DAYS_BIRTH is missing in 100% of 700 rows, and was in 0% where": frame.assign(DAYS_BIRTH=None),
     }
+    limits = load_settings().data
     for said, data in cases.items():
         data.to_parquet(tmp_path / "application_test.parquet")
         with pytest.raises(DataError, match=said):
-            score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
+            score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore, limits=limits)
         assert not (tmp_path / "out.parquet").exists()
     (tmp_path / "application_test.parquet").unlink()
     frame.assign(AMT_CREDIT="much").to_csv(tmp_path / "application_test.csv", index=False)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 2: AMT_CREDIT: expected a number, got 'much'"):
         score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
 
 
@@ -215,9 +239,9 @@ def test_the_history_of_the_folder_counts_whatever_the_chunks(bundle: Bundle, tm
 
 
 def test_one_application_all_of_it_missing_is_scored(bundle: Bundle, table: Table) -> None:
-    columns: dict[str, Any] = {column.name: pa.nulls(1, pa.string()) for column in table.categorical}
-    columns |= {column.name: pa.array([np.nan]) for column in table.numeric}
-    chunk = prepare_chunk(pa.table({**columns, table.key: pa.array([7.0])}), bundle, "here")
+    numbers = {column.name: np.array([np.nan]) for column in table.numeric}
+    texts = {column.name: Texts(np.array([-1]), []) for column in table.categorical}
+    chunk = prepare_chunk(Part(np.array([0]), {table.key: np.array([7])}, numbers, texts, {}), bundle)
     assert (chunk.keys.tolist(), chunk.warnings.tolist()) == ([7], [1])
     known = {name for name, value in zip(bundle.features.names, chunk.matrix[0].tolist(), strict=True) if not np.isnan(value)}
     assert known >= {*EXPECTED, "AMT_CREDIT", "AGE_YEARS"}

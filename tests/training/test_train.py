@@ -133,12 +133,12 @@ def test_a_fifth_of_what_is_learned_lacks_its_history(with_history: int, without
 @pytest.mark.parametrize("rows", [30, 2000])
 def test_a_share_of_each_column_is_hidden_of_defaulters_as_of_others(rows: int, settings: Settings) -> None:
     defaulted = (np.arange(rows) % 10 == 0).astype(np.int8)
-    hidden = hide(defaulted, 50, settings.training)
+    hidden = hide(defaulted, 50, settings)
     assert hidden.sum(axis=0).tolist() == [max(1, round(settings.training.hidden * rows))] * 50
     assert len({column.tobytes() for column in hidden.T}) > 15
     if rows == 2000:
         assert set(hidden[defaulted == 1].sum(axis=0)) == {2}
-    assert hidden.tobytes() == hide(defaulted, 50, settings.training).tobytes()
+    assert hidden.tobytes() == hide(defaulted, 50, settings).tobytes()
 
 
 @pytest.mark.model
@@ -160,6 +160,16 @@ def test_without_a_field_the_pd_lies_among_those_that_its_values_give(bundle: Bu
         without = scorer.score(Applications.from_columns(frame.assign(**{name: None if quantiles is None else np.nan})))
         within.append((np.min(pds, axis=0) <= without) & (without <= np.max(pds, axis=0)))
     assert np.mean(within) >= 0.95
+
+
+def test_what_was_said_of_the_tables_is_said_again_from_the_cache(tmp_path: Path, settings: Settings) -> None:
+    generate(tmp_path / "data", 300, seed=2, history=False)
+    said: list[list[str]] = [[], []]
+    for lines in said:
+        prepare(tmp_path / "data", settings, lines.append)
+    first, second = ([line for line in lines if line.startswith(("read ", "warning"))] for lines in said)
+    assert f"read {tmp_path}/data/application_train.parquet" in first[0]
+    assert first == second
 
 
 def test_training_needs_the_tables(tmp_path: Path, settings: Settings) -> None:

@@ -1,0 +1,35 @@
+"""What a file is that is not the table it should be, from its first bytes."""
+
+PARQUET = b"PAR1"
+ZIP = b"PK\x03\x04"
+HEAD = 512  # bytes that are enough to tell
+
+
+def what_is(head: bytes) -> str | None:
+    """What a file is and what to do about it, as the end of a sentence; None for text that may be CSV, and for Parquet and zip."""
+    text = head.removeprefix(b"\xef\xbb\xbf").strip()
+    if not text:
+        return "is empty"
+    if head.startswith((PARQUET, ZIP)):
+        return None
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and not head.replace(b"\0", b"").translate(None, _PRINTABLE)):
+        return "is text in UTF-16; save it in UTF-8"
+    start = text[:HEAD].lower()
+    for mark, what in _MARKS:
+        if start.startswith(mark):
+            return what
+    return "is not text; expected CSV in UTF-8" if b"\0" in head else None
+
+
+_PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
+_MARKS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS and not the file itself; fetch that with `git lfs pull`"),
+    (b"<!doctype html", "is a web page (HTML), perhaps a page to sign in; download the file again"),
+    (b"<html", "is a web page (HTML), perhaps a page to sign in; download the file again"),
+    (b"<", "is XML; expected CSV or Parquet"),
+    (b"{", "is JSON; expected CSV or Parquet"),
+    (b"[", "is JSON; expected CSV or Parquet"),
+    (b"\x1f\x8b", "is packed by gzip; let its name end in .csv.gz"),
+    (b"\xd0\xcf\x11\xe0", "is an Excel workbook; save it as CSV in UTF-8"),
+    (b"%pdf", "is a PDF; expected CSV or Parquet"),
+)
