@@ -18,9 +18,8 @@ from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
-from serving.contract import Contract, Row, predictions, row_error
+from serving.contract import Contract, Row, batch_answers, predictions
 from serving.documents import encode
-from serving.errors import invalid
 from serving.http import client_gone, get_app, json_response, lean_service
 from serving.keys import required_keys
 from serving.openapi import openapi
@@ -107,12 +106,8 @@ class CreditScoring:
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants; a bad row spoils only itself."""
         rows = await self.turns.all(self.contract.parse_batch(body))
-        good = iter(await self.runner.run([row for row in rows if not row.errors], client_gone()))
-        answers: list[Any] = [invalid(row.errors) if row.errors else next(good) for row in rows]
-        bad = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, Exception)]
-        for index, error in bad:
-            answers[index] = row_error(index, rows[index], error)
-        metrics.row_errors(len(bad))
+        answers, bad = batch_answers(rows, await self.runner.run([row for row in rows if not row.errors], client_gone()))
+        metrics.row_errors(bad)
         return json_response({"predictions": answers, "count": len(answers)})
 
     @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)

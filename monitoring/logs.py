@@ -19,6 +19,7 @@ def configure_logging(level: str) -> logging.Logger:
     logger.handlers = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    logger.disabled = False  # BentoML's own configuration disables the loggers that were there before it
     return logger
 
 

@@ -24,6 +24,7 @@ _UVICORN: Any = object  # its protocol is imported where there are connections, 
 MOST_HEAD = 65_536  # bytes of a request that are not of its body
 MOST_FIELDS = 100  # header fields of a request, and trailer fields
 MOST_URL = 8_192  # bytes; RFC 9110, section 4.1, asks for 8,000 at least
+READ_ON = 4  # times the largest body is read and dropped after its refusal: many clients read the answer only once they have sent all
 MOST_IN_PIPELINE = 100  # requests that wait behind the one in work
 HOOKS = (
     "connection_made",
@@ -219,7 +220,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         self.room += 2 * len(body)  # what frames a body may be as long as the body
         if self.refusal is not None or self.cycle.response_complete:  # nobody reads it
             self.surplus += len(body)
-            if self.surplus > self.door.limits.max_body_bytes:
+            if self.surplus > READ_ON * self.door.limits.max_body_bytes:
                 raise ServiceError(413, "the body of a request that was refused does not end")
         else:
             super().on_body(body)

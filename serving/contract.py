@@ -5,7 +5,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -418,6 +418,22 @@ def predictions(
 
 def _thin(row: Row, share: float) -> dict[str, str]:
     return _warning("thin_application", row.pointer, f"features with {share:.0%} of the model's gain are not known; the score says little")
+
+
+def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any], int]:
+    """The answer of each row of a batch, in order, and how many of them are errors.
+
+    Parameters
+    ----------
+    scored : an answer or an exception for each row without errors, in order.
+    """
+    good, bad = iter(scored), 0
+    answers: list[Any] = [invalid(row.errors) if row.errors else next(good) for row in rows]
+    for index, answer in enumerate(answers):
+        if isinstance(answer, Exception):
+            answers[index] = row_error(index, rows[index], answer)
+            bad += 1
+    return answers, bad
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_the_commands_run(home: Home, server: Server, tmp_path: Path) -> None:
         for command in commands(guide):
             if command[0] == "make":
                 command = [*command[:1], "-n", "-C", str(ROOT), *command[1:]]  # noqa: PLW2901
-            command = [part.replace("http://127.0.0.1:3000", server.url).replace("5000", "1500") for part in command]  # noqa: PLW2901
+            command = [part.replace("http://127.0.0.1:3000", server.url).replace("5000", "3000") for part in command]  # noqa: PLW2901
             if command[0] == "credit-scoring":
                 result = run(*command[:1], command[1:], environment, tmp_path)
             else:

@@ -15,7 +15,7 @@ from monitoring import performance as performance_module
 from monitoring.database import open_store
 from monitoring.performance import ALL, Values, figures, merge, performance, read_counts, with_intervals
 
-COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
+COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0, thin_application="warn")
 RNG = np.random.default_rng(0)
 PDS = RNG.beta(0.8, 8, 6000)
 DEFAULTED = RNG.random(6000) < PDS

@@ -160,7 +160,10 @@ def test_performance_is_printed_and_written(engine: Engine, tmp_path: Path) -> N
     defaulted = RNG.random(3000) < matrix[:, -1]
     tell(engine, np.array(ids)[approved].tolist(), defaulted[approved])
     keep(engine, matrix[:50], MONDAY + timedelta(weeks=3), "v2")
-    rows = performance(read_counts(engine, "week"), DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0))
+    rows = performance(
+        read_counts(engine, "week"),
+        DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0, thin_application="warn"),
+    )
     text = "\n".join(performance_lines(rows))
     assert "(100.0% of the approved, 0.0% of the declined)" in text
     assert "of the approved; expected" in text

@@ -18,7 +18,7 @@ LIMITS = RetrainingSettings(
     min_outcomes=0.9,
     max_age_days=365,
 )
-COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0)
+COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0, thin_application="warn")
 
 
 def drift(pd: float, *features: float) -> Measurement:

@@ -416,6 +416,8 @@ def test_each_route_has_its_limit_of_a_body_and_says_so_before_the_body_comes(pa
 
 
 class NoKeys:
+    required = True
+
     def check(self, authorization: bytes | None, api_key: bytes | None) -> str:
         raise ServiceError(401, "expected a key")
 

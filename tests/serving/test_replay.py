@@ -170,7 +170,7 @@ def test_a_thin_application_that_was_declined_for_that_is_declined_again(bundle:
     thin = bundle.decision.thin
     assert thin is not None
     declining = dataclasses.replace(bundle, decision=dataclasses.replace(bundle.decision, thin=ThinRule(thin.limit, "decline")))
-    save_to_store(declining, "declining", {})
+    save_to_store(declining, "declining")
     contract, scorer = Contract(declining.features, 10), Scorer(declining)
     row = contract.parse_one(b'{"application": {}}')
     matrix = contract.matrix([row])

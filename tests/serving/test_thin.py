@@ -53,12 +53,12 @@ def test_an_application_of_which_nothing_is_known_is_told_by_name_and_as_a_vecto
     vector = [None] * len(bundle.features.names)
     warnings = [answer["warnings"] for answer in answers(bundle, {"application": {}}, {"features": vector}, {"application": unscored})]
     assert [[(warning["code"], warning["pointer"]) for warning in of] for of in warnings] == [
-        [("thin_application", "/application")],
-        [("thin_application", "/features")],
-        [("thin_application", "/application")],
+        [("absent", "/application"), ("thin_application", "/application")],
+        [("absent", "/features"), ("thin_application", "/features")],
+        [("absent", "/application")],
     ]
-    assert warnings[0][0]["detail"] == "features with 100% of the model's gain are not known; the score says little"
-    assert answers(bundle, {"application": example})[0]["warnings"] == []
+    assert warnings[1][1]["detail"] == "features with 100% of the model's gain are not known; the score says little"
+    assert "thin_application" not in [warning["code"] for warning in answers(bundle, {"application": example})[0]["warnings"]]
 
 
 def test_of_1000_ordinary_applicants_without_a_history_hardly_one_is_thin(bundle: Bundle) -> None:

@@ -41,15 +41,21 @@ def test_a_search_is_continued_and_judged_against_the_parameters_in_force(
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(("trees_in_force", "ends"), [(1, "worth a change"), (60, "no reason to change")])
+@pytest.mark.parametrize(
+    ("in_force", "ends"),
+    [
+        ({"num_trees": 1, "max_depth": 2, "num_leaves": 3, "feature_fraction": 0.03}, "worth a change"),
+        ({"num_trees": 60, "lambda_l2": 50.000001}, "no reason to change"),
+    ],
+    ids=["1-worth a change", "60-no reason to change"],
+)
 def test_the_best_parameters_must_win_on_folds_that_the_search_has_not_seen(
-    prepared: Prepared, settings: Settings, trees_in_force: int, ends: str
+    prepared: Prepared, settings: Settings, in_force: dict[str, float], ends: str
 ) -> None:
     present = settings.training.lightgbm.model_dump()
     study = search.open_study(prepared, settings)
-    study.enqueue_trial({**present, "num_trees": {1: 59, 60: 20}[trees_in_force]})
+    study.enqueue_trial({**present, "num_trees": 60})
     search.search(study, prepared, settings, 1, ignore)
     said: list[str] = []
-    in_force = search.with_parameters(settings, {**present, "num_trees": trees_in_force})
-    assert search.verdict(study, prepared, in_force, said.append).endswith(ends)
+    assert search.verdict(study, prepared, search.with_parameters(settings, {**present, **in_force}), said.append).endswith(ends)
     assert len(said) == search.FRESH_SPLITS * settings.training.folds

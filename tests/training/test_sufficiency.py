@@ -30,9 +30,8 @@ def test_enough_is_enough(applications: int, defaults: int, settings: Settings) 
 def test_too_little_is_told_with_what_is_needed_before_anything_is_fitted(
     applications: int, defaults: int, said: list[str], settings: Settings
 ) -> None:
-    prepared = Prepared(
-        FeatureTransform(["AMT_CREDIT"]), np.zeros((applications, 1)), outcomes(applications, defaults), "0", generated=True
-    )
+    matrix = np.zeros((applications, 1))
+    prepared = Prepared(FeatureTransform(["AMT_CREDIT"]), matrix, matrix, outcomes(applications, defaults), "0", generated=True)
 
     def fit(*_: object) -> None:
         pytest.fail("something was fitted")
