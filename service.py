@@ -72,10 +72,8 @@ class CreditScoring:
         self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
         self._score([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self.recording = Recording(SETTINGS, metrics)
-        caps = SETTINGS.service
-        self.runner = Runner(
-            self._decide, max_batch_size=caps.max_batch_size, max_waiting=caps.max_waiting, deadline=caps.deadline_seconds, metrics=metrics
-        )
+        caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
+        self.runner = Runner(self._decide, **caps, deadline=SETTINGS.service.deadline_seconds, metrics=metrics)
         self.turns = Turns()
         self._publish()
         if bundle.trained_on == GENERATED:

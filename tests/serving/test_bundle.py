@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import Home, bundle_folder
+from running import Home, bundle_folder, use_models
 from small import small_training
 from stopping import Killed, stop_at
 
@@ -128,13 +128,7 @@ def test_the_store_names_what_it_lacks(home: Home) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """The folder of an empty model store of its own."""
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.models import ModelStore
-
-    folder = tmp_path / "models"
-    folder.mkdir()
-    BentoMLContainer.model_store.set(ModelStore(folder))
-    return folder
+    return use_models(tmp_path / "models")
 
 
 def listed() -> set[str]:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from records import make_records, write_log
-from running import Home, run_cli
+from running import Home, bundle_folder, run_cli
 
 from features.history import UNSEEN
 from monitoring.lines import Record
@@ -24,6 +24,12 @@ def keep(contract: Contract, rows: list[Row], pds: list[float], bundle: Bundle) 
     lines = contract.records(rows, answers, matrix)
     assert all(line.startswith(answer[:-1]) for line, answer in zip(lines, answers, strict=True)), "the answer as it is sent"
     return [msgspec.json.decode(line, type=Record) for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def in_the_store(home: Home) -> None:
+    """Let replays find the model."""
+    bundle_folder(home)
 
 
 @pytest.fixture(scope="module")

@@ -81,12 +81,19 @@ class Postgres:
         return f"postgresql+psycopg://credit@/{name}?host={self.folder}"
 
 
-def bundle_folder(home: Home) -> Path:
-    """The folder of the model in the store of a home."""
+def use_models(folder: Path) -> Path:
+    """Let this process use the model store in a folder, which is made where it is missing; returns the folder."""
     from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.models import ModelStore
 
-    BentoMLContainer.model_store.set(ModelStore(home.path / "bentoml" / "models"))
+    folder.mkdir(parents=True, exist_ok=True)
+    BentoMLContainer.model_store.set(ModelStore(folder))
+    return folder
+
+
+def bundle_folder(home: Home) -> Path:
+    """The folder of the model in the store of a home, which this process then uses."""
+    use_models(home.path / "bentoml" / "models")
     return find_in_store("credit_scoring", "latest")
 
 

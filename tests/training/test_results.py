@@ -4,6 +4,7 @@ from pathlib import Path
 
 import bentoml
 import pytest
+from running import use_models
 from small import small_training
 from stopping import Killed, stop_at
 
@@ -19,13 +20,7 @@ NAME = "credit_scoring"
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path) -> Path:
     """The folder of an empty model store of its own."""
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.models import ModelStore
-
-    folder = tmp_path / "models"
-    folder.mkdir()
-    BentoMLContainer.model_store.set(ModelStore(folder))
-    return folder
+    return use_models(tmp_path / "models")
 
 
 def test_the_model_is_in_the_store_and_each_names_the_other(settings: Settings) -> None:
