@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test test-quick test-fault lint format image bench loadtest profile mlflow lock clean
+.PHONY: run serve train test test-quick test-fault coverage lint format image bench loadtest profile mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
