@@ -45,6 +45,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks choose what runs
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the trained model as a test that trains one."""
+    for item in items:
+        if "home" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.model)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the processes of this run of the tests share."""
