@@ -30,7 +30,7 @@ SMALL = {
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let the libraries be imported once, for all programs that tests start, while the tests are collected."""
+    """Start the process that imports the libraries once, for all programs that tests start, when the first of them does."""
     if warm.ADDRESS not in os.environ and not session.config.option.collectonly:
         folder = tempfile.mkdtemp(prefix="credit-tests-")
         session.config.stash[WARM] = warm.start_server(Path(folder) / "warm"), folder

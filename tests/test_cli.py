@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import Home, run_cli
+from running import Home, call_cli, run_cli
 
 from serving.bundle import Bundle
 
@@ -28,10 +28,10 @@ REPORT_COMMANDS = ["drift", "performance", "retraining-signal", "drift-power"]
 
 
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
-    listed = run_cli(["--help"]).stdout
+    listed = call_cli(["--help"]).stdout
     for command in COMMANDS + STUDY_COMMANDS + RECORD_COMMANDS + REPORT_COMMANDS:
         assert command in listed
-        result = run_cli([command, "--help"])
+        result = call_cli([command, "--help"])
         assert result.returncode == 0
         assert len(result.stdout.splitlines()) > 5
 
@@ -79,16 +79,16 @@ def test_unusable_data_are_an_error_without_a_trace(home: Home, tmp_path: Path) 
 
 
 def test_generate_writes_tables(tmp_path: Path) -> None:
-    result = run_cli(["generate", "--applications", "120", "--seed", "4", "--out", str(tmp_path), "--format", "csv"])
+    result = call_cli(["generate", "--applications", "120", "--seed", "4", "--out", str(tmp_path), "--format", "csv"])
     assert result.returncode == 0, result.stderr
     assert len(pd.read_csv(tmp_path / "application_train.csv")) == 120
-    wrong = run_cli(["generate", "--applications", "10", "--out", str(tmp_path), "--format", "xls"])
+    wrong = call_cli(["generate", "--applications", "10", "--out", str(tmp_path), "--format", "xls"])
     assert (wrong.returncode, "expected csv or parquet" in wrong.stderr) == (1, True)
 
 
 def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
-    run_cli(["generate", "--applications", "3000", "--out", str(tmp_path)])
-    result = run_cli(["fit-profile", "--data", str(tmp_path), "--out", str(tmp_path / "profile.json")])
+    call_cli(["generate", "--applications", "3000", "--no-history", "--out", str(tmp_path)])
+    result = call_cli(["fit-profile", "--data", str(tmp_path), "--out", str(tmp_path / "profile.json")])
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "profile.json").stat().st_size > 10_000
 
@@ -118,7 +118,7 @@ def test_studies_leave_reports_here_and_in_mlflow(home: Home, tmp_path: Path) ->
 
 
 def test_features_are_not_chosen_without_tables(tmp_path: Path) -> None:
-    result = run_cli(["select-features", "--data", str(tmp_path), "--out", str(tmp_path / "features.yaml")])
+    result = call_cli(["select-features", "--data", str(tmp_path), "--out", str(tmp_path / "features.yaml")])
     assert (result.returncode, "has no application_train.parquet" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
     assert not (tmp_path / "features.yaml").exists()
 
@@ -151,17 +151,17 @@ def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> No
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     environment = {**os.environ, "CREDIT_HOME": str(tmp_path)}
-    token = run_cli(["keys", "create", "--note", "the branch"], environment).stdout.strip()
+    token = call_cli(["keys", "create", "--note", "the branch"], environment).stdout.strip()
     identifier = token.split("_")[1]
-    listed = run_cli(["keys", "list"], environment).stdout
+    listed = call_cli(["keys", "list"], environment).stdout
     assert identifier in listed
     assert "valid" in listed
     assert token.split("_", 2)[2] not in listed
-    assert run_cli(["keys", "revoke", identifier], environment).returncode == 0
-    assert "revoked" in run_cli(["keys", "list"], environment).stdout
-    missing = run_cli(["keys", "revoke", "nobody"], environment)
+    assert call_cli(["keys", "revoke", identifier], environment).returncode == 0
+    assert "revoked" in call_cli(["keys", "list"], environment).stdout
+    missing = call_cli(["keys", "revoke", "nobody"], environment)
     assert (missing.returncode, "there is no key nobody" in missing.stderr) == (1, True)
     (tmp_path / "keys.json").write_text("{")
     for command in (["keys", "list"], ["keys", "create"], ["keys", "revoke", "x"]):
-        broken = run_cli(command, environment)
+        broken = call_cli(command, environment)
         assert (broken.returncode, "is not a file of keys" in broken.stderr, "Traceback" in broken.stderr) == (1, True, False)

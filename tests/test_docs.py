@@ -10,11 +10,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from running import ROOT, Home, Server, run, run_cli
+from running import ROOT, Home, Server, call_cli, run
 
 from training.console import RESULTS
 
-GUIDES = sorted(path for path in ROOT.glob("**/README.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
+FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+GUIDES = sorted([ROOT / "README.md", *(guide for folder in FOLDERS for guide in folder.rglob("README.md"))])
 
 
 def blocks(guide: Path, language: str) -> list[str]:
@@ -110,4 +111,4 @@ def test_a_measured_table_is_that_of_its_result_and_names_command_commit_and_dat
     if program == "python":
         assert (ROOT / f"{arguments[1].replace('.', '/')}.py").is_file()
     else:
-        assert (program, run_cli([arguments[0], "--help"]).returncode) == ("credit-scoring", 0)
+        assert (program, call_cli([arguments[0], "--help"]).returncode) == ("credit-scoring", 0)

@@ -5,6 +5,7 @@ from features.expectation import Expectation, cross_fitted
 from features.history import Matrix
 
 ROWS = 3000
+pytestmark = pytest.mark.model
 
 
 def inputs(rows: int = ROWS) -> Matrix:

@@ -8,6 +8,8 @@ import pytest
 
 from features.trees import Trees
 
+pytestmark = pytest.mark.model
+
 
 def model(classes: int) -> str:
     generator = np.random.default_rng(1)

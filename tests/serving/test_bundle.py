@@ -140,6 +140,7 @@ def listed() -> set[str]:
     return {str(entry.tag) for entry in entries}
 
 
+@pytest.mark.model
 def test_saving_again_changes_nothing_and_serves_it_again(store: Path) -> None:
     one, other = small_training(0).bundle, small_training(1).bundle
     first = save_to_store(one, "twice")
@@ -153,6 +154,7 @@ def test_saving_again_changes_nothing_and_serves_it_again(store: Path) -> None:
     assert listed() == {f"twice:{one.version}", f"twice:{other.version}"}
 
 
+@pytest.mark.model
 def test_an_entry_names_its_run_and_keeps_the_time_of_its_making(store: Path) -> None:
     import bentoml
 
@@ -165,6 +167,7 @@ def test_an_entry_names_its_run_and_keeps_the_time_of_its_making(store: Path) ->
     assert store in Path(bentoml.models.get(tag).path).parents
 
 
+@pytest.mark.model
 def test_an_entry_is_what_bentoml_itself_would_have_made(store: Path) -> None:
     import bentoml
 
@@ -181,6 +184,7 @@ def test_an_entry_is_what_bentoml_itself_would_have_made(store: Path) -> None:
     assert (store / "mine" / "latest").read_text() == bundle.version
 
 
+@pytest.mark.model
 def test_a_half_made_entry_is_told_and_made_whole_by_saving_again(store: Path) -> None:
     bundle = small_training().bundle
     entry = store / "half" / bundle.version
@@ -193,6 +197,7 @@ def test_a_half_made_entry_is_told_and_made_whole_by_saving_again(store: Path) -
 
 
 @pytest.mark.parametrize("before", [False, True])
+@pytest.mark.model
 def test_saving_that_stops_at_any_step_leaves_a_store_that_works(store: Path, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
     one, other = small_training(0).bundle, small_training(1).bundle
     for step in range(100):
@@ -215,6 +220,7 @@ def test_saving_that_stops_at_any_step_leaves_a_store_that_works(store: Path, mo
     assert 20 < step < 99
 
 
+@pytest.mark.model
 def test_a_store_that_cannot_be_written_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at(monkeypatch, 4)
     with pytest.raises(BundleError, match=r"the model cannot be saved: \[Errno 28\] No space left on device: '.*'"):

@@ -1,6 +1,5 @@
 """What a client may send and by when, and what its connection costs the others."""
 
-import asyncio
 import itertools
 import logging
 import weakref
@@ -35,8 +34,7 @@ def test_what_there_is_no_room_for_is_refused_without_the_app_and_its_connection
         first, _ = await server.hold()
         reader, writer = await server.connect()
         for _ in range(3):
-            writer.write(POST[:-1])  # the body in two parts
-            await asyncio.sleep(0)
+            await server.send(writer, POST[:-1])  # the body in two parts
             writer.write(POST[-1:])
             status, body = await answer(reader)
             assert (status, b"too many requests are in work" in body) == (503, True)
@@ -119,11 +117,9 @@ def test_a_request_that_does_not_come_in_its_time_is_answered_408(sent: bytes, s
     async def scenario(server: Wired) -> None:
         reader, writer = await server.connect()
         for place in range(0, len(sent), 20):  # that it sends now and then does not help
-            writer.write(sent[place : place + 20])
-            await asyncio.sleep(0.01)
+            await server.send(writer, sent[place : place + 20])
         server.later(0.9 * seconds)
-        writer.write(b"X-Late: ")
-        await asyncio.sleep(0.01)
+        await server.send(writer, b"X-Late: ")
         assert len(server.door.connections) == 1
         server.later(0.2 * seconds)
         ((status, body),) = await answers(reader)
@@ -140,8 +136,7 @@ def test_a_slow_client_that_keeps_to_the_clock_gets_its_answer() -> None:
         sent = long_post(1000) + 1000 * b"x"
         places = [0, 20, 60, len(sent) - 900, len(sent) - 500, len(sent) - 1, len(sent)]
         for place, (begin, end) in enumerate(itertools.pairwise(places)):
-            writer.write(sent[begin:end])
-            await asyncio.sleep(0.01)
+            await server.send(writer, sent[begin:end])
             server.later(0.4 * LIMITS.head_seconds if place < 2 else 0.3 * LIMITS.body_seconds if place < 5 else 0)
         assert await answer(reader) == (200, 1000 * b"x")
 
@@ -204,8 +199,7 @@ def test_a_connection_keeps_nothing_of_a_request_that_was_answered() -> None:
 def test_the_begin_of_the_next_request_outlasts_the_answer_to_the_one_before() -> None:
     async def scenario(server: Wired) -> None:
         reader, writer = await server.hold()
-        writer.write(POST[:30])
-        await asyncio.sleep(0.01)
+        await server.send(writer, POST[:30])
         server.opened.set()
         assert (await answer(reader))[0] == 200
         writer.write(POST[30:])
@@ -220,8 +214,7 @@ def test_the_rest_of_a_body_may_come_after_its_answer() -> None:
         reader, writer = await server.connect()
         writer.write(POST.replace(b"/predict", b"/predicted")[:-1])
         assert (await answer(reader))[0] == 404
-        writer.write(POST[-1:])
-        await asyncio.sleep(0.01)
+        await server.send(writer, POST[-1:])
         writer.write(POST)
         assert await answer(reader) == (200, b"{}")
         server.later(1.1 * LIMITS.idle_seconds)
@@ -282,8 +275,7 @@ def test_requests_in_a_pipeline_take_turns() -> None:
 def test_a_pipeline_has_an_end() -> None:
     async def scenario(server: Wired) -> None:
         reader, writer = await server.hold()
-        writer.write(2 * MOST_IN_PIPELINE * POST)
-        await asyncio.sleep(0.05)
+        await server.send(writer, 2 * MOST_IN_PIPELINE * POST)
         server.opened.set()
         assert [status for status, _ in await answers(reader)] == [200] * (1 + MOST_IN_PIPELINE) + [400]
 
@@ -356,8 +348,7 @@ def test_a_head_has_a_limit_however_it_arrives(head: bytes, status: int) -> None
             reader, writer = await server.connect()
             sent = head + b"Content-Length: 2\r\n\r\n{}"
             for place in range(0, len(sent), step):
-                writer.write(sent[place : place + step])
-                await asyncio.sleep(0.001)
+                await server.send(writer, sent[place : place + step])
             assert (await answer(reader))[0] == status
 
     play(scenario)

@@ -191,8 +191,7 @@ def test_an_upgrade_is_ignored_in_a_pipeline_too() -> None:
 def test_an_error_waits_for_the_answers_before_it() -> None:
     async def scenario(server: Wired) -> None:
         reader, writer = await server.hold()
-        writer.write(AMBIGUOUS["two lengths"])
-        await asyncio.sleep(0.05)
+        await server.send(writer, AMBIGUOUS["two lengths"])
         server.opened.set()
         assert [status for status, _ in await answers(reader)] == [200, 400]
 

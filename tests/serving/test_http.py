@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message
+from wire import until
 
 from configs.settings import ServiceSettings, load_settings
 from monitoring.logs import LOGGER
@@ -171,7 +172,7 @@ def test_too_many_requests_in_work_are_refused() -> None:
         boundary = Boundary(app_that(slow), Metrics(), limits(max_in_flight=2))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://service") as client:
             held = [asyncio.create_task(client.post("/predict")) for _ in range(2)]
-            await asyncio.sleep(0.05)
+            await until(lambda: boundary.in_flight == 2)
             refused = await client.post("/predict")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert (await client.get("/health")).status_code == 404

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 import warm
+from typer.testing import CliRunner
 
 from serving.bundle import find_in_store
 
@@ -124,6 +125,14 @@ def run(
 def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the command line."""
     return run("credit-scoring", arguments, environment)
+
+
+def call_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in this process, for tests of what a command does rather than of its process."""
+    from training.cli import app
+
+    result = CliRunner().invoke(app, arguments, env=environment, catch_exceptions=False)
+    return subprocess.CompletedProcess(["credit-scoring", *arguments], result.exit_code, result.stdout, result.stderr)
 
 
 def as_dict(answer: Any) -> dict[str, Any]:

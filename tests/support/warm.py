@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -203,13 +204,17 @@ def _end(code: object) -> NoReturn:
 
 
 def main() -> None:
-    """Import the libraries, then fork."""
+    """Wait for the first request, import the libraries, then fork."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    ready, _, _ = select.select([listener, sys.stdin], [], [])
+    if sys.stdin in ready:  # the tests have ended, and none started a program
+        return
     for name in LIBRARIES:
         importlib.import_module(name)
     assert threading.active_count() == 1, threading.enumerate()  # a fork keeps no other thread, but what they had locked
     gc.collect()
     gc.freeze()  # a collection would write to every page
-    run = _fork_on_request(socket.socket(fileno=int(sys.argv[1])))
+    run = _fork_on_request(listener)
     if run is None:
         return
     try:

@@ -46,7 +46,7 @@ class Wired:
 
     def __init__(self, *, short: bool = True, keys: KeyRing | None = None, **limits: Any) -> None:
         self.opened = asyncio.Event()
-        self.calls = 0
+        self.calls = self.received = 0
         self.answer = b""
         self.called: Callable[[Request], object] = id
         self.clients: list[asyncio.StreamWriter] = []
@@ -77,6 +77,12 @@ class Wired:
         await until(lambda: self.boundary.in_flight == before + 1)
         return reader, writer
 
+    async def send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        """Write, and wait until the server has read it or has closed the connection."""
+        expected = self.received + len(data)
+        writer.write(data)
+        await until(lambda: self.received >= expected or writer.is_closing())
+
     def later(self, seconds: float) -> None:
         """Let so much time pass for the connections."""
         self.clock.seconds += seconds
@@ -86,6 +92,14 @@ class Wired:
         door = self.boundary.guard_connections(now=self.clock)
         assert door is not None
         self.door = door
+        guarded: Any = auto.AutoHTTPProtocol
+
+        class Counted(guarded):  # type: ignore[misc]
+            def data_received(protocol, data: bytes) -> None:  # noqa: N805
+                super().data_received(data)
+                self.received += len(data)
+
+        auto.AutoHTTPProtocol = Counted  # type: ignore[misc]
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = listener.getsockname()
             server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None))

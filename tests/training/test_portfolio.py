@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from running import Home, run_cli
+from running import Home, call_cli, run_cli
 from small import small_training
 
 from configs.settings import load_settings
@@ -135,6 +135,7 @@ def test_neither_chunks_nor_threads_nor_the_form_of_the_file_change_a_bit(
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.csv.gz", "SCORES.CSV"])
+@pytest.mark.model
 def test_the_ending_tells_the_format_and_no_bit_is_lost_in_text(name: str, folder: Path, tmp_path: Path) -> None:
     bundle = small_training().bundle
     score(folder, "application_test", bundle, tmp_path / "scores.parquet", ignore)
@@ -151,7 +152,7 @@ def test_the_ending_tells_the_format_and_no_bit_is_lost_in_text(name: str, folde
 def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
     for out in ("scores.xlsx", "nowhere/scores.csv", "folder.csv"):
         (tmp_path / "folder.csv").mkdir(exist_ok=True)
-        result = run_cli(["score", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / out)])
+        result = call_cli(["score", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / out)])
         assert result.returncode == 1
         assert result.stderr.startswith(f"error: --out is {tmp_path / out}")
         assert not (tmp_path / "nowhere").exists()

@@ -1,15 +1,17 @@
 from pathlib import Path
 
-from running import run_cli
+import pytest
+from running import call_cli
 
 from training.generator import generate
 
 
+@pytest.mark.model
 def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:
     generate(tmp_path / "data", 6000, seed=3)
     guide = tmp_path / "guide.md"
     guide.write_text("<!-- drift-power: begin -->\n<!-- drift-power: end -->\n")
-    result = run_cli(["drift-power", "--data", str(tmp_path / "data"), "--write", str(guide)])
+    result = call_cli(["drift-power", "--data", str(tmp_path / "data"), "--write", str(guide)])
     assert result.returncode == 0, result.stderr
     lines = guide.read_text().splitlines()[1:-1]
     cells = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines}
@@ -20,5 +22,5 @@ def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:
 
 def test_too_few_applications_are_an_error(tmp_path: Path) -> None:
     generate(tmp_path, 300, seed=3)
-    result = run_cli(["drift-power", "--data", str(tmp_path)])
+    result = call_cli(["drift-power", "--data", str(tmp_path)])
     assert (result.returncode, "too few to measure drift" in result.stderr) == (1, True)

@@ -15,6 +15,7 @@ from training.results import keep, put_on_record, report_folder
 from training.tracking import Record, TrackingError
 
 NAME = "credit_scoring"
+pytestmark = pytest.mark.model
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ def prepared() -> Prepared:
     return Prepared(features, matrix, matrix, defaulted, "mark", generated=True)
 
 
+@pytest.mark.model
 def test_what_tells_the_outcome_gains_and_what_does_not_gains_nothing(prepared: Prepared) -> None:
     everyone, start = np.arange(3000), np.zeros(3000)
     names = prepared.features.names
@@ -44,6 +45,7 @@ def test_what_tells_the_outcome_gains_and_what_does_not_gains_nothing(prepared: 
     assert gains(prepared, names, everyone, start, QUICK)[0] == found
 
 
+@pytest.mark.model
 def test_a_margin_that_is_known_already_leaves_no_gain(prepared: Prepared) -> None:
     everyone = np.arange(3000)
     known = 2 * prepared.matrix[:, 2] - 2
@@ -52,6 +54,7 @@ def test_a_margin_that_is_known_already_leaves_no_gain(prepared: Prepared) -> No
     assert after["EXT_SOURCE_3"].mean < before["EXT_SOURCE_3"].mean / 5
 
 
+@pytest.mark.model
 def test_only_some_applicants_can_be_judged(prepared: Prepared) -> None:
     start = np.full(3000, 0.5)
     _, margin = gains(prepared, ["BUREAU_LOANS", "POS_LOANS"], np.arange(1500), start, QUICK)

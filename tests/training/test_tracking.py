@@ -5,10 +5,11 @@ import mlflow
 import pytest
 from small import small_training
 
+from serving.bundle import Bundle
 from training import tracking
 from training.tracking import TrackingError, make_database, record, record_study, tracking_uri
 
-ONE, OTHER = small_training(0).bundle, small_training(1).bundle
+pytestmark = pytest.mark.model
 
 
 def ignore(_: str) -> None:
@@ -31,6 +32,14 @@ def home(tmp_path: Path, database: bytes) -> Path:
     return tmp_path / "home"
 
 
+def one() -> Bundle:
+    return small_training(0).bundle
+
+
+def other() -> Bundle:
+    return small_training(1).bundle
+
+
 def champion() -> str:
     return str(mlflow.MlflowClient().get_model_version_by_alias("m", tracking.CHAMPION).tags["bentoml_model"])
 
@@ -38,28 +47,28 @@ def champion() -> str:
 def test_a_run_is_recorded_once_and_registered_as_champion(home: Path, tmp_path: Path) -> None:
     plot = tmp_path / "roc.png"
     plot.write_bytes(b"png")
-    first = record(ONE, "m", [plot], home, ignore)
+    first = record(one(), "m", [plot], home, ignore)
     assert first.new
-    assert champion() == f"m:{ONE.version}"
-    assert record(OTHER, "m", [plot], home, ignore, champion=False).new
-    assert champion() == f"m:{ONE.version}"
-    assert record(OTHER, "m", [plot], home, ignore).new is False
-    assert champion() == f"m:{OTHER.version}"
-    assert record(ONE, "m", [plot], home, ignore) == (first.run_id, False)
-    assert champion() == f"m:{ONE.version}"
+    assert champion() == f"m:{one().version}"
+    assert record(other(), "m", [plot], home, ignore, champion=False).new
+    assert champion() == f"m:{one().version}"
+    assert record(other(), "m", [plot], home, ignore).new is False
+    assert champion() == f"m:{other().version}"
+    assert record(one(), "m", [plot], home, ignore) == (first.run_id, False)
+    assert champion() == f"m:{one().version}"
     client = mlflow.MlflowClient()
     run = client.get_run(first.run_id)
-    assert run.data.metrics["roc_auc"] == pytest.approx(ONE.metadata["metrics"]["roc_auc"]["value"])
-    assert {item.path for item in client.list_artifacts(first.run_id, "bundle")} == {f"bundle/{name}" for name in ONE.files()}
+    assert run.data.metrics["roc_auc"] == pytest.approx(one().metadata["metrics"]["roc_auc"]["value"])
+    assert {item.path for item in client.list_artifacts(first.run_id, "bundle")} == {f"bundle/{name}" for name in one().files()}
     assert [item.path for item in client.list_artifacts(first.run_id, "plots")] == ["plots/roc.png"]
 
 
 def test_a_deleted_experiment_is_restored_and_said(home: Path) -> None:
     said: list[str] = []
-    record(ONE, "m", [], home, said.append)
+    record(one(), "m", [], home, said.append)
     client = mlflow.MlflowClient()
     client.delete_experiment(client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id)
-    assert record(OTHER, "m", [], home, said.append).new
+    assert record(other(), "m", [], home, said.append).new
     assert said == ["warning: MLflow's experiment credit-scoring was deleted; it is restored"]
     record_study("kind", "data", {"a": 1.0}, [], home, say=said.append)
     client.delete_experiment(client.get_experiment_by_name(tracking.STUDIES).experiment_id)
@@ -78,9 +87,9 @@ def test_the_run_of_a_training_that_was_killed_is_not_listed_and_recorded_anew(h
         patch.setattr(mlflow, "log_artifacts", kill)
         patch.setattr(mlflow.ActiveRun, "__exit__", lambda *_: None)
         with pytest.raises(Killed):
-            record(ONE, "m", [], home, ignore)
+            record(one(), "m", [], home, ignore)
     mlflow.end_run("RUNNING")
-    assert record(ONE, "m", [], home, ignore).new
+    assert record(one(), "m", [], home, ignore).new
     client = mlflow.MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"]
@@ -97,13 +106,13 @@ def test_a_broken_database_is_named_with_what_to_do(content: bytes | str, tmp_pa
         database.close()
     before = path.read_bytes()
     with pytest.raises(TrackingError) as caught:
-        record(ONE, "m", [], tmp_path, ignore)
+        record(one(), "m", [], tmp_path, ignore)
     assert str(path) in str(caught.value)
     assert "if it is broken, move it away or put a copy of it back" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     path.unlink()
-    assert record(ONE, "m", [], tmp_path, ignore).new
+    assert record(one(), "m", [], tmp_path, ignore).new
 
 
 def test_what_a_killed_training_left_of_a_new_database_is_not_used(tmp_path: Path) -> None:
@@ -119,8 +128,8 @@ def test_a_home_may_have_any_name(name: str, tmp_path: Path, database: bytes) ->
     home = tmp_path / "homes" / name
     home.mkdir(parents=True)
     (home / "mlflow.db").write_bytes(database)
-    run = record(ONE, "m", [], home, ignore)
+    run = record(one(), "m", [], home, ignore)
     client = mlflow.MlflowClient(tracking_uri=tracking_uri(home))
-    assert {item.path for item in client.list_artifacts(run.run_id, "bundle")} == {f"bundle/{file}" for file in ONE.files()}
+    assert {item.path for item in client.list_artifacts(run.run_id, "bundle")} == {f"bundle/{file}" for file in one().files()}
     assert {path.name for path in home.iterdir()} == {"mlflow.db", "mlflow.lock", "mlartifacts"}
     assert [path.name for path in home.parent.iterdir()] == [name]
