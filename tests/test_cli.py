@@ -86,6 +86,7 @@ def test_generate_writes_tables(tmp_path: Path) -> None:
     assert (wrong.returncode, "expected csv or parquet" in wrong.stderr) == (1, True)
 
 
+@pytest.mark.model  # the scorecard
 def test_fit_profile_writes_a_profile(tmp_path: Path) -> None:
     call_cli(["generate", "--applications", "3000", "--no-history", "--out", str(tmp_path)])
     result = call_cli(["fit-profile", "--data", str(tmp_path), "--out", str(tmp_path / "profile.json")])

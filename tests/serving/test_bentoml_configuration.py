@@ -1,5 +1,7 @@
 """Every entry of BentoML's configuration works or is refused at start."""
 
+import copy
+import functools
 import importlib.util
 import json
 import ssl
@@ -10,7 +12,7 @@ from typing import Any
 
 import click
 import pytest
-from bentoml._internal.configuration import v2
+from bentoml._internal.configuration import containers, helpers, v2
 
 from configs.settings import load_settings
 from serving import bentoml_configuration
@@ -72,6 +74,15 @@ VALUES = {  # of each entry that is refused, one that BentoML takes and that is 
     "traffic.timeout": 5,
     "workers": 2,
 }
+
+
+read_defaults = functools.cache(helpers.get_default_config)
+
+
+@pytest.fixture(autouse=True)
+def _defaults_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BentoML parses the file of its defaults, which does not change, for every configuration."""
+    monkeypatch.setattr(containers, "get_default_config", lambda version: copy.deepcopy(read_defaults(version)))
 
 
 def under(entry: str, given: Mapping[str, Any] | tuple[str, ...]) -> bool:

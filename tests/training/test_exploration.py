@@ -4,11 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from training import exploration
 from training.data import DataError
 from training.exploration import binned, explore, information_value, stability
 from training.generator import generate
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots of a few columns only: drawing takes most of the time."""
+    monkeypatch.setattr(exploration, "SHOWN", 3)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_report_is_one_page_without_other_files(tmp_path: Path) -> None:
     generate(tmp_path, 1200, seed=3, history=False)
     page = explore(tmp_path)
@@ -22,6 +30,7 @@ def test_the_report_is_one_page_without_other_files(tmp_path: Path) -> None:
     assert "Stability" not in explore(tmp_path)
 
 
+@pytest.mark.usefixtures("few")
 def test_odd_columns_do_not_break_it(tmp_path: Path) -> None:
     generate(tmp_path, 200, seed=3, history=False)
     path = tmp_path / "application_train.parquet"

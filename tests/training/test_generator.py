@@ -74,6 +74,7 @@ def test_the_profile_holds_aggregates_only() -> None:
         assert len(variable["points"]) == len(variable["edges"]) + 1
 
 
+@pytest.mark.model  # the scorecard
 def test_a_profile_fitted_on_a_sample_generates_its_like(sample: pd.DataFrame, table: Table) -> None:
     again = pd.concat(Generator(fit_profile(sample, table), table).draw(20_000, seed=1), ignore_index=True)
     assert again["TARGET"].mean() == pytest.approx(sample["TARGET"].mean(), abs=0.007)
