@@ -129,7 +129,8 @@ def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> 
 
 def call_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the command line in this process, for tests of what a command does rather than of its process."""
-    from training.cli import app
+    import training.cli  # noqa: F401 - adds its commands
+    from serving.cli import app
 
     result = CliRunner().invoke(app, arguments, env=environment, catch_exceptions=False)
     return subprocess.CompletedProcess(["credit-scoring", *arguments], result.exit_code, result.stdout, result.stderr)

@@ -99,7 +99,7 @@ class Wired:
                 super().data_received(data)
                 self.received += len(data)
 
-        auto.AutoHTTPProtocol = Counted  # type: ignore[misc]
+        auto.AutoHTTPProtocol = Counted
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.address = listener.getsockname()
             server = uvicorn.Server(uvicorn.Config(self.boundary, lifespan="off", log_config=None))
