@@ -4,8 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from features.history import History, Rows
-from features.schema import history_tables
 from features.transform import Applications
 from serving.bundle import Bundle
 from serving.scorer import SHARED_ROWS, Scorer
@@ -64,20 +62,6 @@ def test_empty_missing_and_extreme_rows_are_scored(scorer: Scorer, matrix: np.nd
     for value in (np.nan, 1e308, -1e308, 0.0):
         pd = scorer.pd(np.full((1, matrix.shape[1]), value))
         assert 0 < pd[0] < 1
-
-
-def test_the_history_of_an_applicant_counts(scorer: Scorer, bundle: Bundle) -> None:
-    applications = Applications.from_columns(next(Generator.from_file().draw(5, seed=9)))
-    table = history_tables()[0]
-    values = np.full((len(table.columns), 50), np.nan)
-    names = [column.name for column in table.columns]
-    values[names.index("CREDIT_ACTIVE")] = table.columns[names.index("CREDIT_ACTIVE")].categories.index("Active")
-    values[names.index("DAYS_CREDIT")] = -30
-    rows = Rows(table, np.repeat(np.arange(5), 10), values)
-    history = History(5, {table.name: rows}, {table.name: np.ones(5, dtype=bool)})
-    expected = scorer.pd(bundle.features.transform(applications, history).matrix)
-    assert scorer.score(applications, history).tobytes() == expected.tobytes()
-    assert (scorer.score(applications) != expected).any()
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 188), (1, 190)])
