@@ -24,7 +24,7 @@ from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
 from serving.body import BODY_LIMIT, JSON
 from serving.connection import guard
-from serving.contract import now
+from serving.contract.ids import now
 from serving.cors import cross_origin
 from serving.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.errors import PROBLEM_TYPE, ServiceError

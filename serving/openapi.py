@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import msgspec
+
 from features.schema import Column, Table
 from features.transform import FeatureTransform
-from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, example_request
+from monitoring.lines import MAX_CLIENT_ID, Prediction
+from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 
 # BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
@@ -146,23 +149,19 @@ def _get(name: str, summary: str, *statuses: int, media_type: str = "application
 
 
 def _prediction() -> dict[str, Any]:
-    warning = _object({"code": TEXT, "pointer": TEXT, "detail": TEXT}, "code", "pointer", "detail")
-    properties = {
-        "prediction_id": {"type": "string", "format": "uuid"},
-        "client_id": CLIENT_ID,
-        "prediction": {"type": "integer", "enum": [0, 1], "description": "1 is declined"},
-        "decision": {"type": "string", "enum": ["APPROVE", "DECLINE"]},
-        "probability": {**NUMBER, "minimum": 0, "maximum": 1, "description": "calibrated probability of default"},
-        "risk_level": {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
-        "threshold": {
-            **NUMBER,
-            "description": "declined where the probability is not below; a thin application also where GET /model says so",
-        },
-        "model_version": TEXT,
-        "timestamp": {"type": "string", "format": "date-time"},
-        "warnings": {"type": "array", "items": warning},
-    }
+    """The schema of the answer as OpenAPI 3.0 writes it: `nullable`, and a type beside each enumeration."""
+    _, components = msgspec.json.schema_components([Prediction])
+    properties = {name: _of_openapi(declared) for name, declared in components["Prediction"]["properties"].items()}
     return _object(properties, *properties)
+
+
+def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
+    if "enum" in declared:
+        return {"type": "integer" if isinstance(declared["enum"][0], int) else "string", **declared}
+    if "anyOf" in declared:
+        (schema,) = (choice for choice in declared["anyOf"] if choice != {"type": "null"})
+        return {**schema, "nullable": True}
+    return declared
 
 
 def _outcome() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from serving.bundle import (
     save_to_store,
     stored_version,
 )
-from serving.contract import Contract
+from serving.contract.requests import RequestParser
 from serving.openapi import openapi
 from serving.scorer import Scorer
 from training.generator import Generator
@@ -151,9 +151,8 @@ def test_a_bundle_needs_nothing_but_itself(folder: Path, monkeypatch: pytest.Mon
     assert (again.version, again.describe()) == (before.version, before.describe())
     matrix = again.features.transform(Applications.from_columns(columns, again.features.table)).matrix
     assert Scorer(again).pd(matrix).tobytes() == pds.tobytes()
-    contract = Contract(again.features, 10, raw_fields=())
     assert openapi(again.features, 10, again.version) == openapi(before.features, 10, before.version)
-    assert not contract.parse_example().errors
+    assert not RequestParser(again.features, 10).parse_example().errors
 
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:
