@@ -17,7 +17,9 @@ from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract.prediction import batch_answers
 from serving.contract.requests import RequestParser
-from serving.http import client_gone, get_app, json_response, lean_service
+from serving.http.bento import lean_service
+from serving.http.exchange import client_gone
+from serving.http.routes import get_app, json_response
 from serving.keys import required_keys
 from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring

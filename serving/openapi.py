@@ -67,7 +67,7 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
                 "Outcomes",
                 {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
             ),
-            "/health": _get("health", "State of the service and the model it serves"),
+            "/health": _get("health", "State of the service and the model it serves", answer=_health()),
             "/livez": _get("livez", "The process is alive", media_type="text/plain"),
             "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
             "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
@@ -142,10 +142,25 @@ def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, ex
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _get(name: str, summary: str, *statuses: int, media_type: str = "application/json") -> dict[str, Any]:
-    schema = TEXT if media_type == "text/plain" else {"type": "object"}
+def _get(
+    name: str, summary: str, *statuses: int, media_type: str = "application/json", answer: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    schema = TEXT if media_type == "text/plain" else answer or {"type": "object"}
     errors = {str(status): _error(STATUSES[status]) for status in (*statuses, 500)}
     return {"get": {"operationId": name, "summary": summary, "responses": {"200": _answer("the answer", media_type, schema), **errors}}}
+
+
+def _health() -> dict[str, Any]:
+    properties = {
+        "status": {"type": "string", "enum": ["ok", "no_record", "no_store"]},
+        "detail": {**TEXT, "nullable": True, "description": "what is wrong, where the status is not ok"},
+        "model_loaded": {"type": "boolean"},
+        "model_name": TEXT,
+        "model_version": TEXT,
+        "trained_on": TEXT,
+        "timestamp": {"type": "string", "format": "date-time"},
+    }
+    return _object(properties, *properties)
 
 
 def _prediction() -> dict[str, Any]:

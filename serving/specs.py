@@ -6,7 +6,7 @@ import bentoml
 from starlette.requests import Request
 
 from monitoring.lines import Prediction
-from serving.body import read_body
+from serving.http.body import read_body
 
 
 class RawInput(bentoml.IODescriptor):
