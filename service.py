@@ -5,26 +5,25 @@ import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import bentoml
-import msgspec
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
-from features.history import Matrix
 from monitoring.live import LiveDrift
 from monitoring.logs import configure_logging
 from monitoring.metrics import Metrics
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
-from serving.contract import Contract, Row, batch_answers, predictions
-from serving.documents import encode
-from serving.http import client_gone, get_app, json_response, lean_service
+from serving.contract.prediction import batch_answers
+from serving.contract.requests import RequestParser
+from serving.http.bento import lean_service
+from serving.http.exchange import client_gone
+from serving.http.routes import get_app, json_response
 from serving.keys import required_keys
 from serving.openapi import openapi
-from serving.runner import Runner, Scored, Turns
-from serving.scorer import Scorer, Values
+from serving.pipeline import Pipeline, Scoring
+from serving.runner import Runner, Turns
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
 from serving.startup import check_start, end_with_parent
 
@@ -67,13 +66,20 @@ class CreditScoring:
         log = configure_logging(SETTINGS.log_level)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
-        self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)
-        self.contract = Contract(bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
+        self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows)
         self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
-        self._score([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self.recording = Recording(SETTINGS, metrics)
+        self.pipeline = Pipeline(
+            bundle,
+            threads=SETTINGS.service.scoring_threads,
+            raw_fields=SETTINGS.log.raw_fields,
+            record=self.recording.record,
+            count=self._count,
+        )
+        self.pipeline.score([self.parser.parse_example()])  # the first call of everything is slow; let it not be a client's
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
-        self.runner = Runner(self._decide, **caps, deadline=SETTINGS.service.deadline_seconds, metrics=metrics)
+        deadline = SETTINGS.service.deadline_seconds
+        self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.turns = Turns()
         self._publish()
         if bundle.trained_on == GENERATED:
@@ -95,7 +101,7 @@ class CreditScoring:
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:
         """Score one applicant."""
-        (answer,) = await self.runner.run([self.contract.parse_one(body)], client_gone())
+        (answer,) = await self.runner.run([self.parser.parse_one(body)], client_gone())
         if isinstance(answer, Exception):
             raise answer
         return json_response(answer)
@@ -103,7 +109,7 @@ class CreditScoring:
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants; a bad row spoils only itself."""
-        rows = await self.turns.all(self.contract.parse_batch(body))
+        rows = await self.turns.all(self.parser.parse_batch(body))
         answers, bad = batch_answers(rows, await self.runner.run([row for row in rows if not row.errors], client_gone()))
         metrics.row_errors(bad)
         return json_response({"predictions": answers, "count": len(answers)})
@@ -123,21 +129,9 @@ class CreditScoring:
         self.drift.stop()
         self.recording.close()
 
-    def _score(self, rows: list[Row]) -> tuple[Matrix, Values, list[dict[str, Any]]]:
-        matrix = self.contract.matrix(rows)
-        pds = self.scorer.pd(matrix)
-        return matrix, pds, predictions(rows, pds.tolist(), self.bundle.decision, self.version, self.scorer.unknown(matrix).tolist())
-
-    def _decide(self, rows: list[Row]) -> Scored[msgspec.Raw]:
-        matrix, pds, answers = self._score(rows)
-        sent = [encode(answer) for answer in answers]  # once, for the client and for the record
-        results = [msgspec.Raw(answer) for answer in sent]
-
-        def count() -> None:
-            self.drift.add(matrix, pds)
-            metrics.predictions(answers)
-
-        return Scored(results, self.recording.record(partial(self.contract.records, rows, sent, matrix)), count=count)
+    def _count(self, scoring: Scoring) -> None:
+        self.drift.add(scoring.matrix, scoring.pds)
+        metrics.predictions(scoring.predictions)
 
     def _publish(self) -> None:
         bundle, name = self.bundle, SETTINGS.model.name

@@ -1,4 +1,7 @@
-"""The schema of the raw data, read from configs/schema.yaml: the one source for everything derived from it."""
+"""The schema of the raw data: the one source for everything derived from it.
+
+Training reads configs/schema.yaml and stores the schema in the bundle. Serving reads it from the bundle only.
+"""
 
 import hashlib
 import json
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from configs.settings import CONFIGS
 
 SCHEMA_VERSION = 1
+REWRITTEN = frozenset(' \t\n\r\v\f",:[]{}')  # LightGBM turns blanks of a feature name into "_" and refuses the rest, which its JSON uses
 
 
 class SchemaError(ValueError):
@@ -48,6 +52,8 @@ class Column:
     sensitive: bool = False
 
     def __post_init__(self) -> None:
+        if not self.name or REWRITTEN & set(self.name):
+            raise SchemaError(f'column {self.name!r} cannot name a feature; rename it without blanks and without any of " , : [ ] {{ }}')
         if self.type == "category":
             problem = "has no categories" if not self.categories else None
         elif self.type in ("number", "integer"):
@@ -61,7 +67,7 @@ class Column:
             raise SchemaError(f"column {self.name} {problem}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """One raw table.
 
@@ -104,34 +110,58 @@ class Table:
         return tuple(column for column in self.columns if column.type == "category")
 
 
+Schema = Mapping[str, Table]  # by name of the table
+
+
 @cache
-def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
-    """Read a schema file: its tables by name.
+def load_schema(path: Path = CONFIGS / "schema.yaml") -> Schema:
+    """Read a schema file.
 
     Raises
     ------
     SchemaError
         The file is of another version or a column breaks the rules.
     """
-    content = read_yaml(path)
-    if content.get("version") != SCHEMA_VERSION:
-        raise SchemaError(f"{path} is of version {content.get('version')!r}; expected {SCHEMA_VERSION}")
-    return {name: _table(name, fields) for name, fields in content["tables"].items()}
+    return _schema(read_yaml(path), str(path))
+
+
+def schema_from_json(text: str) -> Schema:
+    """Restore what `schema_to_json` gave.
+
+    Raises
+    ------
+    SchemaError
+        The text is no schema, is of another version, or a column breaks the rules.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise SchemaError(f"the stored schema is not readable: {error}") from None
+    return _schema(content, "the stored schema")
+
+
+def schema_to_json(schema: Schema) -> str:
+    """A schema as text, with everything that the file says: tables and columns in their order, defaults left out."""
+    tables = {}
+    for name, table in schema.items():
+        columns = {column.name: _stated(column, {"name"}) for column in table.columns}
+        tables[name] = _stated(table, {"name", "columns"}) | {"columns": columns}
+    return json.dumps({"version": SCHEMA_VERSION, "tables": tables}, indent=1, ensure_ascii=False) + "\n"
 
 
 @cache
 def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
     """SHA-256 sum, in hexadecimal digits, of all in a schema file that answers depend on: not of descriptions, examples and file names."""
     tables = [
-        _differing(table, {"files", "example", "examples", "columns"})
-        | {"columns": [_differing(column, {"text", "sensitive"}) for column in table.columns]}
+        _stated(table, {"files", "example", "examples", "columns"})
+        | {"columns": [_stated(column, {"text", "sensitive"}) for column in table.columns]}
         for table in load_schema(path).values()
     ]
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
 
-def _differing(item: Table | Column, without: set[str]) -> dict[str, Any]:
-    """The fields that have another value than by default: a field that a later release adds changes no digest until a file sets it."""
+def _stated(item: Table | Column, without: set[str]) -> dict[str, Any]:
+    """The fields whose value is not the default. A field that a later release adds thus changes no digest until a file sets it."""
     return {
         each.name: getattr(item, each.name)
         for each in fields(item)
@@ -145,9 +175,22 @@ def read_yaml(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
 
 
-def history_tables() -> tuple[Table, ...]:
-    """The history tables of the schema; one whose rows find their client through another stands after that one."""
-    return tuple(table for table in load_schema().values() if table.loan)
+def history_tables(schema: Schema | None = None) -> tuple[Table, ...]:
+    """The history tables of a schema, by default that of configs/schema.yaml.
+
+    A table whose rows find their client through another table stands after that one.
+    """
+    return tuple(table for table in (load_schema() if schema is None else schema).values() if table.loan)
+
+
+def _schema(content: Any, source: str) -> Schema:
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise SchemaError(f"{source} is of version {version!r}; expected {SCHEMA_VERSION}")
+    try:
+        return {name: _table(name, fields) for name, fields in content["tables"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise SchemaError(f"{source} does not list tables with their columns: {error!r}") from None
 
 
 def _table(name: str, fields: dict[str, Any]) -> Table:

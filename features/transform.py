@@ -17,7 +17,7 @@ from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
 from features.application import DIFFERENCES, EXPECTED, EXTERNAL, RATIOS, SIMPLE, Derived
 from features.expectation import Expectation, cross_fitted
 from features.history import UNSEEN, Aggregate, Aggregator, History, Mask, Matrix, Positions
-from features.schema import Column, Table, history_tables, load_schema, read_yaml
+from features.schema import Column, Schema, Table, history_tables, load_schema, read_yaml
 
 STATE_FORMAT = 4
 CHOSEN = CONFIGS / "features.yaml"
@@ -36,9 +36,15 @@ class Feature(NamedTuple):
 
 
 @cache
-def feature_pool() -> dict[str, Feature]:
-    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes."""
-    raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in load_schema()["application"].columns]
+def feature_pool(table: Table | None = None) -> dict[str, Feature]:
+    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes.
+
+    Parameters
+    ----------
+    table : schema of the application; that of configs/schema.yaml if None.
+    """
+    columns = (load_schema()["application"] if table is None else table).columns
+    raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in columns]
     simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
     aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
     ratios = [(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
@@ -55,11 +61,11 @@ def history_features() -> frozenset[str]:
 
 
 @cache
-def explaining_features() -> tuple[str, ...]:
-    """The features of the application that the external scores are expected by: all that hold none of these."""
+def explaining_features(table: Table | None = None) -> tuple[str, ...]:
+    """The features of the application that predict the external scores: all that are not made of these scores."""
     derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}
     holding = history_features() | derived | set(EXTERNAL) | set(EXPECTED) | set(DIFFERENCES)
-    return tuple(name for name in feature_pool() if name not in holding)
+    return tuple(name for name in feature_pool(table) if name not in holding)
 
 
 @cache
@@ -161,9 +167,11 @@ class FeatureTransform:
     Parameters
     ----------
     names : the features to compute, of `feature_pool`; those of configs/features.yaml if None.
+    schema : of the raw data; that of configs/schema.yaml if None.
 
     Attributes
     ----------
+    schema : of the raw data.
     table : schema of the application.
     history : schemas of the history tables.
     categories_ : the known values of each category column, sorted.
@@ -175,17 +183,19 @@ class FeatureTransform:
     absence_: Absence | None = None
     expectation_: Expectation | None = None
 
-    def __init__(self, names: Sequence[str] | None = None) -> None:
-        self.table = load_schema()["application"]
-        self.history = history_tables()
+    def __init__(self, names: Sequence[str] | None = None, schema: Schema | None = None) -> None:
+        self.schema = load_schema() if schema is None else schema
+        self.table = self.schema["application"]
+        self.history = history_tables(self.schema)
         self.names = tuple(names if names is not None else chosen_features())
-        unknown = [name for name in self.names if name not in feature_pool()]
+        self._pool = feature_pool(self.table)
+        unknown = [name for name in self.names if name not in self._pool]
         if unknown:
             raise FeatureError(f"no such features: {', '.join(unknown)}; expected names of columns, or of what is computed from them")
         self._differences = {name: pair for name, pair in DIFFERENCES.items() if name in self.names}
         needed = {*self.names, *chain.from_iterable(self._differences.values())}
         self._expected = tuple(EXPECTED) if needed & set(EXPECTED) else ()
-        needed.update(explaining_features() if self._expected else ())
+        needed.update(explaining_features(self.table) if self._expected else ())
         self._ratios = {name: pair for name, pair in RATIOS.items() if name in needed}
         needed.update(chain.from_iterable(self._ratios.values()))
         aggregates: list[Aggregate] = [aggregate for aggregate in AGGREGATES if aggregate.name in needed]
@@ -226,7 +236,7 @@ class FeatureTransform:
         expected: Matrix | None = None
         expected_in_lesson: Matrix | None = None
         if self._expected:
-            codes = [position for position, name in enumerate(explaining_features()) if feature_pool()[name].unit == "code"]
+            codes = [position for position, name in enumerate(explaining_features(self.table)) if self._pool[name].unit == "code"]
             given, wanted = lesson.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1)
             self.expectation_ = Expectation.fit(given, wanted, codes)
             expected, expected_in_lesson = cross_fitted(given, wanted, codes, (matrix.take(self._explaining, axis=1), given))
@@ -235,7 +245,7 @@ class FeatureTransform:
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """The columns of the matrix, in order."""
-        return tuple(feature_pool()[name] for name in self.names)
+        return tuple(self._pool[name] for name in self.names)
 
     def describe(self) -> list[dict[str, Any]]:
         """Name, unit and source of each feature in order; of a category also its values, the first of which has code 0."""
@@ -277,12 +287,12 @@ class FeatureTransform:
         if self.absence_:
             state["absence"] = {"fields": [column.name for column in self.table.columns], **self.absence_.to_dict()}
         if self.expectation_:
-            given = [[name, feature_pool()[name].source] for name in explaining_features()]
+            given = [[name, self._pool[name].source] for name in explaining_features(self.table)]
             state["expectation"] = {"given": given, **self.expectation_.to_dict()}
         return json.dumps(state, indent=1, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, schema: Schema | None = None) -> Self:
         """Restore a fitted transform; one of format 3 knows nothing of absent fields, one of format 2 expects nothing, one of format 1 has no history features and names no sources.
 
         Raises
@@ -298,7 +308,7 @@ class FeatureTransform:
             raise FeatureError(f"the feature state is not readable: {error!r}") from None
         if version not in range(1, STATE_FORMAT + 1):
             raise FeatureError(f"the feature state has format {version!r}; expected 1 to {STATE_FORMAT}")
-        pool = feature_pool()
+        pool = feature_pool((load_schema() if schema is None else schema)["application"])
         sources = dict.fromkeys(features) if version == 1 else dict(features)
         given = dict(expectation.pop("given")) if expectation else {}
         differing = [
@@ -306,8 +316,8 @@ class FeatureTransform:
         ]
         if differing:
             raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
-        transform = cls(tuple(sources))
-        if tuple(given) != (explaining_features() if transform._expected else ()):
+        transform = cls(tuple(sources), schema)
+        if tuple(given) != (explaining_features(transform.table) if transform._expected else ()):
             raise FeatureError("the feature state does not say what the external scores are expected by, as this release asks; train again")
         if absence and absence["fields"] != [column.name for column in transform.table.columns]:
             raise FeatureError("the feature state was learned with other fields than those of the schema; train again")
@@ -419,7 +429,7 @@ class FeatureTransform:
 
     @cached_property
     def _explaining(self) -> Positions:
-        return self._positions(explaining_features())
+        return self._positions(explaining_features(self.table))
 
     @cached_property
     def _numerators_and_denominators(self) -> tuple[Positions, Positions]:

@@ -23,9 +23,12 @@ from configs.settings import load_settings
 from loadtests.applicants import requests
 from loadtests.bench import wrk
 from loadtests.load import Service, run, start
+from monitoring.lines import Prediction
 from monitoring.metrics import Metrics
 from serving.bundle import Bundle, find_in_store, read_bundle
-from serving.contract import Contract, predictions
+from serving.contract.inputs import InputReader
+from serving.contract.prediction import predictions
+from serving.contract.requests import RequestParser
 from serving.scorer import Scorer
 
 BATCH = 32
@@ -44,20 +47,21 @@ def microseconds(work: Callable[[], Any], repeat: int = 400) -> float:
 
 def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
     """Microseconds a row of each part of a request's way, for rows that are scored together."""
-    contract, scorer, metrics = Contract(bundle.features, len(bodies)), Scorer(bundle), Metrics()
+    parser, inputs = RequestParser(bundle.features, len(bodies)), InputReader(bundle.features)
+    scorer, metrics = Scorer(bundle), Metrics()
     count = len(bodies)
-    rows = [contract.parse_one(body) for body in bodies]
-    matrix = contract.matrix(rows)
+    rows = [parser.parse_one(body) for body in bodies]
+    matrix, warnings, _ = inputs.read(rows)
     pds = scorer.pd(matrix).tolist()
     decision, version = bundle.decision, bundle.version
 
-    def decide() -> list[dict[str, Any]]:
-        return predictions(rows, pds, decision, version, scorer.unknown(matrix).tolist())
+    def decide() -> list[Prediction]:
+        return predictions(rows, pds, warnings, decision=decision, model_version=version, unknown=scorer.unknown(matrix).tolist())
 
     answers = decide()
     work: dict[str, Callable[[], Any]] = {
-        "parse": lambda: [contract.parse_one(body) for body in bodies],
-        "features": lambda: contract.matrix(rows),
+        "parse": lambda: [parser.parse_one(body) for body in bodies],
+        "features": lambda: inputs.read(rows),
         "score": lambda: scorer.pd(matrix),
         "decide": decide,
         "count": lambda: metrics.predictions(answers),
@@ -104,8 +108,9 @@ def main(
     Scorer(bundle)
     loaded = time.perf_counter()
     documents = requests(BATCH, seed=1)
-    contract = Contract(bundle.features, BATCH)
-    vectors = np.nan_to_num(contract.matrix([contract.parse_one(msgspec.json.encode(document)) for document in documents])).tolist()
+    parser = RequestParser(bundle.features, BATCH)
+    rows = [parser.parse_one(msgspec.json.encode(document)) for document in documents]
+    vectors = np.nan_to_num(InputReader(bundle.features).read(rows).matrix).tolist()
     named = [msgspec.json.encode(document) for document in documents]
     by_vector = [msgspec.json.encode({"features": vector}) for vector in vectors]
     typer.echo("timing the parts of a request")

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
@@ -36,25 +36,39 @@ ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # what may stand behind the lines; zeros are what a loss of power leaves of pages that were not synced
 SETTLE_TRIES, SETTLE_SECONDS = 50, 0.01
 NO_LINES = re.compile(b"[%b]+" % NO_LINE)
+MAX_CLIENT_ID = 200
+WARNING = {
+    "properties": {name: {"type": "string"} for name in ("code", "pointer", "detail")},
+    "required": ["code", "pointer", "detail"],
+    "additionalProperties": False,
+}
 
 
-class Record(msgspec.Struct):
+class Prediction(msgspec.Struct, eq=False):
+    """The answer for one applicant, declared here only: BentoML's output, the OpenAPI document and the record derive from it."""
+
+    prediction_id: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CLIENT_ID)] | None
+    prediction: Annotated[Literal[0, 1], msgspec.Meta(description="1 is declined")]
+    decision: Literal["APPROVE", "DECLINE"]
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1, description="calibrated probability of default")]
+    risk_level: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+    threshold: Annotated[
+        float,
+        msgspec.Meta(description="declined where the probability is not below; a thin application also where GET /model says so"),
+    ]
+    model_version: str
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    warnings: list[Annotated[dict[str, str], msgspec.Meta(extra_json_schema=WARNING)]]
+
+
+class Record(Prediction):
     """One decision as a line tells it: the members of the answer, byte for byte as it was sent, and what a replay needs beside them.
 
     `features` is the JSON array of the model's features in their order, null where not known, with the numbers as the client
     wrote them or in the shortest form: either reads back as the bits that were scored. `raw` are the raw fields that the settings name.
     """
 
-    prediction_id: str
-    client_id: str | None
-    prediction: int
-    decision: str
-    probability: float
-    risk_level: str
-    threshold: float
-    model_version: str
-    timestamp: str
-    warnings: list[dict[str, str]]
     format: Literal[2]
     latency_ms: float
     request_id: str | None

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from monitoring.lines import Prediction
+
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PD_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1)
@@ -84,12 +86,12 @@ class Metrics:
         if not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
             self._labelled(self._latency, route).observe(seconds)
 
-    def predictions(self, answers: Iterable[Mapping[str, Any]]) -> None:
+    def predictions(self, predictions: Iterable[Prediction]) -> None:
         """Count predictions and the warnings they carry."""
-        for answer in answers:
-            self._labelled(self._predictions, answer["decision"], answer["risk_level"]).inc()
-            self._pd.observe(answer["probability"])
-            for warning in answer["warnings"]:
+        for prediction in predictions:
+            self._labelled(self._predictions, prediction.decision, prediction.risk_level).inc()
+            self._pd.observe(prediction.probability)
+            for warning in prediction.warnings:
                 self._labelled(self._warnings, warning["code"]).inc()
 
     def queue(self, rows: Callable[[], int]) -> None:

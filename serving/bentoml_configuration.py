@@ -14,7 +14,7 @@ from bentoml._internal import configuration
 from bentoml._internal.configuration.containers import BentoMLConfiguration
 
 from configs.settings import Settings
-from serving.cors import cors_problem
+from serving.http.cors import cors_problem
 
 VERSION = 2
 TAKEN = ("backlog", "http.cors", "http.host", "http.port", "ssl", "tracing")  # entries, and sections with all that is in them

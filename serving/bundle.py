@@ -1,9 +1,12 @@
 """The bundle: everything that serving a model needs, as an entry of the BentoML model store.
 
-Files: the LightGBM text model, the state of the features, calibration and decision, the reference distributions,
-the metadata of the training run, and a manifest with the format version, the digest of the schema that the model was trained
-with, and the SHA-256 sum of each file. The version of a model is the sum of its manifest, so the same content always has the same version.
-Format 1 named no schema; all of its bundles were trained with one.
+Files: the LightGBM text model, the schema of the raw data, the state of the features, calibration and decision, the reference
+distributions, the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each file.
+The version of a model is the sum of its manifest, so the same content always has the same version.
+
+A bundle needs nothing but itself: an edited configs/schema.yaml never changes what a stored model answers.
+Bundles of formats 1 and 2 held no schema. They load where configs/schema.yaml is still the file they were trained with. Format 2
+names its digest; all bundles of format 1 were trained with the same file.
 """
 
 import hashlib
@@ -15,19 +18,20 @@ from typing import Any
 
 import yaml
 
-from features.schema import schema_digest
+from features.schema import SchemaError, load_schema, schema_digest, schema_from_json, schema_to_json
 from features.transform import FeatureError, FeatureTransform
 from monitoring.drift import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 from serving.files import locked, whole_file, whole_folder
 
-FORMAT = 2
+FORMAT = 3
 SCHEMA_OF_FORMAT_1 = "444031ca364eac468b7368b17f57c0a9b5f94cdceffe6697cd9f05f5b192b2ef"
 PRODUCT = "credit-scoring"
 MANIFEST = "manifest.json"
-MODEL, FEATURES, DECISION, REFERENCE, METADATA = "model.txt", "features.json", "decision.json", "reference.json", "metadata.json"
-FILES = (MODEL, FEATURES, DECISION, REFERENCE, METADATA)
+MODEL, SCHEMA, FEATURES, DECISION = "model.txt", "schema.json", "features.json", "decision.json"
+REFERENCE, METADATA = "reference.json", "metadata.json"
+FILES = (MODEL, SCHEMA, FEATURES, DECISION, REFERENCE, METADATA)
 GENERATED = "generated"
 PARTIAL = "credit-scoring.partial"  # in the store: a folder of files only has no versions, so it is not listed
 
@@ -98,13 +102,14 @@ class Bundle:
         decision = {"calibration": self.calibration.to_dict(), **self.decision.to_dict()}
         content = {
             MODEL: self.model.encode(),
+            SCHEMA: schema_to_json(self.features.schema).encode(),
             FEATURES: self.features.to_json().encode(),
             DECISION: _json(decision),
             REFERENCE: _json(self.reference),
             METADATA: _json(self.metadata),
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-        content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "schema": schema_digest(), "files": sums})
+        content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "files": sums})
         return content
 
     @cached_property
@@ -119,16 +124,20 @@ def read_bundle(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        It is foreign, of a newer format, incomplete, damaged, made by other feature definitions or trained with another schema.
+        It is foreign, of a newer format, incomplete, damaged or made by other feature definitions; or it holds no schema, and
+        was trained with another one than that of configs/schema.yaml.
     """
     manifest = _manifest(folder)
-    if (SCHEMA_OF_FORMAT_1 if manifest["format"] == 1 else manifest.get("schema")) != schema_digest():
+    own = manifest["format"] == FORMAT
+    if not own and (SCHEMA_OF_FORMAT_1 if manifest["format"] == 1 else manifest.get("schema")) != schema_digest():
         raise BundleError(
-            f"the bundle in {folder} was trained with another configs/schema.yaml, which would score differently: "
+            f"the bundle in {folder} was trained with another configs/schema.yaml and does not hold it: "
             "serve it with the file that it was trained with, or train again"
         )
     content = {}
     for name in FILES:
+        if name == SCHEMA and not own:
+            continue
         try:
             content[name] = (folder / name).read_bytes()
         except OSError as error:
@@ -139,7 +148,9 @@ def read_bundle(folder: Path) -> Bundle:
         decision = json.loads(content[DECISION])
         bundle = Bundle(
             model=content[MODEL].decode(),
-            features=FeatureTransform.from_json(content[FEATURES].decode()),
+            features=FeatureTransform.from_json(
+                content[FEATURES].decode(), schema_from_json(content[SCHEMA].decode()) if own else load_schema()
+            ),
             calibration=Calibration(**decision.pop("calibration")),
             decision=Decision.from_dict(decision),
             reference=json.loads(content[REFERENCE]),
@@ -147,7 +158,7 @@ def read_bundle(folder: Path) -> Bundle:
         )
         vars(bundle)["version"] = _version((folder / MANIFEST).read_bytes())  # not that of the files as this release would write them
         return bundle
-    except FeatureError as error:
+    except (FeatureError, SchemaError) as error:
         raise BundleError(f"the bundle in {folder} does not fit this release: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"the bundle in {folder} holds values that it cannot hold: {error!r}") from None
@@ -274,10 +285,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("product") != PRODUCT:
         raise BundleError(f"{folder} holds a bundle of another product; expected one of {PRODUCT}")
     version = manifest.get("format")
-    if version not in (1, FORMAT):
+    if version not in range(1, FORMAT + 1):
         newer = isinstance(version, int) and version > FORMAT
         advice = "update this release" if newer else "train again"
-        raise BundleError(f"the bundle in {folder} has format {version!r}; this release reads formats 1 and {FORMAT}: {advice}")
+        raise BundleError(f"the bundle in {folder} has format {version!r}; this release reads formats 1 to {FORMAT}: {advice}")
     if not isinstance(manifest.get("files"), dict):
         raise BundleError(f"the bundle in {folder} is damaged: {MANIFEST} lists no files")
     return manifest

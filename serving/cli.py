@@ -34,17 +34,16 @@ def verify(
 ) -> None:
     """Verify a model of the store: its checksums, its format, that it loads and scores."""
     from serving.bundle import BundleError, find_in_store, read_bundle
-    from serving.contract import Contract, Row
-    from serving.scorer import Scorer
+    from serving.contract.requests import RequestParser
+    from serving.pipeline import Pipeline
 
     name, version = chosen_model(settings(), tag)
     try:
         bundle = read_bundle(find_in_store(name, version))
     except BundleError as error:
         fail(str(error))
-    contract = Contract(bundle.features, max_rows=1)
-    row: Row = contract.parse_example()
-    pd = Scorer(bundle).pd(contract.matrix([row]))[0]
+    example = RequestParser(bundle.features, max_rows=1).parse_example()
+    (pd,) = Pipeline(bundle).score([example]).pds
     typer.echo(f"{name}:{bundle.version} is sound; trained on {bundle.trained_on}; the example applicant's PD is {pd:.4f}")
 
 

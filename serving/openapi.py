@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import msgspec
+
 from features.schema import Column, Table
 from features.transform import FeatureTransform
-from serving.contract import MAX_CLIENT_ID, MAX_OUTCOMES, example_request
+from monitoring.lines import MAX_CLIENT_ID, Prediction
+from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 
 # BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
@@ -64,7 +67,7 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
                 "Outcomes",
                 {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
             ),
-            "/health": _get("health", "State of the service and the model it serves"),
+            "/health": _get("health", "State of the service and the model it serves", answer=_health()),
             "/livez": _get("livez", "The process is alive", media_type="text/plain"),
             "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
             "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
@@ -139,30 +142,41 @@ def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, ex
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _get(name: str, summary: str, *statuses: int, media_type: str = "application/json") -> dict[str, Any]:
-    schema = TEXT if media_type == "text/plain" else {"type": "object"}
+def _get(
+    name: str, summary: str, *statuses: int, media_type: str = "application/json", answer: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    schema = TEXT if media_type == "text/plain" else answer or {"type": "object"}
     errors = {str(status): _error(STATUSES[status]) for status in (*statuses, 500)}
     return {"get": {"operationId": name, "summary": summary, "responses": {"200": _answer("the answer", media_type, schema), **errors}}}
 
 
-def _prediction() -> dict[str, Any]:
-    warning = _object({"code": TEXT, "pointer": TEXT, "detail": TEXT}, "code", "pointer", "detail")
+def _health() -> dict[str, Any]:
     properties = {
-        "prediction_id": {"type": "string", "format": "uuid"},
-        "client_id": CLIENT_ID,
-        "prediction": {"type": "integer", "enum": [0, 1], "description": "1 is declined"},
-        "decision": {"type": "string", "enum": ["APPROVE", "DECLINE"]},
-        "probability": {**NUMBER, "minimum": 0, "maximum": 1, "description": "calibrated probability of default"},
-        "risk_level": {"type": "string", "enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
-        "threshold": {
-            **NUMBER,
-            "description": "declined where the probability is not below; a thin application also where GET /model says so",
-        },
+        "status": {"type": "string", "enum": ["ok", "no_record", "no_store"]},
+        "detail": {**TEXT, "nullable": True, "description": "what is wrong, where the status is not ok"},
+        "model_loaded": {"type": "boolean"},
+        "model_name": TEXT,
         "model_version": TEXT,
+        "trained_on": TEXT,
         "timestamp": {"type": "string", "format": "date-time"},
-        "warnings": {"type": "array", "items": warning},
     }
     return _object(properties, *properties)
+
+
+def _prediction() -> dict[str, Any]:
+    """The schema of the answer as OpenAPI 3.0 writes it: `nullable`, and a type beside each enumeration."""
+    _, components = msgspec.json.schema_components([Prediction])
+    properties = {name: _of_openapi(declared) for name, declared in components["Prediction"]["properties"].items()}
+    return _object(properties, *properties)
+
+
+def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
+    if "enum" in declared:
+        return {"type": "integer" if isinstance(declared["enum"][0], int) else "string", **declared}
+    if "anyOf" in declared:
+        (schema,) = (choice for choice in declared["anyOf"] if choice != {"type": "null"})
+        return {**schema, "nullable": True}
+    return declared
 
 
 def _outcome() -> dict[str, Any]:

@@ -14,10 +14,12 @@ from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
-from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
-from serving.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
+from serving.contract.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
+from serving.contract.fields import kind
+from serving.contract.ids import read_client_id
+from serving.contract.requests import MAX_OUTCOMES
+from serving.contract.rows import frame_errors
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
-from serving.fields import kind
 from serving.spreadsheet import unshield
 
 log = logging.getLogger(LOGGER)

@@ -87,7 +87,7 @@ def list_decisions(
     """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
     from monitoring.database import reading
     from monitoring.store import client_history
-    from serving.fields import encodable
+    from serving.contract.fields import encodable
 
     if not encodable(client):
         fail(f"--client is {client!r}; expected text in UTF-8")

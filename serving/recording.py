@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,16 @@ from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
 
 STOP_SECONDS = 5.0
-OK = "ok"
+
+
+class Status(NamedTuple):
+    """What `GET /health` says: a word of a closed list, and a sentence where something is wrong."""
+
+    status: Literal["ok", "no_record", "no_store"]
+    detail: str | None = None
+
+
+OK = Status("ok")
 
 
 class Recording:
@@ -58,11 +68,11 @@ class Recording:
         return self.status == OK
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """`ok`, or what cannot be kept now."""
         if not self.sink.ready:
-            return "decisions cannot be put on record"
-        return "the store cannot be used" if self.store.fault else OK
+            return Status("no_record", "decisions cannot be put on record; none is answered until they can")
+        return Status("no_store", "the store cannot be used; outcomes are refused until it can") if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
         """Put the decisions of a batch on record, put together only where they are kept; see monitoring.log.Sink.

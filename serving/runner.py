@@ -1,7 +1,6 @@
 """Batching by backpressure: score what is waiting; meanwhile the next batch gathers."""
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 
@@ -19,24 +17,22 @@ LOOK = 2  # until the sockets have been read once more
 TURN_SECONDS = 0.005
 RETURN = 3  # until answers have been written and what came back was read
 
-log = logging.getLogger(LOGGER)
 _PENDING = RuntimeError("not scored yet")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Batch = TypeVar("Batch")
 
 
 @dataclass(slots=True, eq=False)
-class Scored(Generic[Result]):
+class Committed(Generic[Result]):
     """The results of a batch, and what they wait for before they may leave: nothing, or their record.
 
-    `error` is the answer to every call in the batch instead. `count` is called once the batch is on its way to the record: an
-    exception there must not have it scored, and recorded, again.
+    `error` is the answer to every call in the batch instead.
     """
 
     results: Sequence[Result | Exception]
     recorded: "asyncio.Future[Any] | None" = None
     error: ServiceError | None = None
-    count: Callable[[], object] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +48,7 @@ class _Call(Generic[Item, Result]):
     taken: int = 0
 
 
-class Runner(Generic[Item, Result]):
+class Runner(Generic[Item, Batch, Result]):
     """Scores rows of concurrent calls together, in the event loop, without a timer.
 
     A call puts its rows into the queue. The first one asks the loop to score after everything that is ready now has
@@ -69,9 +65,11 @@ class Runner(Generic[Item, Result]):
 
     Parameters
     ----------
-    score : from items to one result or exception each, in order, and perhaps a future for when they are on record: they leave
-        when it is done. A ServiceError that it raises is the result of all; after
-        any other exception it is called again for each item alone, so that an item spoils only itself.
+    score : from items to what is committed; changes nothing. After an exception it is called again for each item alone, so
+        that an item spoils only itself.
+    commit : from what `score` gave to one result for each item, in order, and perhaps a future for when they are on record:
+        they leave when it is done. It is called once for everything that was scored. An exception that it raises is the
+        result of all.
     max_batch_size : most rows scored at once; between two batches the loop serves other events.
     max_waiting : most rows in the queue; a call beyond it is refused with 503.
     deadline : seconds that a call may wait; its rows are then dropped and it fails with 504.
@@ -80,14 +78,15 @@ class Runner(Generic[Item, Result]):
 
     def __init__(
         self,
-        score: Callable[[list[Item]], Scored[Result]],
+        score: Callable[[list[Item]], Batch],
+        commit: Callable[[Batch], Committed[Result]],
         *,
         max_batch_size: int,
         max_waiting: int,
         deadline: float,
         metrics: Metrics,
     ) -> None:
-        self._score = score
+        self.score, self._commit = score, commit
         self._max_batch_size = max_batch_size
         self._max_waiting = max_waiting
         self._deadline = deadline
@@ -147,22 +146,22 @@ class Runner(Generic[Item, Result]):
             calls -= seen
             if not batch:
                 break
-            scored = self._scored(batch)
+            committed = self._committed(batch)
             ended = time.perf_counter()
             self._metrics.batch(len(batch), [now - call.since for call, first, _ in shares if not first], ended - now)
-            if scored.recorded is None or scored.recorded.done():
-                _deliver(shares, scored)
+            if committed.recorded is None or committed.recorded.done():
+                _deliver(shares, committed)
             else:
                 self._unrecorded += len(batch)
-                scored.recorded.add_done_callback(partial(self._recorded, shares, scored, len(batch)))
+                committed.recorded.add_done_callback(partial(self._recorded, shares, committed, len(batch)))
         self._scheduled = False
         if self._calls:
             self._schedule(asyncio.get_running_loop(), NEXT)
 
-    def _recorded(self, shares: "_Shares[Item, Result]", scored: Scored[Result], rows: int, _: object) -> None:
+    def _recorded(self, shares: "_Shares[Item, Result]", committed: Committed[Result], rows: int, _: object) -> None:
         """Let results leave; then give those who waited for that their turn, with whoever has come back until then."""
         self._unrecorded -= rows
-        _deliver(shares, scored)
+        _deliver(shares, committed)
         if self._calls:
             self._schedule(asyncio.get_running_loop(), RETURN)
 
@@ -198,23 +197,25 @@ class Runner(Generic[Item, Result]):
             return ServiceError(400, "the client left before the answer")
         return None
 
-    def _scored(self, batch: list[Item]) -> Scored[Result]:
+    def _committed(self, batch: list[Item]) -> Committed[Result]:
+        """Score a batch and commit it; where scoring fails, do so with each of its items alone."""
         try:
-            scored = self._score(batch)
-        except ServiceError as error:
-            return Scored([], error=error)
+            scoring = self.score(batch)
         except Exception as error:
             if len(batch) == 1:
-                return Scored([error])
+                return Committed([error])
         else:
-            _count(scored)
-            return scored
-        alone = [self._scored([item]) for item in batch]
-        waiting = [scored.recorded for scored in alone if scored.recorded is not None]
-        results = [result for scored in alone for result in scored.results]
-        return Scored(
-            results, asyncio.gather(*waiting) if waiting else None, next((scored.error for scored in alone if scored.error), None)
-        )
+            try:
+                return self._commit(scoring)
+            except ServiceError as error:
+                return Committed([], error=error)
+            except Exception as error:
+                return Committed([error] * len(batch))
+        alone = [self._committed([item]) for item in batch]
+        waiting = [each.recorded for each in alone if each.recorded is not None]
+        results = [result for each in alone for result in each.results]
+        error = next((each.error for each in alone if each.error), None)
+        return Committed(results, asyncio.gather(*waiting) if waiting else None, error)
 
 
 class Turns:
@@ -243,27 +244,19 @@ class Turns:
                 await asyncio.sleep(0)
 
 
-def _count(scored: Scored[Any]) -> None:
-    try:
-        if scored.count:
-            scored.count()
-    except Exception:
-        log.exception("decisions were made and recorded, but not counted")
-
-
 def _after(loop: asyncio.AbstractEventLoop, turns: int, callback: Callable[[], object]) -> None:
     """Call back in the turn of the loop that many turns from now."""
     loop.call_soon(callback) if turns <= 1 else loop.call_soon(_after, loop, turns - 1, callback)
 
 
-def _deliver(shares: "_Shares[Item, Result]", scored: Scored[Result]) -> None:
+def _deliver(shares: "_Shares[Item, Result]", committed: Committed[Result]) -> None:
     """Hand the results of a batch to its calls; a call whose last one came is done."""
-    error = scored.error
-    if scored.recorded is not None and (cause := scored.recorded.exception()):
+    error = committed.error
+    if committed.recorded is not None and (cause := committed.recorded.exception()):
         error = ServiceError(503, str(cause), retry_after=1)
     start = 0
     for call, first, rows in shares:
-        call.results[first : first + rows] = scored.results[start : start + rows]
+        call.results[first : first + rows] = committed.results[start : start + rows]
         start += rows
         call.open -= rows
         if not call.done.done():

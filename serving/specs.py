@@ -1,11 +1,12 @@
 """What BentoML documents of the API methods: declared fields, while the body passes as bytes."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import bentoml
 from starlette.requests import Request
 
-from serving.body import read_body
+from monitoring.lines import Prediction
+from serving.http.body import read_body
 
 
 class RawInput(bentoml.IODescriptor):
@@ -37,19 +38,11 @@ class BatchInput(RawInput):
     client_ids: list[str | None] | None = None
 
 
-class PredictOutput(bentoml.IODescriptor):
-    """One prediction."""
-
-    prediction_id: str
-    client_id: str | None
-    prediction: int
-    decision: str
-    probability: float
-    risk_level: str
-    threshold: float
-    model_version: str
-    timestamp: str
-    warnings: list[dict[str, str]]
+PredictOutput = type(
+    "PredictOutput",
+    (bentoml.IODescriptor,),
+    {"__doc__": "One prediction.", "__module__": __name__, "__annotations__": get_type_hints(Prediction)},
+)
 
 
 class BatchOutput(bentoml.IODescriptor):

@@ -14,7 +14,7 @@ from configs.settings import Settings
 from monitoring.lines import log_id
 from monitoring.log import LogError, check_writable
 from serving.bundle import BundleError, read_bundle
-from serving.contract import Contract
+from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
 from serving.keys import KeyRing, KeysError
 
@@ -34,7 +34,7 @@ def check_start(settings: Settings, keys: KeyRing | None, find_bundle: Callable[
     """
     try:
         check_exposure([_host()], keys)
-        Contract(read_bundle(find_bundle()).features, settings.service.max_rows, settings.log.raw_fields)
+        RecordWriter(read_bundle(find_bundle()).features.table, settings.log.raw_fields)
         if settings.log.durability in ("flush", "fsync"):
             check_writable(settings.log_folder)
         else:

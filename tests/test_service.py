@@ -47,7 +47,10 @@ def applicants() -> pd.DataFrame:
 
 def test_health_model_probes_and_metrics_answer(client: httpx.Client, bundle: Bundle) -> None:
     health = client.get("/health").json()
-    assert health.items() >= {"status": "ok", "model_loaded": True, "model_name": "credit_scoring", "trained_on": "generated"}.items()
+    assert (
+        health.items()
+        >= {"status": "ok", "detail": None, "model_loaded": True, "model_name": "credit_scoring", "trained_on": "generated"}.items()
+    )
     assert health["model_version"] == bundle.version
     assert "timestamp" in health
     model = client.get("/model").json()

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from features.schema import Column, Table
-from serving.fields import EXACT
+from serving.contract.fields import EXACT
 from training.conversion import CATEGORY, as_categories, as_numbers, as_text_ids, as_whole, first_unfit
 from training.data import DataError, Source, reading
 from training.dialect import Dialect, Quotes, check_columns, dialect_of, explain, line_of, rows_of

@@ -15,7 +15,7 @@ __all__ = ["CreditScoring"]
 
 TURN_SECONDS = 0.05
 served = CreditScoring.inner  # type: ignore[attr-defined] # BentoML makes a service of the class
-init, decide = served.__init__, served._decide
+init = served.__init__
 
 
 class Turns:
@@ -41,18 +41,19 @@ class Turns:
 
 def start(self: Any) -> None:
     init(self)
-    self.turns = Turns()
-    self.sinks = {True: self.recording.sink, False: NoLog()}
-    self.adds = {True: self.drift.add, False: lambda *_: None}
+    sinks = {True: self.recording.sink, False: NoLog()}
+    adds = {True: self.drift.add, False: lambda *_: None}
+    turns, score = Turns(), self.pipeline.score
+
+    def switched(rows: list[Any]) -> Any:
+        on = turns.take(len(rows))
+        if os.environ["SWITCHED_PART"] == "log":
+            self.recording.sink = sinks[on]
+        else:
+            self.drift.add = adds[on]
+        return score(rows)
+
+    self.runner.score = switched
 
 
-def switched(self: Any, rows: list[Any]) -> Any:
-    on = self.turns.take(len(rows))
-    if os.environ["SWITCHED_PART"] == "log":
-        self.recording.sink = self.sinks[on]
-    else:
-        self.drift.add = self.adds[on]
-    return decide(self, rows)
-
-
-served.__init__, served._decide = start, switched
+served.__init__ = start

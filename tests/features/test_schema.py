@@ -1,8 +1,9 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from features.schema import Column, SchemaError, Table, history_tables, load_schema, schema_digest
+from features.schema import Column, SchemaError, Table, history_tables, load_schema, schema_digest, schema_from_json, schema_to_json
 
 
 def test_the_application_has_the_120_raw_columns(table: Table) -> None:
@@ -69,6 +70,28 @@ tables:
       A: {type: number, unit: years, min: 0, max: 9, text: the age}
       B: {type: category, categories: [x, y], text: a letter}
 """
+
+
+def test_a_schema_is_restored_from_its_text() -> None:
+    schema = load_schema()
+    text = schema_to_json(schema)
+    again = schema_from_json(text)
+    assert schema_to_json(again) == text
+    for name, table in schema.items():
+        assert asdict(again[name]) == asdict(table)
+    assert [table.name for table in history_tables(again)] == [table.name for table in history_tables()]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"version": 1}', '{"version": 1, "tables": {"a": {"columns": 1}}}', '{"version": 2}'])
+def test_a_text_that_is_no_schema_is_refused(text: str) -> None:
+    with pytest.raises(SchemaError, match="the stored schema"):
+        schema_from_json(text)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a:b", 'a"b', "a,b", "a[0]", "a{b}", "tab\t"])
+def test_a_name_that_lightgbm_would_rewrite_is_refused(name: str) -> None:
+    with pytest.raises(SchemaError, match="cannot name a feature; rename it"):
+        Column(name=name, type="category", text="t", categories=("x",))
 
 
 def digest_of(folder: Path, name: str, text: str) -> str:

@@ -9,7 +9,7 @@ from running import Home, serve
 
 from loadtests.paired import BATCH, CONNECTIONS, LINE_BYTES, PARTS, SWITCHED, Pair, bare, bare_sync, pairs, share, spread, table, vectors
 from serving.bundle import Bundle
-from serving.contract import Contract
+from serving.contract.requests import RequestParser
 
 
 def test_the_tables_tell_spread_shares_and_what_they_are_of() -> None:
@@ -79,7 +79,7 @@ def test_the_log_is_on_in_every_second_turn_and_a_bare_sync_is_of_its_size(home:
 
 @pytest.mark.model
 def test_the_vectors_are_what_the_service_takes(bundle: Bundle) -> None:
-    contract = Contract(bundle.features, BATCH)
+    contract = RequestParser(bundle.features, BATCH)
     with_nulls, without = vectors(bundle).values()
     assert len(with_nulls) == len(without) == BATCH
     assert np.isnan(with_nulls).any()

@@ -5,6 +5,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.lines import Prediction
 from monitoring.logs import REQUEST_ID, configure_logging
 from monitoring.metrics import Metrics
 
@@ -14,7 +15,8 @@ def test_metrics_count_what_happened_under_conventional_names() -> None:
     metrics.request("/predict", 200, 0.003)
     for status in (503, 401, 422):
         metrics.request("/predict", status, 0.0)  # counted, but it tells nothing of how quick an answer is
-    metrics.predictions([{"decision": "DECLINE", "risk_level": "HIGH", "probability": 0.12, "warnings": [{"code": "implausible"}]}])
+    warning = {"code": "implausible", "pointer": "", "detail": ""}
+    metrics.predictions([Prediction("i", None, 1, "DECLINE", 0.12, "HIGH", 0.1, "v", "t", [warning])])
     metrics.row_errors(2)
     metrics.model("m", "v", "generated")
     samples = {

@@ -6,8 +6,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from serving.body import BODY_LIMIT, read_body
 from serving.errors import ServiceError
+from serving.http.body import BODY_LIMIT, read_body
 
 LIMIT = 1_000_000
 TEXT = b'{"application": {}}'

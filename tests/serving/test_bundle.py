@@ -12,6 +12,7 @@ from running import Home, bundle_folder, use_models
 from small import small_training
 from stopping import Killed, stop_at
 
+from features.transform import Applications
 from serving.bundle import (
     FILES,
     MANIFEST,
@@ -24,6 +25,10 @@ from serving.bundle import (
     save_to_store,
     stored_version,
 )
+from serving.contract.requests import RequestParser
+from serving.openapi import openapi
+from serving.scorer import Scorer
+from training.generator import Generator
 
 
 @pytest.fixture
@@ -51,11 +56,12 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / MANIFEST).write_text("{"), "holds no credit-scoring bundle"),
     (lambda f: (f / MANIFEST).write_text("[]"), "a bundle of another product"),
     (lambda f: edit_manifest(f, product="fraud"), "a bundle of another product; expected one of credit-scoring"),
-    (lambda f: edit_manifest(f, format=3), "has format 3; this release reads formats 1 and 2: update this release"),
-    (lambda f: edit_manifest(f, format=0), "has format 0; this release reads formats 1 and 2: train again"),
-    (lambda f: edit_manifest(f, format="2"), "has format '2'; this release reads formats 1 and 2: train again"),
-    (lambda f: edit_manifest(f, schema="0" * 64), "trained with another configs/schema.yaml.*: serve it with the file .* or train again"),
-    (lambda f: edit_manifest(f, schema=None), "trained with another configs/schema.yaml"),
+    (lambda f: edit_manifest(f, format=4), "has format 4; this release reads formats 1 to 3: update this release"),
+    (lambda f: edit_manifest(f, format=0), "has format 0; this release reads formats 1 to 3: train again"),
+    (lambda f: edit_manifest(f, format="2"), "has format '2'; this release reads formats 1 to 3: train again"),
+    (lambda f: edit_manifest(f, format=2, schema="0" * 64), "another configs/schema.yaml .*: serve it with the file .* or train again"),
+    (lambda f: edit_manifest(f, format=2), "trained with another configs/schema.yaml and does not hold it"),
+    (lambda f: (f / "schema.json").unlink(), "is incomplete: schema.json cannot be read"),
     (lambda f: edit_manifest(f, files=None), "manifest.json lists no files"),
     (lambda f: edit_manifest(f, files={}), "is damaged: model.txt"),
 ]
@@ -74,6 +80,10 @@ def test_a_bundle_that_cannot_be_served_says_why(folder: Path, damage: Callable[
     [
         ("features.json", '{"format": 9, "features": [], "categories": {}}', "does not fit this release: .* format 9"),
         ("features.json", '{"format": 1, "features": ["A"], "categories": {}}', "does not fit this release: .* other features"),
+        ("schema.json", "{", "does not fit this release: the stored schema is not readable"),
+        ("schema.json", '{"version": 9, "tables": {}}', "does not fit this release: the stored schema is of version 9; expected 1"),
+        ("schema.json", '{"version": 1, "tables": []}', "does not fit this release: the stored schema does not list tables"),
+        ("schema.json", '{"version": 1, "tables": {}}', "holds values that it cannot hold: KeyError..application"),
         ("decision.json", "{}", "holds values that it cannot hold"),
         ("decision.json", '{"calibration": {"slope": -1, "intercept": 0}}', "not increasing"),
     ],
@@ -108,15 +118,41 @@ def test_a_bundle_that_another_release_wrote_in_other_words_keeps_its_version(bu
     assert replace(read, model=read.model + "\n").version != read.version
 
 
-def test_a_bundle_of_format_1_loads_with_the_schema_of_its_time_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["schema"]
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 1}))
+@pytest.mark.parametrize(("number", "said"), [(1, {}), (2, {"schema": SCHEMA_OF_FORMAT_1})])
+def test_a_bundle_without_a_schema_loads_with_the_file_of_its_time_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: dict[str, str]
+) -> None:
+    edit_manifest(folder, format=number, **said)
+    (folder / "schema.json").unlink()
     monkeypatch.setattr("serving.bundle.schema_digest", lambda: SCHEMA_OF_FORMAT_1)
     assert read_bundle(folder).version == stored_version(folder)
     monkeypatch.setattr("serving.bundle.schema_digest", lambda: "0" * 64)
     with pytest.raises(BundleError, match="was trained with another"):
         read_bundle(folder)
+
+
+def test_a_bundle_needs_nothing_but_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an edited configs/schema.yaml, 365243 days of employment once became -999 years, under the same version."""
+    before = read_bundle(folder)
+    columns = next(Generator.from_file().draw(20, seed=2)).assign(DAYS_EMPLOYED=365243)
+    pds = Scorer(before).pd(before.features.transform(Applications.from_columns(columns, before.features.table)).matrix)
+
+    def nothing(*_: object) -> None:
+        raise AssertionError("a file under configs/ was read")
+
+    for name in (
+        "features.schema.load_schema",
+        "features.transform.load_schema",
+        "serving.bundle.load_schema",
+        "features.schema.read_yaml",
+    ):
+        monkeypatch.setattr(name, nothing)
+    again = read_bundle(folder)
+    assert (again.version, again.describe()) == (before.version, before.describe())
+    matrix = again.features.transform(Applications.from_columns(columns, again.features.table)).matrix
+    assert Scorer(again).pd(matrix).tobytes() == pds.tobytes()
+    assert openapi(again.features, 10, again.version) == openapi(before.features, 10, before.version)
+    assert not RequestParser(again.features, 10).parse_example().errors
 
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:

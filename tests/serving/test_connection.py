@@ -4,7 +4,6 @@ import itertools
 import logging
 import weakref
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -14,11 +13,9 @@ from wire import POST, Wired, answer, answers, flood, parsed, play, until
 from configs.settings import load_settings
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from serving import connection
-from serving.connection import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, MOST_URL
 from serving.errors import ServiceError
-from serving.http import Boundary
-from serving.listen import Whole
+from serving.http.boundary import Boundary
+from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, MOST_URL
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: service\r\n"
 LIMITS = load_settings().service
@@ -219,33 +216,6 @@ def test_the_rest_of_a_body_may_come_after_its_answer() -> None:
         assert await answer(reader) == (200, b"{}")
         server.later(1.1 * LIMITS.idle_seconds)
         assert await answers(reader) == []
-
-    play(scenario)
-
-
-def test_an_answer_leaves_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[bytes] = []
-
-    class Watched:
-        def __init__(self, transport: Any) -> None:
-            self.transport = transport
-
-        def write(self, data: bytes) -> None:
-            written.append(data)
-            self.transport.write(data)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.transport, name)
-
-    monkeypatch.setattr(connection, "Whole", lambda transport: Whole(Watched(transport)))  # type: ignore[arg-type]
-
-    async def scenario(server: Wired) -> None:
-        server.opened.set()
-        reader, writer = await server.connect()
-        for _ in range(2):
-            writer.write(POST)
-            assert await answer(reader) == (200, b"{}")
-        assert [(piece.startswith(b"HTTP/1.1 200 OK"), piece.endswith(b"{}")) for piece in written] == [(True, True)] * 2
 
     play(scenario)
 

@@ -2,19 +2,39 @@ import json
 import uuid
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from features.history import UNSEEN
+from features.history import UNSEEN, Matrix
 from serving.bundle import Bundle
-from serving.contract import Contract, Row, new_prediction_ids, predictions, row_error
-from serving.documents import MAX_EXPLAINED, MAX_SEARCHED, NOT_JSON
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, NOT_JSON
+from serving.contract.ids import new_prediction_ids
+from serving.contract.inputs import InputReader
+from serving.contract.prediction import predictions, row_error
+from serving.contract.requests import RequestParser
+from serving.contract.rows import Row
 from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
+
+
+class Contract(RequestParser):
+    """The parser of a bundle's requests, with what it is used for beside it."""
+
+    def __init__(self, bundle: Bundle, max_rows: int) -> None:
+        super().__init__(bundle.features, max_rows)
+        self.features = bundle.features
+        self.inputs = InputReader(bundle.features)
+
+    def matrix(self, rows: list[Row]) -> Matrix:
+        return self.inputs.read(rows).matrix
+
+    def warnings(self, *rows: Row) -> list[list[dict[str, str]]]:
+        return self.inputs.read(rows).warnings
 
 
 @pytest.fixture(scope="module")
 def contract(bundle: Bundle) -> Contract:
-    return Contract(bundle.features, max_rows=5)
+    return Contract(bundle, max_rows=5)
 
 
 def body(content: Any) -> bytes:
@@ -171,7 +191,7 @@ def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contr
     row = contract.parse_one(body({"application": {"CODE_GENDER": "Z" * 100, "DAYS_BIRTH": -90000, "AMT_CREDIT": 1e300}}))
     matrix = contract.matrix([row])
     assert matrix[0, contract.features.names.index("CODE_GENDER")] == UNSEEN
-    assert {(w["code"], w["pointer"]) for w in row.warnings} == {
+    assert {(w["code"], w["pointer"]) for w in contract.warnings(row)[0]} == {
         ("absent", "/application"),
         ("unseen_category", "/application/CODE_GENDER"),
         ("implausible", "/application/DAYS_BIRTH"),
@@ -181,8 +201,7 @@ def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contr
 
 def test_values_by_which_the_source_says_not_known_are_not_known(contract: Contract) -> None:
     row = contract.parse_one(body({"application": {"CODE_GENDER": "XNA", "DAYS_EMPLOYED": 365243, "ORGANIZATION_TYPE": "XNA"}}))
-    contract.matrix([row])
-    (warning,) = row.warnings
+    ((warning,),) = contract.warnings(row)
     assert warning["code"] == "absent"
     assert "CODE_GENDER" in warning["detail"]
     assert not {"DAYS_EMPLOYED", "ORGANIZATION_TYPE"} & set(warning["detail"].replace(",", " ").split())
@@ -201,9 +220,8 @@ def complete(contract: Contract) -> dict[str, Any]:
 def test_a_field_is_named_that_is_absent_though_training_always_had_it(contract: Contract, field: str) -> None:
     whole = contract.parse_one(body({"application": complete(contract)}))
     without = contract.parse_one(body({"application": complete(contract) | {field: None}}))
-    contract.matrix([whole, without])
-    assert whole.warnings == []
-    (warning,) = without.warnings
+    none, (warning,) = contract.warnings(whole, without)
+    assert none == []
     assert (warning["code"], warning["pointer"]) == ("absent", "/application")
     assert warning["detail"].startswith(f"{field}: not known")
 
@@ -214,7 +232,7 @@ def test_a_field_that_comes_without_its_group_is_named_and_left_aside(contract: 
     matrix = contract.matrix([alone, most])
     place = contract.features.names.index("APARTMENTS_AVG")
     np.testing.assert_equal(matrix[:, place], [np.nan, 0.9])
-    assert [(row.warnings[0]["code"], row.warnings[0]["detail"].split(":")[0]) for row in (alone, most)] == [
+    assert [(found[0]["code"], found[0]["detail"].split(":")[0]) for found in contract.warnings(alone, most)] == [
         ("lone", "APARTMENTS_AVG"),
         ("absent", "APARTMENTS_MEDI"),
     ]
@@ -224,8 +242,7 @@ def test_a_null_in_a_vector_is_named_where_training_always_had_the_field(contrac
     vector = contract.matrix([contract.parse_one(body({"application": complete(contract)}))])[0]
     vector[contract.features.names.index("AMT_CREDIT")] = np.nan
     row = contract.parse_one(body({"features": [None if np.isnan(value) else value for value in vector.tolist()]}))
-    contract.matrix([row])
-    (warning,) = row.warnings
+    ((warning,),) = contract.warnings(row)
     assert (warning["code"], warning["detail"].split(":")[0]) == ("absent", "AMT_CREDIT")
 
 
@@ -246,7 +263,7 @@ def test_history_becomes_features(contract: Contract) -> None:
     np.testing.assert_equal(matrix[:, place], [0.25, np.nan, np.nan, np.nan, np.nan])
     for row, alone in zip(rows, matrix, strict=True):
         assert contract.matrix([row])[0].tobytes() == alone.tobytes()
-    assert [[warning["code"] for warning in row.warnings] for row in rows] == [["absent"]] * 5
+    assert [[warning["code"] for warning in found] for found in contract.warnings(*rows)] == [["absent"]] * 5
 
 
 def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, bundle: Bundle) -> None:
@@ -296,7 +313,10 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     features[place] = 7
     row = contract.parse_one(body({"features": features}))
     assert contract.matrix([row])[0, place] == UNSEEN
-    assert [(w["code"], w["pointer"]) for w in row.warnings] == [("unseen_category", f"/features/{place}"), ("absent", "/features")]
+    assert [(w["code"], w["pointer"]) for w in contract.warnings(row)[0]] == [
+        ("unseen_category", f"/features/{place}"),
+        ("absent", "/features"),
+    ]
 
 
 def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pytest.LogCaptureFixture) -> None:
@@ -315,7 +335,7 @@ def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pyt
 
 @pytest.mark.parametrize("form", ["values", "unknown members", "unknown fields", "history", "vectors", "category codes"])
 def test_a_batch_full_of_bad_values_names_some_of_each_row(bundle: Bundle, form: str) -> None:
-    contract = Contract(bundle.features, max_rows=1000)
+    contract = Contract(bundle, max_rows=1000)
     names = [column.name for column in bundle.features.table.columns]
     row, least = {
         "values": ({"application": {name: [] for name in names}}, MOST_ERRORS),
@@ -390,12 +410,25 @@ def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
     assert contract.matrix([]).shape == (0, len(contract.features.names))
 
 
+def test_reading_the_input_changes_no_row(contract: Contract) -> None:
+    vector: list[Any] = [None] * len(contract.features.names)
+    vector[contract.features.names.index("CODE_GENDER")] = 7
+    rows = [contract.parse_example(), contract.parse_one(body({"features": vector})), contract.parse_one(body({"application": {}}))]
+    before = msgspec.json.encode([[row.pointer, row.notes, row.sent, row.vector.tolist() if row.vector is not None else 0] for row in rows])
+    first, again = contract.inputs.read(rows), contract.inputs.read(rows)
+    after = msgspec.json.encode([[row.pointer, row.notes, row.sent, row.vector.tolist() if row.vector is not None else 0] for row in rows])
+    assert before == after
+    assert first.warnings == again.warnings
+    assert first.matrix.tobytes() == again.matrix.tobytes()
+    assert [sent is None for sent in first.sent] == [True, True, True]  # a code that no category has is not kept as it was sent
+
+
 def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
-    (answer,) = predictions([Row("", "c")], [bundle.decision.threshold], bundle.decision, "v")
-    assert list(answer) == [
+    (answer,) = predictions([Row("", "c")], [bundle.decision.threshold], [[]], decision=bundle.decision, model_version="v")
+    assert list(msgspec.to_builtins(answer)) == [
         "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
     ]  # fmt: skip
-    assert (answer["prediction"], answer["decision"], answer["risk_level"]) == (1, "DECLINE", "HIGH")
+    assert (answer.prediction, answer.decision, answer.risk_level) == (1, "DECLINE", "HIGH")
 
 
 def test_prediction_ids_are_uuids_in_order_of_time() -> None:

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from configs.settings import load_settings
 from monitoring.metrics import Metrics
-from serving.cors import cors_problem, cross_origin
-from serving.http import Boundary
+from serving.http.boundary import Boundary
+from serving.http.cors import cors_problem, cross_origin
 from serving.keys import KeyRing, create_key
 
 PORTAL, OTHER = "https://portal.lender.example", "https://evil.example"

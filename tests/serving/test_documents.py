@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.documents import MAX_EXPLAINED, MAX_SEARCHED, explained, repeated
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, explained, repeated
 from serving.errors import MOST_ERRORS
 
 BODY = '{"client_id": "Müller", "application": {}}'

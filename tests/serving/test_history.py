@@ -7,8 +7,8 @@ import pytest
 
 from features.history import repeats
 from features.schema import history_tables
+from serving.contract.history_rows import HistoryReader, join_histories
 from serving.errors import MOST_ERRORS, Errors
-from serving.history import HistoryReader
 
 TABLES = {table.name: table for table in history_tables()}
 READER = HistoryReader(tuple(TABLES.values()))
@@ -96,7 +96,7 @@ def test_whatever_is_sent_is_read_or_named() -> None:
         assert all(pointer.startswith("/history") for pointer in (*errors, *notes))
         json.dumps([errors, notes]).encode()
         if not errors:
-            assert READER.join([found, None]).clients == 2
+            assert join_histories(tuple(TABLES.values()), [found, None]).clients == 2
 
 
 def test_part_payments_of_an_instalment_are_no_repeats() -> None:
@@ -129,12 +129,12 @@ def test_implausible_and_unseen_values_are_noted_once_a_column() -> None:
 
 def test_a_batch_keeps_apart_who_was_looked_up() -> None:
     histories = [read(history)[0] for history in ({"bureau": [LOAN, {}]}, {}, {"bureau": []})]
-    joined = READER.join([*histories, None])
+    joined = join_histories(tuple(TABLES.values()), [*histories, None])
     assert joined.clients == 4
     assert joined.given["bureau"].tolist() == [True, False, True, False]
     assert joined.rows["bureau"].client.tolist() == [0, 0]
     assert list(joined.rows) == ["bureau"]
-    assert READER.join([None, {}]).rows == {}
+    assert join_histories(tuple(TABLES.values()), [None, {}]).rows == {}
 
 
 def test_what_the_schema_shows_as_examples_is_valid() -> None:

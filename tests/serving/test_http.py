@@ -18,7 +18,9 @@ from configs.settings import ServiceSettings, load_settings
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.http import Boundary, client_gone, get_app
+from serving.http.boundary import Boundary
+from serving.http.exchange import client_gone
+from serving.http.routes import get_app
 from serving.keys import RECHECK_SECONDS, KeyRing, create_key
 
 

@@ -4,7 +4,7 @@ import socket
 
 import uvloop
 
-from serving.listen import accept_many
+from serving.uvicorn.accept import accept_many
 
 
 class Greeter(asyncio.Protocol):

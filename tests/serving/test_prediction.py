@@ -1,4 +1,4 @@
-"""A prediction is declared by its answer, by BentoML's output, by the document and by the record: they agree."""
+"""A prediction is declared once; its answer, BentoML's output, the document and the record agree."""
 
 import json
 from typing import Any
@@ -8,10 +8,9 @@ import pytest
 
 from monitoring.lines import Record
 from serving.bundle import Bundle
-from serving.contract import Contract, predictions
-from serving.documents import encode
+from serving.contract.requests import RequestParser
 from serving.openapi import openapi
-from serving.scorer import Scorer
+from serving.pipeline import Pipeline
 from serving.specs import PredictOutput
 
 JSON_TYPES = {str: "string", int: "integer", float: "number", list: "array", type(None): "null"}
@@ -19,10 +18,8 @@ JSON_TYPES = {str: "string", int: "integer", float: "number", list: "array", typ
 
 @pytest.fixture(scope="module")
 def answer(bundle: Bundle) -> dict[str, Any]:
-    contract = Contract(bundle.features, 1)
-    row = contract.parse_example()
-    (made,) = predictions([row], Scorer(bundle).pd(contract.matrix([row])).tolist(), bundle.decision, bundle.version)
-    decoded: dict[str, Any] = json.loads(encode(made))
+    (made,) = Pipeline(bundle).score([RequestParser(bundle.features, 1).parse_example()]).answers
+    decoded: dict[str, Any] = json.loads(bytes(made))
     return decoded
 
 
@@ -40,10 +37,12 @@ def test_the_document_declares_the_members_with_their_types(answer: dict[str, An
         assert JSON_TYPES[type(value)] in {declared["type"], "null" if declared.get("nullable") else declared["type"]}, name
 
 
-def test_the_record_begins_with_the_answer_and_reads_every_member_of_it(answer: dict[str, Any], bundle: Bundle) -> None:
-    contract = Contract(bundle.features, 1)
-    row = contract.parse_example()
-    (line,) = contract.records([row], [msgspec.json.encode(answer)], contract.matrix([row]))
+def test_the_record_begins_with_the_answer_and_reads_every_member_of_it(bundle: Bundle) -> None:
+    lines: list[bytes] = []
+    pipeline = Pipeline(bundle, record=lambda make: lines.extend(make()))
+    (sent,) = pipeline.commit(pipeline.score([RequestParser(bundle.features, 1).parse_example()])).results
+    (line,) = lines
+    answer = json.loads(bytes(sent))
     assert list(json.loads(line))[: len(answer)] == list(answer)
     fields = [field.name for field in msgspec.structs.fields(Record)]
     assert set(answer) <= set(fields)

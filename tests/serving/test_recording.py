@@ -13,7 +13,7 @@ from configs.settings import Settings
 from monitoring.log import LogError, check_writable
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.recording import Recording
+from serving.recording import Recording, Status
 
 
 def with_durability(settings: Settings, durability: str) -> Settings:
@@ -100,7 +100,7 @@ def test_a_store_that_is_gone_is_not_ready_and_takes_no_outcome_until_it_is_back
 ) -> None:
     path, metrics, records = settings.home / "store.db", Metrics(), make_records(3)
 
-    def shown() -> tuple[float | None, str, bool]:
+    def shown() -> tuple[float | None, Status, bool]:
         return metrics.registry.get_sample_value("credit_store_ready"), recording.status, recording.ready
 
     async def decide(record: Made) -> None:
@@ -114,9 +114,9 @@ def test_a_store_that_is_gone_is_not_ready_and_takes_no_outcome_until_it_is_back
         await asyncio.to_thread(wait_until, lambda: recording.ready)
         await decide(records[0])
         assert await send(records[0]) == ("unknown" if durability == "off" else "stored")
-        assert shown() == (1, "ok", True)
+        assert shown() == (1, ("ok", None), True)
         path.rename(path.with_name("away"))
-        assert shown() == (0, "the store cannot be used", False)
+        assert shown() == (0, ("no_store", "the store cannot be used; outcomes are refused until it can"), False)
         with pytest.raises(ServiceError, match=r"the store cannot be used now|behind the decision log") as caught:
             await send(records[0])
         assert caught.value.status == 503
@@ -128,7 +128,7 @@ def test_a_store_that_is_gone_is_not_ready_and_takes_no_outcome_until_it_is_back
         assert not recording.ready
         path.with_name("away").rename(path)
         await asyncio.to_thread(wait_until, lambda: recording.ready)
-        assert shown() == (1, "ok", True)
+        assert shown() == (1, ("ok", None), True)
         await decide(records[2])
         if durability != "off":
             await asyncio.to_thread(wait_until, lambda: records[2].prediction_id in stored(recording.store))

@@ -11,19 +11,31 @@ from running import Home, bundle_folder, run_cli
 from features.history import UNSEEN
 from monitoring.lines import Record
 from serving.bundle import Bundle, BundleError, save_to_store
-from serving.contract import Contract, Row, predictions
+from serving.contract.requests import RequestParser
+from serving.contract.rows import Row
+from serving.pipeline import Pipeline
 from serving.replay import ReplayError, replay
-from serving.scorer import Scorer
 from serving.thin import ThinRule
 
 
-def keep(contract: Contract, rows: list[Row], pds: list[float], bundle: Bundle) -> list[Record]:
-    """The records of these decisions."""
-    matrix = contract.matrix(rows)
-    answers = [msgspec.json.encode(answer) for answer in predictions(rows, pds, bundle.decision, bundle.version)]
-    lines = contract.records(rows, answers, matrix)
-    assert all(line.startswith(answer[:-1]) for line, answer in zip(lines, answers, strict=True)), "the answer as it is sent"
-    return [msgspec.json.decode(line, type=Record) for line in lines]
+def decide(bundle: Bundle, rows: list[Row], raw_fields: tuple[str, ...] = ()) -> list[bytes]:
+    """The records of the decisions on these rows, as they are written."""
+    lines: list[bytes] = []
+    pipeline = Pipeline(bundle, raw_fields=raw_fields, record=lambda make: lines.extend(make()))
+    scoring = pipeline.score(rows)
+    assert not lines, "scoring changes nothing"
+    answers = pipeline.commit(scoring).results
+    assert all(line.startswith(bytes(answer)[:-1]) for line, answer in zip(lines, answers, strict=True)), "the answer as it is sent"
+    return lines
+
+
+def keep(bundle: Bundle, rows: list[Row], raw_fields: tuple[str, ...] = ()) -> list[Record]:
+    """The records of the decisions on these rows."""
+    return [msgspec.json.decode(line, type=Record) for line in decide(bundle, rows, raw_fields)]
+
+
+def parser(bundle: Bundle) -> RequestParser:
+    return RequestParser(bundle.features, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -34,33 +46,31 @@ def in_the_store(home: Home) -> None:
 
 @pytest.fixture(scope="module")
 def record(bundle: Bundle) -> Record:
-    contract = Contract(bundle.features, 10, ["AMT_CREDIT", "CODE_GENDER"])
-    row = contract.parse_example()
+    row = parser(bundle).parse_example()
     row.request_id = "r1"
-    return keep(contract, [row], Scorer(bundle).pd(contract.matrix([row])).tolist(), bundle)[0]
+    return keep(bundle, [row], ("AMT_CREDIT", "CODE_GENDER"))[0]
 
 
 def test_a_record_holds_the_answer_and_the_raw_fields_that_are_named(bundle: Bundle, record: Record) -> None:
     example = bundle.features.table.example
     assert record.raw == {name: example.get(name) for name in ("AMT_CREDIT", "CODE_GENDER")}
-    contract = Contract(bundle.features, 10, ["AMT_CREDIT"])
-    vector = contract.parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
-    assert keep(contract, [vector], [0.5], bundle)[0].raw == {}
-    assert keep(Contract(bundle.features, 10), [vector], [0.5], bundle)[0].raw is msgspec.UNSET
+    vector = parser(bundle).parse_one(msgspec.json.encode({"features": [None] * len(bundle.features.names)}))
+    assert keep(bundle, [vector], ("AMT_CREDIT",))[0].raw == {}
+    assert keep(bundle, [vector])[0].raw is msgspec.UNSET
     with pytest.raises(ValueError, match=r"log.raw_fields names AMT_CREDI; expected fields"):
-        Contract(bundle.features, 10, ["AMT_CREDI"])
+        Pipeline(bundle, raw_fields=("AMT_CREDI",))
 
 
 def recorded(bundle: Bundle, numbers: str, alone: bool = True) -> Record:
     """The record of a decision on a vector, sent alone or as the last of two in a batch."""
-    contract = Contract(bundle.features, 10)
+    contract = parser(bundle)
     vector = f"[{numbers}]".encode()
     rows = (
         [contract.parse_one(b'{"features": %b}' % vector)]
         if alone
         else list(contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector)))
     )
-    return keep(contract, rows, Scorer(bundle).pd(contract.matrix(rows)).tolist(), bundle)[-1]
+    return keep(bundle, rows)[-1]
 
 
 @pytest.mark.parametrize(
@@ -177,12 +187,9 @@ def test_a_thin_application_that_was_declined_for_that_is_declined_again(bundle:
     assert thin is not None
     declining = dataclasses.replace(bundle, decision=dataclasses.replace(bundle.decision, thin=ThinRule(thin.limit, "decline")))
     save_to_store(declining, "declining")
-    contract, scorer = Contract(declining.features, 10), Scorer(declining)
-    row = contract.parse_one(b'{"application": {}}')
-    matrix = contract.matrix([row])
-    (answer,) = predictions([row], scorer.pd(matrix).tolist(), declining.decision, declining.version, scorer.unknown(matrix).tolist())
-    assert (answer["decision"], answer["prediction"], answer["probability"] < answer["threshold"]) == ("DECLINE", 1, True)
-    (line,) = contract.records([row], [msgspec.json.encode(answer)], matrix)
+    (line,) = decide(declining, [parser(declining).parse_one(b'{"application": {}}')])
+    record = msgspec.json.decode(line, type=Record)
+    assert (record.decision, record.prediction, record.probability < record.threshold) == ("DECLINE", 1, True)
     assert "the same decision, DECLINE" in replay(line, "declining")
     with pytest.raises(ReplayError, match="the decision is DECLINE at"):
         replay(line.replace(b'"DECLINE"', b'"APPROVE"'), "declining")

@@ -1,13 +1,11 @@
 import asyncio
-import logging
 from collections.abc import Iterator
 
 import pytest
 
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
-from serving.runner import TURN_SECONDS, Runner, Scored, Turns
+from serving.runner import TURN_SECONDS, Committed, Runner, Turns
 
 
 class Recorder:
@@ -16,15 +14,20 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def __call__(self, items: list[int]) -> Scored[int]:
+    def __call__(self, items: list[int]) -> Committed[int]:
         self.batches.append(list(items))
         if any(item < 0 for item in items):
             raise ValueError("negative")
-        return Scored([2 * item for item in items])
+        return Committed([2 * item for item in items])
 
 
-def make(score: Recorder, size: int = 8, waiting: int = 10_000, deadline: float = 10) -> Runner[int, int]:
-    return Runner(score, max_batch_size=size, max_waiting=waiting, deadline=deadline, metrics=Metrics())
+def as_it_is(committed: Committed[int]) -> Committed[int]:
+    """What commits nothing."""
+    return committed
+
+
+def make(score: Recorder, size: int = 8, waiting: int = 10_000, deadline: float = 10) -> Runner[int, Committed[int], int]:
+    return Runner(score, as_it_is, max_batch_size=size, max_waiting=waiting, deadline=deadline, metrics=Metrics())
 
 
 def test_calls_that_arrive_together_are_scored_together() -> None:
@@ -189,7 +192,7 @@ def test_batches_are_measured() -> None:
     metrics = Metrics()
 
     async def scenario() -> None:
-        runner: Runner[int, int] = Runner(Recorder(), max_batch_size=4, max_waiting=100, deadline=1, metrics=metrics)
+        runner: Runner[int, Committed[int], int] = Runner(Recorder(), max_batch_size=4, max_waiting=100, deadline=1, metrics=metrics)
         await asyncio.gather(runner.run([1, 2, 3]), runner.run([4]))
 
     asyncio.run(scenario())
@@ -245,29 +248,26 @@ def test_rows_whose_client_left_are_not_scored() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1], ids=["together", "alone, after one of them failed"])
-def test_what_is_on_record_is_answered_and_never_scored_again_whatever_happens_after_it(bad: int, caplog: pytest.LogCaptureFixture) -> None:
-    recorded: list[int] = []
+def test_what_was_scored_is_committed_once_whatever_happens_then(bad: int) -> None:
+    committed: list[int] = []
 
-    def score(items: list[int]) -> Scored[int]:
+    def score(items: list[int]) -> list[int]:
         if min(items) < 0:
             raise ValueError("negative")
+        return items
 
-        def count() -> None:
-            raise ArithmeticError("no such bucket")
-
-        recorded.extend(items)
-        return Scored([2 * item for item in items], count=count)
+    def commit(items: list[int]) -> Committed[int]:
+        committed.extend(items)
+        raise ArithmeticError("no such bucket")
 
     async def scenario() -> list[list[int | Exception]]:
-        runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
+        runner: Runner[int, list[int], int] = Runner(score, commit, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
         async with asyncio.timeout(10):
             return await asyncio.gather(*(runner.run([number]) for number in (1, 2, bad)))
 
-    with caplog.at_level(logging.ERROR, LOGGER):
-        answers = asyncio.run(scenario())
-    assert answers[:2] == [[2], [4]]
-    assert sorted(recorded) == ([1, 2] if bad else [0, 1, 2])
-    assert {record.message for record in caplog.records} == {"decisions were made and recorded, but not counted"}
+    answers = asyncio.run(scenario())
+    assert [[type(result) for result in answer] for answer in answers[:2]] == [[ArithmeticError], [ArithmeticError]]
+    assert sorted(committed) == ([1, 2] if bad else [0, 1, 2])
 
 
 class Keeper(Recorder):
@@ -277,10 +277,10 @@ class Keeper(Recorder):
         super().__init__()
         self.records: list[asyncio.Future[None]] = []
 
-    def __call__(self, items: list[int]) -> Scored[int]:
+    def __call__(self, items: list[int]) -> Committed[int]:
         scored = super().__call__(items)
         self.records.append(asyncio.get_running_loop().create_future())
-        return Scored(scored.results, self.records[-1])
+        return Committed(scored.results, self.records[-1])
 
 
 async def scored(score: Keeper, batches: int) -> None:
@@ -361,7 +361,7 @@ def test_rows_that_wait_for_the_record_of_others_are_shown_as_waiting() -> None:
     score, metrics = Keeper(), Metrics()
 
     async def scenario() -> None:
-        runner: Runner[int, int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=metrics)
+        runner: Runner[int, Committed[int], int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=metrics)
         first = asyncio.create_task(runner.run([1, 2]))
         await scored(score, 1)
         second = asyncio.create_task(runner.run([3]))
@@ -421,12 +421,14 @@ def test_a_call_whose_decisions_cannot_be_recorded_is_refused() -> None:
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
 
     async def at_once() -> None:
-        def refuse(items: list[int]) -> Scored[int]:
-            batches.append(items)
+        def refuse(scored: Committed[int]) -> Committed[int]:
+            batches.append([result // 2 for result in scored.results if isinstance(result, int)])
             raise ServiceError(503, "no record", retry_after=1)
 
         batches: list[list[int]] = []
-        runner: Runner[int, int] = Runner(refuse, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics())
+        runner: Runner[int, Committed[int], int] = Runner(
+            Recorder(), refuse, max_batch_size=8, max_waiting=100, deadline=10, metrics=Metrics()
+        )
         with pytest.raises(ServiceError, match="no record"):
             await runner.run([1, 2, 3, 4])
         for _ in range(2):

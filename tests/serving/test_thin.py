@@ -9,7 +9,8 @@ import pytest
 from features.application import EXPECTED
 from features.transform import Applications
 from serving.bundle import Bundle
-from serving.contract import Contract, predictions
+from serving.contract.requests import RequestParser
+from serving.pipeline import Pipeline
 from serving.scorer import Scorer
 from serving.thin import gain_parts, thin_limit, unknown_share
 from training.generator import Generator
@@ -41,10 +42,9 @@ def test_the_limit_lies_halfway_from_what_ordinary_applicants_lack_without_a_his
 
 
 def answers(bundle: Bundle, *requests: dict[str, Any]) -> list[dict[str, Any]]:
-    contract, scorer = Contract(bundle.features, 10), Scorer(bundle)
-    rows = [contract.parse_one(json.dumps(request).encode()) for request in requests]
-    matrix = contract.matrix(rows)
-    return predictions(rows, scorer.pd(matrix).tolist(), bundle.decision, bundle.version, scorer.unknown(matrix).tolist())
+    parser = RequestParser(bundle.features, 10)
+    scoring = Pipeline(bundle).score([parser.parse_one(json.dumps(request).encode()) for request in requests])
+    return [json.loads(bytes(answer)) for answer in scoring.answers]
 
 
 def test_an_application_of_which_nothing_is_known_is_told_by_name_and_as_a_vector(bundle: Bundle) -> None:

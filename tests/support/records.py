@@ -15,7 +15,7 @@ from sqlalchemy import select
 from monitoring.database import Store, decisions, reading
 from monitoring.lines import Record
 from monitoring.log import DecisionLog, feature_json
-from serving.contract import new_prediction_ids
+from serving.contract.ids import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

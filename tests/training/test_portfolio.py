@@ -17,7 +17,8 @@ from features.application import EXPECTED
 from features.schema import Table
 from features.transform import Applications
 from serving.bundle import Bundle
-from serving.contract import Contract, predictions
+from serving.contract.requests import RequestParser
+from serving.pipeline import Pipeline
 from serving.scorer import Scorer
 from serving.thin import ThinRule
 from training import portfolio
@@ -78,17 +79,15 @@ def requests(frame: pd.DataFrame) -> Iterator[bytes]:
 
 
 def test_scores_are_the_services_to_the_last_bit(scored: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle) -> None:
-    contract, scorer = Contract(bundle.features, max_rows=1), Scorer(bundle)
+    parser, pipeline = RequestParser(bundle.features, max_rows=1), Pipeline(bundle)
     assert scored["SK_ID_CURR"].tolist() == frame["SK_ID_CURR"].tolist()
     whole = frame.astype({column.name: "Int64" for column in bundle.features.table.numeric if column.type == "integer"})
     for position, request in enumerate(requests(whole[:150])):
-        row = contract.parse_one(request)
-        pd_alone = scorer.pd(contract.matrix([row]))[0]
+        (served,) = pipeline.score([parser.parse_one(request)]).predictions
         answer = scored.iloc[position]
-        assert answer["probability"] == pd_alone
-        assert answer["warnings"] == len(row.warnings), row.warnings
-        assert answer["decision"] == ("DECLINE" if bundle.decision.declines(pd_alone) else "APPROVE")
-        assert answer["risk_level"] == bundle.decision.risk_level(pd_alone)
+        assert answer["probability"] == served.probability
+        assert answer["warnings"] == len(served.warnings), served.warnings
+        assert (answer["decision"], answer["risk_level"]) == (served.decision, served.risk_level)
     assert scored["warnings"][3:6].tolist() == [2, 2, 1]
 
 
@@ -105,15 +104,13 @@ def test_thin_applications_are_told_and_decided_as_by_the_service(
     few.to_parquet(tmp_path / "application_test.parquet")
     score(tmp_path, "application_test", bundle, tmp_path / "out.parquet", ignore)
     offline = pd.read_parquet(tmp_path / "out.parquet")
-    contract, scorer = Contract(bundle.features, max_rows=1), Scorer(bundle)
+    parser = RequestParser(bundle.features, max_rows=1)
     whole = few.astype({column.name: "Int64" for column in bundle.features.table.numeric if column.type == "integer"})
-    rows = [contract.parse_one(request) for request in requests(whole)]
-    matrix = contract.matrix(rows)
-    answers = predictions(rows, scorer.pd(matrix).tolist(), bundle.decision, bundle.version, scorer.unknown(matrix).tolist())
-    told = [[warning["code"] for warning in answer["warnings"]] for answer in answers]
+    answers = Pipeline(bundle).score([parser.parse_one(request) for request in requests(whole)]).predictions
+    told = [[warning["code"] for warning in answer.warnings] for answer in answers]
     assert told[50:] == [["absent", "thin_application"]] * 50
     assert offline["warnings"].tolist() == [len(codes) for codes in told]
-    assert offline["decision"].tolist() == [answer["decision"] for answer in answers]
+    assert offline["decision"].tolist() == [answer.decision for answer in answers]
     assert offline["probability"].tolist() == [answer["probability"] for answer in answers]
     assert (offline["decision"][50:] == "DECLINE").all() == (action == "decline")
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from serving.contract.fields import escape
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
-from serving.fields import escape
 
 NOT_JSON = "The body is not valid UTF-8 JSON"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

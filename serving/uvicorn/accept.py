@@ -1,4 +1,4 @@
-"""Between the sockets and the connections: new ones are taken many at a time, and an answer is written as one piece.
+"""Between the listening socket and the connections: new ones are taken many at a time.
 
 libuv, beneath uvloop, accepts one connection a turn of the loop. Above capacity a turn takes 100 ms and more, since it serves
 everything that has arrived: then new connections, a prober's among them, wait for minutes while the old ones are served.
@@ -63,27 +63,3 @@ def _help(loop: asyncio.AbstractEventLoop, server: asyncio.Server, listener: soc
     listener.setblocking(False)
     loop.add_reader(listener, take)
     keep(loop.create_task(stop_with_server()))
-
-
-class Whole:
-    """A transport that keeps the head of an answer until its body comes: one packet and one system call less for each answer.
-
-    For answers that have a body.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self._begun = False
-
-    def write(self, data: bytes) -> None:
-        """Write, the first piece with the second."""
-        if not self._begun:
-            self._begun, self._head = True, data
-            return
-        if self._head is not None:
-            data, self._head = self._head + data, None
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

@@ -2,30 +2,21 @@
 
 A client owes a head, then a body, then the reading of its answer. Each has a limit and a clock here, before there is a task, a call of the
 app or a place in work for it. This is uvicorn's protocol with its callbacks overridden, since nothing above it sees a request before its
-head is complete, and nothing above it can end a connection. `HOOKS` names all that is overridden; `guard` says so where uvicorn has changed.
+head is complete, and nothing above it can end a connection. `HOOKS` names all that is overridden; serving.uvicorn.guard says so where uvicorn has changed.
 """
 
-import logging
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httptools
 
-from monitoring.logs import LOGGER
-from serving.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.errors import ServiceError
-from serving.listen import Whole
+from serving.uvicorn.door import BODY_BYTES, Door, whole_answer
+from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_trailer, too_long
 
-log = logging.getLogger(LOGGER)
 _UVICORN: Any = object  # its protocol is imported where there are connections, of no use to the parent process
 
-MOST_HEAD = 65_536  # bytes of a request that are not of its body
-MOST_FIELDS = 100  # header fields of a request, and trailer fields
-MOST_URL = 8_192  # bytes; RFC 9110, section 4.1, asks for 8,000 at least
 READ_ON = 4  # times the largest body is read and dropped after its refusal: many clients read the answer only once they have sent all
-MOST_IN_PIPELINE = 100  # requests that wait behind the one in work
 HOOKS = (
     "connection_made",
     "connection_lost",
@@ -42,7 +33,7 @@ HOOKS = (
 )
 
 
-class _Connection(_UVICORN):  # type: ignore[misc]
+class Connection(_UVICORN):  # type: ignore[misc]
     """What makes a protocol of uvicorn keep its client to the limits."""
 
     door: Door
@@ -70,16 +61,19 @@ class _Connection(_UVICORN):  # type: ignore[misc]
     url = b""
 
     def connection_made(self, transport: Any) -> None:
+        """Start the clock of the first head."""
         super().connection_made(transport)
         self.due = self.door.now() + self.door.limits.head_seconds
         self.door.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Give back what the connection held."""
         self.door.leave(self)
         self.held = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parse what arrived, within the limits."""
         if self.last is not None:
             return
         self.room -= len(data)
@@ -87,7 +81,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         try:
             self._feed(data)
             if self.room < 0:
-                raise _too_long(self.url if not self.headers else b"")
+                raise too_long(self.url if not self.headers else b"")
             if self.in_message:
                 self._wait()
         except (httptools.HttpParserError, ServiceError) as error:
@@ -130,12 +124,15 @@ class _Connection(_UVICORN):  # type: ignore[misc]
                 self.parser.feed_data(line + b"".join(fields) + b"\r\n")
 
     def on_message_begin(self) -> None:
+        """Begin a request."""
         super().on_message_begin()
         self.in_message, self.in_body, self.timed, self.trailers, self.surplus, self.coding = True, False, 0, 0, 0, None
 
-    def on_header(self, name: bytes, value: bytes) -> None:  # uvicorn's, once a field, without a call of it
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field as uvicorn does, without a call of its method; a trailer field is dropped."""
         if self.in_body:
-            self._check_trailer(name)
+            self.trailers += 1
+            check_trailer(name, self.trailers)
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -146,34 +143,11 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         if len(self.headers) > MOST_FIELDS:
             raise ServiceError(431, f"the request has more than {MOST_FIELDS} header fields")
 
-    def _check_trailer(self, name: bytes) -> None:
-        """Drop a trailer field: it must not pass for a part of the head."""
-        self.trailers += 1
-        if self.trailers > MOST_FIELDS:
-            raise ServiceError(431, f"the request has more than {MOST_FIELDS} trailer fields")
-        if name.lower() == b"connection":  # the parser would heed it
-            raise ServiceError(400, "Connection stands in the trailer")
-
-    def _check_head(self, version: str) -> None:
-        """Refuse a head that another server might read in another way, and one that is too long.
-
-        Raises
-        ------
-        ServiceError
-            400, 414 or 431.
-        """
-        if version not in ("1.0", "1.1"):
-            raise ServiceError(400, f"expected a request of HTTP/1.0 or HTTP/1.1, got one of HTTP/{version}")
-        if self.coding is not None and (self.coding != b"chunked" or version == "1.0"):
-            raise ServiceError(400, "Transfer-Encoding is not chunked, or not of HTTP/1.1")
-        if len(self.url) > MOST_URL:
-            raise _too_long(self.url)
-        if (self.long or self.room < 0) and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD:
-            raise _too_long(b"")
-
     def on_headers_complete(self) -> None:
+        """Check a head; refuse at once where there is no room."""
         parser, version = self.parser, self.parser.get_http_version()
-        self._check_head(version)
+        long = self.long or self.room < 0
+        check_head(version, self.coding, self.url, self.headers if long else ())
         self.in_body = True
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
@@ -213,10 +187,10 @@ class _Connection(_UVICORN):  # type: ignore[misc]
             cycle.keep_alive = False  # whether the body follows the answer is the client's choice
         elif cycle.scope["method"] == "POST":
             cycle.waiting_for_100_continue = False
-            cycle.transport = Whole(cycle.transport)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
+        """Take a part of a body, or drop it where nobody reads it."""
         self.room += 2 * len(body)  # what frames a body may be as long as the body
         if self.refusal is not None or self.cycle.response_complete:  # nobody reads it
             self.surplus += len(body)
@@ -226,6 +200,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """Call the app with a request that is complete."""
         if self.parser.should_upgrade():
             return
         self.in_message, self.room = False, MOST_HEAD
@@ -241,6 +216,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
             self._rest()
 
     def on_response_complete(self) -> None:
+        """Go on with the next request of the pipeline, or wait for the client."""
         self.at_work = None
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
@@ -267,10 +243,12 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         return bool(self.flow.write_paused or self.transport.is_closing())
 
     def pause_writing(self) -> None:
+        """Start the clock of a client that does not read."""
         super().pause_writing()
         self.due = self.door.now() + self.door.limits.body_seconds
 
     def resume_writing(self) -> None:
+        """Stop the clock of a client that reads again."""
         super().resume_writing()
         if self.at_work is None:
             self._rest()
@@ -306,32 +284,3 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         self.last = b""
         self.transport.close()
         self._rest()
-
-
-def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:
-    """Let uvicorn's connections keep the gate's limits; None, and a warning, where its protocol is not the one that this is written for.
-
-    A request for which there is no room is refused before there is a task, a scope and a call of the app for it. That keeps answers coming:
-    everything that has arrived is read in one turn of the loop, and an answer takes three. At three times capacity 2,530 requests a second
-    were answered with it, 187 without. Requests in a pipeline, those that close their connection and those that ask before they send a body
-    are left to the app.
-    """
-    from uvicorn.protocols.http import auto  # of no use to the parent process
-
-    base: Any = auto.AutoHTTPProtocol
-    if base.__name__ != "HttpToolsProtocol" or not all(hasattr(base, hook) for hook in HOOKS):
-        log.warning(
-            "connections have no limits, no clocks and no refusal under overload: uvicorn's HTTP protocol is not the one expected; "
-            "install uvicorn and httptools in the versions of configs/requirements",
-            extra={"protocol": base.__name__},
-        )
-        return None
-    door = Door(gate, now)
-    auto.AutoHTTPProtocol = type("GuardedProtocol", (_Connection, base), {"door": door})
-    return door
-
-
-def _too_long(url: bytes) -> ServiceError:
-    if len(url) > MOST_URL:
-        return ServiceError(414, f"the URL is longer than {MOST_URL} bytes")
-    return ServiceError(431, f"what surrounds the body of the request is longer than {MOST_HEAD} bytes")

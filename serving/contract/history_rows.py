@@ -9,8 +9,8 @@ import numpy as np
 
 from features.history import UNSEEN, History, Matrix, Rows, codes_of
 from features.schema import Column, Table
+from serving.contract.fields import EXACT, Fields, encodable, escape, kind, shown
 from serving.errors import Errors, Invalid
-from serving.fields import EXACT, Fields, encodable, escape, kind, shown
 
 NUMBER = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither NaN nor infinite
 
@@ -19,7 +19,7 @@ Tables = dict[str, Matrix]
 
 
 class HistoryReader:
-    """Reads the history of one request at a time, and joins those of a batch."""
+    """Reads the history of one applicant."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self._readers = {table.name: _TableReader(table) for table in tables}
@@ -47,18 +47,25 @@ class HistoryReader:
                     reader.check_parent(found[name], found.get(reader.table.parent), f"{pointer}/{name}", errors)
         return found
 
-    def join(self, histories: Sequence[Tables | None]) -> History:
-        """The history of a batch of applicants."""
-        rows, given = {}, {}
-        for name, reader in self._readers.items():
-            there = [place for place, tables in enumerate(histories) if tables and name in tables]
-            if there:
-                parts = [histories[place][name] for place in there]  # type: ignore[index]
-                client = np.repeat(np.array(there, dtype=np.intp), [part.shape[1] for part in parts])
-                rows[name] = Rows(reader.table, client, np.concatenate(parts, axis=1))
-                given[name] = np.zeros(len(histories), dtype=bool)
-                given[name][there] = True
-        return History(len(histories), rows, given)
+
+def join_histories(tables: Sequence[Table], histories: Sequence[Tables | None]) -> History:
+    """The history of a batch of applicants.
+
+    Parameters
+    ----------
+    tables : the history tables of the schema.
+    histories : the tables of each applicant, as HistoryReader reads them; None where no history was sent.
+    """
+    rows, given = {}, {}
+    for table in tables:
+        there = [place for place, sent in enumerate(histories) if sent and table.name in sent]
+        if there:
+            parts = [histories[place][table.name] for place in there]  # type: ignore[index]
+            client = np.repeat(np.array(there, dtype=np.intp), [part.shape[1] for part in parts])
+            rows[table.name] = Rows(table, client, np.concatenate(parts, axis=1))
+            given[table.name] = np.zeros(len(histories), dtype=bool)
+            given[table.name][there] = True
+    return History(len(histories), rows, given)
 
 
 class _TableReader:

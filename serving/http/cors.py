@@ -18,7 +18,7 @@ class CrossOrigin(CORSMiddleware):
     """
 
     def refusal(self, method: bytes, url: bytes) -> None:
-        """Leave refusals to the app, so that they name the origin; see serving.listen.Gate."""
+        """Leave refusals to the app, so that they name the origin; see serving.uvicorn.door.Gate."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.app, name)

@@ -1,0 +1,137 @@
+"""From rows to the feature matrix, with a warning for everything that makes a score less certain."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from features.history import UNSEEN, Mask, Matrix
+from features.schema import Column
+from features.transform import Applications, FeatureTransform
+from serving.contract.fields import shown
+from serving.contract.history_rows import join_histories
+from serving.contract.rows import Row
+
+ABSENT = "not known, though the model learned from no such applicant without it"
+ODD = (  # code and detail of the warnings that features.absence.Odd gives rise to
+    ("absent", f"{ABSENT}. Typical values are used instead; send it if you can"),
+    ("lone", "not used, because the model learned from no applicant with it but without the fields that belong to it; send those too"),
+)
+MOST_NAMED = 10  # fields in one warning
+
+Warnings = list[dict[str, str]]
+
+
+class Input(NamedTuple):
+    """What a batch of rows is scored by, in their order.
+
+    Attributes
+    ----------
+    matrix : shape (rows, features), NaN where not known.
+    warnings : of each row.
+    sent : of each row the JSON of its features as the client wrote them, None where it differs from what is scored.
+    """
+
+    matrix: Matrix
+    warnings: list[Warnings]
+    sent: list[msgspec.Raw | None]
+
+
+class InputReader:
+    """Makes the input of a model from rows without errors.
+
+    Parameters
+    ----------
+    features : the model's fitted transform.
+    """
+
+    def __init__(self, features: FeatureTransform) -> None:
+        self._features = features
+        self._table = features.table
+        self._fields = [column.name for column in features.table.columns]
+        self._numeric = {column.name: column for column in features.table.numeric}
+        ranges = [self._numeric.get(name) for name in features.names]
+        self._low = np.array([column.min if column else -np.inf for column in ranges], dtype=np.float64)
+        self._high = np.array([column.max if column else np.inf for column in ranges], dtype=np.float64)
+        always = {self._fields[place] for place in features.absence_.always} if features.absence_ else set()
+        self._always_names = [name for name in features.names if name in always]
+        self._always_positions = np.array([features.names.index(name) for name in self._always_names], dtype=np.intp)
+        self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
+        self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in features.categorical_positions])
+
+    def read(self, rows: Sequence[Row]) -> Input:
+        """The input of these rows; changes none of them."""
+        warnings, sent = [list(row.notes) for row in rows], [row.sent for row in rows]
+        named = [index for index, row in enumerate(rows) if row.named is not None]
+        if named and len(named) == len(rows):
+            return Input(self._named(rows, warnings), warnings, sent)
+        if rows and not named:
+            matrix = self._vectors(rows, warnings)
+        else:
+            matrix = np.empty((len(rows), len(self._features.names)))
+            vectors = [index for index, row in enumerate(rows) if row.vector is not None]
+            for places, matrix_of in ((named, self._named), (vectors, self._vectors)):
+                if places:
+                    matrix[places] = matrix_of([rows[index] for index in places], [warnings[index] for index in places])
+        for index, found in enumerate(warnings):
+            if any(warning["code"] == "unseen_category" for warning in found):
+                sent[index] = None  # the code that was sent is not the one that is scored
+        return Input(matrix, warnings, sent)
+
+    def _named(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
+        """The matrix of rows with named values; adds to their warnings."""
+        applications = Applications.from_rows(self._table, [row.named for row in rows])  # type: ignore[misc]
+        transformed = self._features.transform(applications, join_histories(self._features.history, [row.history for row in rows]))
+        for unseen in transformed.unseen:
+            detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
+            warnings[unseen.row].append(_warning("unseen_category", f"{rows[unseen.row].pointer}/{unseen.column}", detail))
+        if transformed.odd:
+            for places, said in zip(transformed.odd, ODD, strict=True):
+                _warn_of_fields(rows, warnings, self._fields, places, said)
+        implausible = applications.implausible()
+        if implausible.any():
+            for index, place in np.argwhere(implausible).tolist():
+                column = self._table.numeric[place]
+                warnings[index].append(_implausible(column, applications.numeric[index, place], f"{rows[index].pointer}/{column.name}"))
+        return transformed.matrix
+
+    def _vectors(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
+        """The matrix of rows with vectors, unseen codes written as UNSEEN; adds to their warnings."""
+        block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self._features.names))  # type: ignore[arg-type]
+        codes = block[:, self._code_positions]
+        unseen = (codes < 0) | (codes >= self._code_counts)
+        if unseen.any():
+            for index, position in np.argwhere(unseen).tolist():
+                place = self._code_positions[position]
+                detail = f"{self._features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
+                warnings[index].append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
+                block[index, place] = UNSEEN
+        _warn_of_fields(rows, warnings, self._always_names, np.isnan(block[:, self._always_positions]), ("absent", ABSENT))
+        implausible = (block < self._low) | (block > self._high)
+        if implausible.any():
+            for index, place in np.argwhere(implausible).tolist():
+                column = self._numeric[self._features.names[place]]
+                warnings[index].append(_implausible(column, block[index, place], f"{rows[index].pointer}/{place}"))
+        return block
+
+
+def _implausible(column: Column, value: float, pointer: str) -> dict[str, str]:
+    return _warning("implausible", pointer, f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}")
+
+
+def _warn_of_fields(rows: Sequence[Row], warnings: list[Warnings], names: list[str], places: Mask, said: tuple[str, str]) -> None:
+    """Add a warning, of this code and detail, to each row in which any place, shape (rows, names), is marked.
+
+    It names the first MOST_NAMED of them.
+    """
+    if not places.any():
+        return
+    for index in np.flatnonzero(places.any(axis=1)).tolist():
+        found = [names[place] for place in np.flatnonzero(places[index]).tolist()]
+        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        warnings[index].append(_warning(said[0], rows[index].pointer, f"{', '.join(found[:MOST_NAMED])}{more}: {said[1]}"))
+
+
+def _warning(code: str, pointer: str, detail: str) -> dict[str, str]:
+    return {"code": code, "pointer": pointer, "detail": detail}

@@ -1,0 +1,63 @@
+"""From an answered row to the line that the decision log keeps."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from features.history import Matrix
+from features.schema import Table
+from monitoring.log import feature_json
+from serving.contract.documents import encode
+from serving.contract.rows import Row
+
+
+class RecordWriter:
+    """Writes records.
+
+    Parameters
+    ----------
+    table : schema of the application.
+    raw_fields : names of the fields that are kept as they were sent.
+
+    Raises
+    ------
+    ValueError
+        The schema has no such raw field.
+    """
+
+    def __init__(self, table: Table, raw_fields: Sequence[str] = ()) -> None:
+        places = {column.name: place for place, column in enumerate(table.numeric)}
+        places |= {column.name: -1 - place for place, column in enumerate(table.categorical)}
+        if unknown := set(raw_fields) - set(places):
+            raise ValueError(f"log.raw_fields names {', '.join(sorted(unknown))}; expected fields of GET /docs.json")
+        self._raw = {name: places[name] for name in raw_fields}
+
+    def write(self, rows: Sequence[Row], answers: Sequence[msgspec.Raw], matrix: Matrix, sent: Sequence[msgspec.Raw | None]) -> list[bytes]:
+        """The `monitoring.lines.Record` of each decision as JSON: the members of its answer and what a replay needs beside them.
+
+        Parameters
+        ----------
+        answers : JSON objects, as the clients get them.
+        matrix : shape (rows, features), what was scored.
+        sent : of each row the JSON of its features, where it reads back as what was scored.
+        """
+        ended = time.perf_counter()
+        return [
+            b'%b,"format":2,"latency_ms":%.3f,"request_id":%b,"features":%b%b}'
+            % (
+                memoryview(answer)[:-1],
+                (ended - row.since) * 1e3,
+                encode(row.request_id),
+                features or feature_json(matrix[index]),
+                b',"raw":%b' % encode(self._raw_values(row)) if self._raw else b"",
+            )
+            for index, (row, answer, features) in enumerate(zip(rows, answers, sent, strict=True))
+        ]
+
+    def _raw_values(self, row: Row) -> dict[str, Any]:
+        if row.named is None:
+            return {}
+        numeric, categorical = row.named
+        return {name: numeric[place] if place >= 0 else categorical[-1 - place] for name, place in self._raw.items()}

@@ -1,0 +1,124 @@
+"""From the bytes of a request to rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from features.transform import FeatureTransform
+from serving.contract.documents import DECODE_ERRORS, explained, read_frame, read_item
+from serving.contract.fields import kind
+from serving.contract.ids import read_client_id
+from serving.contract.rows import Row, RowReader, frame_errors
+from serving.contract.vectors import VectorReader
+from serving.errors import Errors, Invalid, ServiceError, invalid, most_errors
+
+MAX_OUTCOMES = 10_000  # of one call
+
+
+class RequestParser:
+    """Parses the bodies of `POST /predict` and `POST /predict/batch` by the schema and the features of one model.
+
+    Parameters
+    ----------
+    features : the model's fitted transform.
+    max_rows : most rows of one batch.
+    """
+
+    def __init__(self, features: FeatureTransform, max_rows: int) -> None:
+        self._features = features
+        self._max_rows = max_rows
+        self._vectors = VectorReader(features, max_rows)
+        self._rows = RowReader(features)
+
+    def parse_one(self, body: bytes) -> Row:
+        """The row of a `POST /predict`.
+
+        Raises
+        ------
+        ServiceError
+            400 where the body is not JSON, 422 with a pointer to each bad value otherwise.
+        """
+        row = self._vectors.read_one(body)
+        if row is None:
+            try:
+                row = self._single(msgspec.json.decode(body), body)
+            except DECODE_ERRORS:
+                raise explained(body, lambda document: self._single(document).errors) from None
+        if row.errors:
+            raise invalid(row.errors)
+        return row
+
+    def parse_example(self) -> Row:
+        """The row of the schema's example applicant, with its history."""
+        return self.parse_one(msgspec.json.encode(example_request(self._features)))
+
+    def parse_batch(self, body: bytes) -> Iterator[Row]:
+        """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
+
+        They are read one by one, so that the caller can do other work in between.
+
+        Raises
+        ------
+        ServiceError
+            400 where the body is not JSON, 413 for too many rows, 422 where the frame around the rows is bad. Some are raised
+            here, the rest before the first row.
+        """
+        if rows := self._vectors.read_many(body):
+            return iter(rows)
+        try:
+            frame = read_frame(body)
+        except DECODE_ERRORS:
+            raise self._explained(body) from None
+        return self._batch(frame, body)
+
+    def _single(self, document: Any, text: bytes | None = None) -> Row:
+        return self._rows.read(document, "", ("application", "features"), Errors(), text)
+
+    def _explained(self, body: bytes) -> ServiceError:
+        """What is wrong with the body of a batch that cannot be decoded."""
+        return explained(body, lambda document: [error for row in self._batch(document, body) for error in row.errors])
+
+    def _batch(self, document: Any, body: bytes) -> Iterator[Row]:
+        """The rows of a document of `body`, whose items may not be decoded yet."""
+        errors = frame_errors(document, "", ("applications", "features", "client_ids"))
+        if errors:
+            raise invalid(errors)
+        given = [name for name in ("applications", "features") if document.get(name) is not None]
+        if len(given) != 1:
+            raise invalid([Invalid("", "expected exactly one of applications, features")])
+        name = given[0]
+        items, ids = document[name], document.get("client_ids")
+        if not isinstance(items, list):
+            raise invalid([Invalid(f"/{name}", f"expected an array, got {kind(items)}")])
+        if len(items) > self._max_rows:
+            raise ServiceError(413, f"/{name} has {len(items)} rows; at most {self._max_rows} are allowed in one request")
+        if name == "applications" and ids is not None:
+            raise invalid([Invalid("/client_ids", "goes with features; an application carries its own client_id")])
+        if ids is None:
+            ids = [None] * len(items)
+        elif not isinstance(ids, list) or len(ids) != len(items):
+            raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
+        return self._batch_rows(name, items, ids, body)
+
+    def _batch_rows(self, name: str, items: list[Any], ids: list[Any], body: bytes) -> Iterator[Row]:
+        named = 0  # errors so far
+        for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
+            try:
+                (document, text), (read_id, _) = read_item(item), read_item(client_id)
+            except DECODE_ERRORS:
+                raise self._explained(body) from None
+            errors = Errors(most_errors(named))
+            if name == "applications":
+                row = self._rows.read(document, f"/applications/{index}", ("application",), errors, text)
+            else:
+                row = Row(f"/features/{index}", errors=errors)
+                row.client_id = read_client_id(read_id, f"/client_ids/{index}", row.errors)
+                self._rows.read_vector(document, row)
+            yield row
+            named += len(errors)
+
+
+def example_request(features: FeatureTransform) -> dict[str, Any]:
+    """An invented applicant with a history, as a client would send them."""
+    return {"application": dict(features.table.example), "history": {table.name: list(table.examples) for table in features.history}}

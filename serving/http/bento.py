@@ -1,0 +1,66 @@
+"""The short way from the boundary to BentoML's API methods."""
+
+from typing import Any, cast
+
+from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
+from bentoml._internal.configuration.containers import BentoMLContainer
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from configs.settings import Settings
+from monitoring.logs import REQUEST_ID
+from monitoring.metrics import Metrics
+from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.http.boundary import Boundary
+from serving.http.cors import cross_origin
+from serving.http.routes import API_ROUTES
+from serving.keys import KeyRing
+from serving.startup import check_worker
+
+
+def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> type[Service[Any]]:
+    """A class of BentoML services within the boundary, with the shortest way from there to an API method.
+
+    What BentoML has between the two costs as much as parsing, scoring and answering together: a timeout with a task and
+    a timer for each request (the runner's deadline does its work), a span whose URL is built even when nothing is traced, a
+    request context, seven routes tried in turn, checks of the method's signature, headers by dependency injection. With
+    `service.tracing` its middleware is kept.
+    """
+
+    class LeanService(Service[Any]):
+        """A BentoML service whose app is made of less."""
+
+        def to_asgi(self, is_main: bool = True) -> ASGIApp:
+            """The app that the worker serves."""
+            from _bentoml_impl.server.app import ServiceAppFactory
+
+            check_worker(keys)
+
+            class Factory(ServiceAppFactory):
+                """BentoML's app, but an API method takes the body and gives the response."""
+
+                @property
+                def middlewares(self) -> list[Middleware]:
+                    return [item for item in super().middlewares if getattr(item.cls, "__name__", "") != "TimeoutMiddleware"]
+
+                async def api_endpoint_wrapper(self, name: str, request: Request) -> Response:
+                    api = self.service.apis[name]
+                    try:
+                        body = await api.input_spec.from_http_request(request, None)
+                        # as an attribute of the instance it would be wrapped anew, with a look at its signature, for every request
+                        response: Response = await api.func(self._service_instance, body)
+                    except ServiceError as error:  # the router would make a 500 of it
+                        response = Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
+                    return response
+
+            self.inject_config()
+            app = Factory(self, is_main=is_main, enable_access_control=False)()  # which is around the boundary
+            routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
+            boundary = Boundary(app, metrics, settings.service, keys, routes)
+            whole = cross_origin(boundary, BentoMLContainer.http.cors.get())
+            boundary.guard_connections(cast(Any, whole))
+            return whole
+
+    return LeanService

@@ -1,0 +1,69 @@
+"""The routes: which there are, what each asks of a request, and the GET routes that BentoML does not have."""
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from configs.settings import ServiceSettings
+from monitoring.metrics import Metrics
+from serving.contract.ids import now
+from serving.http.body import JSON
+from serving.openapi import DOCS_PAGE
+
+SINGLE_ROUTE = "/predict"  # takes one applicant
+API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
+GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
+PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
+KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
+OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is answered without a key: probes and documents, which tell nothing of any applicant."""
+    return path in OPEN_ROUTES or path.startswith("/static_content/")
+
+
+def takes_place(scope: Scope) -> bool:
+    """Whether a request needs a place among those in work."""
+    return scope["path"] in API_ROUTES and scope["method"] == "POST"
+
+
+def body_limit(path: str, limits: ServiceSettings) -> int:
+    """Most bytes of a body to this path."""
+    return limits.max_single_bytes if path == SINGLE_ROUTE else limits.max_body_bytes
+
+
+def json_response(content: object) -> Response:
+    """A 200 with this content."""
+    return Response(msgspec.json.encode(content), media_type=JSON)
+
+
+def get_app(metrics: Metrics) -> Starlette:
+    """The GET routes. The service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
+
+    async def index(request: Request) -> Response:
+        return RedirectResponse("docs")  # relative, so that a prefix that a proxy took off is kept
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(DOCS_PAGE)
+
+    async def docs_json(request: Request) -> Response:
+        return json_response(request.app.state.openapi)
+
+    async def health(request: Request) -> Response:
+        return json_response({**request.app.state.status()._asdict(), **request.app.state.health, "timestamp": now()})
+
+    async def exposition(request: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def model(request: Request) -> Response:
+        return json_response(request.app.state.model)
+
+    return Starlette(
+        routes=[
+            Route(path, endpoint) for path, endpoint in zip(GET_ROUTES, (index, docs, docs_json, health, exposition, model), strict=True)
+        ]
+    )

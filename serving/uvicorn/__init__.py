@@ -1,0 +1,1 @@
+"""What uvicorn's connections are made to do: accept many at once, keep limits and clocks, refuse early."""
