@@ -7,6 +7,7 @@ head is complete, and nothing above it can end a connection. `HOOKS` names all t
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ MOST_HEAD = 65_536  # bytes of a request that are not of its body
 MOST_FIELDS = 100  # header fields of a request, and trailer fields
 MOST_URL = 8_192  # bytes; RFC 9110, section 4.1, asks for 8,000 at least
 READ_ON = 4  # times the largest body is read and dropped after its refusal: many clients read the answer only once they have sent all
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, section 3.2.2; empty where the URL has none
 MOST_IN_PIPELINE = 100  # requests that wait behind the one in work
 HOOKS = (
     "connection_made",
@@ -61,6 +63,7 @@ class _Connection(_UVICORN):  # type: ignore[misc]
     in_message = in_body = False
     timed = 0  # whose clock was started: 1 the head's, 2 the body's
     trailers = 0
+    host: bytes | None = None
     coding: bytes | None = None  # the value of Transfer-Encoding
     at_work: Any = None  # the cycle that the app was called with
     held: Any = None  # the cycle whose body is awaited, and the app to call then
@@ -131,7 +134,8 @@ class _Connection(_UVICORN):  # type: ignore[misc]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.in_message, self.in_body, self.timed, self.trailers, self.surplus, self.coding = True, False, 0, 0, 0, None
+        self.in_message, self.in_body, self.timed, self.trailers, self.surplus = True, False, 0, 0, 0
+        self.host = self.coding = None
 
     def on_header(self, name: bytes, value: bytes) -> None:  # uvicorn's, once a field, without a call of it
         if self.in_body:
@@ -140,6 +144,10 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"host":
+            if self.host is not None or not HOST.fullmatch(value):
+                raise ServiceError(400, "the request has more than one Host field, or one that names no host")
+            self.host = value
         elif name == b"transfer-encoding":
             self.coding = value.strip().lower()
         self.headers.append((name, value))
@@ -164,6 +172,8 @@ class _Connection(_UVICORN):  # type: ignore[misc]
         """
         if version not in ("1.0", "1.1"):
             raise ServiceError(400, f"expected a request of HTTP/1.0 or HTTP/1.1, got one of HTTP/{version}")
+        if self.host is None and version == "1.1":
+            raise ServiceError(400, "the request has no Host field, which HTTP/1.1 asks for")
         if self.coding is not None and (self.coding != b"chunked" or version == "1.0"):
             raise ServiceError(400, "Transfer-Encoding is not chunked, or not of HTTP/1.1")
         if len(self.url) > MOST_URL:

@@ -20,7 +20,7 @@ from features.transform import Applications, FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision
-from serving.documents import DECODE_ERRORS, encode, explained, read_frame, read_item, repeated
+from serving.documents import DECODE_ERRORS, MOST_BATCH_VALUES, encode, explained, read_frame, read_item, repeated, too_many
 from serving.errors import MOST_ERRORS, Errors, Invalid, ServiceError, invalid, most_errors
 from serving.fields import Fields, encodable, escape, kind, read_number, shown
 from serving.history import HistoryReader, Tables
@@ -126,6 +126,8 @@ class Contract:
         ServiceError
             400 where the body is no JSON, 422 with a pointer to each bad value otherwise.
         """
+        if many := too_many(body, ""):
+            raise invalid(many)
         row = self._vector_at_a_glance(body)
         if row is None:
             try:
@@ -146,8 +148,10 @@ class Contract:
         Raises
         ------
         ServiceError
-            400 where the body is no JSON, 413 for too many rows, 422 where the frame around the rows is bad; in part before the first row.
+            400 where the body is no JSON, 413 for too many rows, 422 where there are too many values or the frame around the rows is bad; in part before the first row.
         """
+        if many := too_many(body, "", MOST_BATCH_VALUES):
+            raise invalid(many)
         if rows := self._vectors_at_a_glance(body):
             return iter(rows)
         try:
@@ -316,11 +320,15 @@ class Contract:
     def _batch_rows(self, name: str, items: list[Any], ids: list[Any], body: bytes) -> Iterator[Row]:
         told = 0
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
+            errors = Errors(most_errors(told))
+            if many := [*too_many(item, f"/{name}/{index}"), *too_many(client_id, f"/client_ids/{index}")]:
+                errors += many
+                yield Row(f"/{name}/{index}", errors=errors)
+                continue
             try:
                 (document, text), (read_id, _) = read_item(item), read_item(client_id)
             except DECODE_ERRORS:
                 raise self._explained(body) from None
-            errors = Errors(most_errors(told))
             if name == "applications":
                 row = self._row(document, f"/applications/{index}", ("application",), errors, text)
             else:
