@@ -16,7 +16,9 @@ from serving.fields import escape
 
 NOT_JSON = "The body is not valid UTF-8 JSON"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-MOST_VALUES = 25_000  # of one applicant or outcome, absent ones of its history counted: 13,000 would hold the longest history in every table
+MOST_VALUES = (
+    25_000  # of one applicant or outcome, absent ones of its history counted: 13,000 would hold the longest history in every table
+)
 MOST_BATCH_VALUES = 1_000_000  # of all of a request: a full body of applicants with their histories has 800,000
 MAX_EXPLAINED = 1_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
 MAX_SEARCHED = 300_000  # bytes of a text within which repeated members are looked for, in 50 ms at most

@@ -208,7 +208,6 @@ class KeyRing:
             log.warning("the API keys can be read again")
         self._problem = problem
 
-
     def _remember(self, mark: Path) -> None:
         """Keep that there were keys."""
         try:
