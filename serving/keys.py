@@ -4,6 +4,8 @@ A key is `cs_ID_SECRET`. The secret has 256 random bits, so a plain SHA-256 of i
 compared in constant time. The running service reads the file again every second, so a revoked key stops working within one.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import logging
@@ -12,7 +14,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +28,7 @@ from serving.errors import ServiceError
 
 FORMAT = 1
 PREFIX = "cs"
+MARK = "keys.required"  # under CREDIT_HOME: there were keys
 RECHECK_SECONDS = 1.0
 MAX_BYTES = 1_000_000  # of the file: about 4,000 keys
 
@@ -81,10 +84,10 @@ def create_key(path: Path, note: str, lifetime: timedelta | None) -> str:
     KeysError
         The file is not one of keys, cannot be read, or would become larger than it may be.
     """
-    keys, now = read_keys(path), _now()
+    now = _now()
     identifier, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-    keys[identifier] = Key(identifier, _hash(secret), note, now, now + lifetime if lifetime is not None else None)
-    _write(path, keys)
+    with _changing(path) as keys:
+        keys[identifier] = Key(identifier, _hash(secret), note, now, now + lifetime if lifetime is not None else None)
     return f"{PREFIX}_{identifier}_{secret}"
 
 
@@ -96,29 +99,36 @@ def revoke_key(path: Path, identifier: str) -> None:
     KeysError
         There is no such key.
     """
-    keys = read_keys(path)
-    if identifier not in keys:
-        raise KeysError(f"there is no key {identifier}; `credit-scoring keys list` shows them")
-    if keys[identifier].revoked is None:
-        keys[identifier] = msgspec.structs.replace(keys[identifier], revoked=_now())
-    _write(path, keys)
+    with _changing(path) as keys:
+        if identifier not in keys:
+            raise KeysError(f"there is no key {identifier}; `credit-scoring keys list` shows them")
+        if keys[identifier].revoked is None:
+            keys[identifier] = msgspec.structs.replace(keys[identifier], revoked=_now())
 
 
 class KeyRing:
     """Checks the keys that requests carry against a file.
 
     Requests need a key from the moment when the file holds one, or is there and cannot be used. From then on a file that is
-    gone or broken lets nobody in.
+    gone or broken lets nobody in, also after a restart: a second file keeps that there were keys.
 
     Parameters
     ----------
     path : the file; nothing is read before it is asked for.
+    mark : what is made once there are keys, and is asked for them later; without it a restart forgets.
     failed : called whenever the file is found gone or broken.
     clock : seconds, as time.monotonic tells them.
     """
 
-    def __init__(self, path: Path, failed: Callable[[], object] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        failed: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        mark: Path | None = None,
+    ) -> None:
         self._path = path
+        self._mark = mark
         self._failed = failed
         self._clock = clock
         self._looked = -math.inf
@@ -173,18 +183,24 @@ class KeyRing:
             return
         self._looked = now
         problem = None
+        had_keys = self._required = self._required or bool(self._mark and os.path.lexists(self._mark))
         try:
             content = _content(self._path)
             if content is None:
                 self._keys = {}
                 if self._required:
-                    problem = f"{self._path} is gone; expected the file of API keys"
+                    problem = (
+                        f"{self._path} is gone, though there were API keys; put it back, make a key with `credit-scoring keys create`, "
+                        "or set CREDIT_AUTH=disabled to serve without authentication"
+                    )
             elif content != self._content:
                 self._keys = _parse(self._path, content)
             self._content = content
         except KeysError as error:
             self._keys, self._content, problem = {}, None, str(error)
         self._required = self._required or bool(self._keys) or problem is not None
+        if self._mark and self._keys and not had_keys:
+            self._remember(self._mark)
         if problem and problem != self._problem:
             self._failed()
             log.error("the API keys cannot be read; no request that needs one is answered", extra={"reason": problem})
@@ -192,10 +208,18 @@ class KeyRing:
             log.warning("the API keys can be read again")
         self._problem = problem
 
+    def _remember(self, mark: Path) -> None:
+        """Keep that there were keys."""
+        try:
+            make_private(mark.parent)
+            os.close(open_private(mark, os.O_WRONLY | os.O_CREAT))
+        except OSError as error:
+            log.warning("a restart without the file of API keys would open the service on loopback", extra={"reason": str(error)})
+
 
 def required_keys(settings: Settings, failed: Callable[[], object] = lambda: None) -> KeyRing | None:
     """The keys that requests may need, not read yet; None where authentication is switched off."""
-    return KeyRing(settings.keys_path, failed) if settings.auth == "required" else None
+    return KeyRing(settings.keys_path, failed, mark=settings.home / MARK) if settings.auth == "required" else None
 
 
 def _content(path: Path) -> bytes | None:
@@ -244,11 +268,25 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[dict[str, Key]]:
+    """The keys of the file, written when the block ends; other processes wait, so that none writes over the change of another."""
+    make_private(path.parent)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        keys = read_keys(path)
+        yield keys
+        _write(path, keys)
+        os.fsync(folder)  # a revocation outlives a power cut
+    finally:
+        os.close(folder)
+
+
 def _write(path: Path, keys: dict[str, Key]) -> None:
     content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
     if len(content) >= MAX_BYTES:
         raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes: remove keys that are revoked or expired")
-    make_private(path.parent)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "wb") as file:

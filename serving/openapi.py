@@ -111,9 +111,12 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
 STATUSES = {
     400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
+    408: "the request did not come within its time",
     413: "the body or the batch is too large",
+    414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
     422: "values are invalid; each is named by its JSON pointer",
+    431: "the head of the request is too long",
     500: "the service failed",
     503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",
     504: "the request was not scored within its deadline",

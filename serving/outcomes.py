@@ -14,7 +14,7 @@ from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
 from monitoring.shipper import Shipper
 from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
-from serving.contract.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, read_frame, read_item, repeated, too_many
 from serving.contract.fields import kind
 from serving.contract.ids import read_client_id
 from serving.contract.requests import MAX_OUTCOMES
@@ -42,8 +42,10 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
     Raises
     ------
     ServiceError
-        400 where the body is no JSON, 413 for too many, 422 where the frame around them is bad.
+        400 where the body is no JSON, 413 for too many, 422 where there are too many values or the frame around them is bad.
     """
+    if many := too_many(body, "", MOST_BATCH_VALUES):
+        raise invalid(many)
     try:
         return _parse(read_frame(body), now)
     except DECODE_ERRORS:
@@ -70,6 +72,8 @@ def _parse(document: Any, now: datetime) -> list[Parsed]:
 
 
 def _read(item: Any, pointer: str, now: datetime, most: int) -> Parsed:
+    if many := too_many(item, pointer):
+        return many
     document, text = read_item(item)
     one = read_outcome(document, pointer, now, most)
     if text is None or not (found := repeated(text, document, pointer)):

@@ -381,7 +381,9 @@ def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table)
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {"/predict", "/predict/batch", "/outcomes", "/health", "/livez", "/readyz", "/metrics", "/model"}
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
-    assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200", "400", "401", "413", "415", "422", "500", "503", "504"}
+    assert set(document["paths"]["/predict"]["post"]["responses"]) == {
+        *("200", "400", "401", "408", "413", "414", "415", "422", "431", "500", "503", "504")
+    }
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/predict", json=example).status_code == 200
     references = set()

@@ -16,7 +16,11 @@ from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
 
 NOT_JSON = "The body is not valid UTF-8 JSON"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-MAX_EXPLAINED = 4_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
+MOST_VALUES = (
+    25_000  # of one applicant or outcome, absent ones of its history counted: 13,000 would hold the longest history in every table
+)
+MOST_BATCH_VALUES = 1_000_000  # of all of a request: a full body of applicants with their histories has 800,000
+MAX_EXPLAINED = 1_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
 MAX_SEARCHED = 300_000  # bytes of a text within which repeated members are looked for, in 50 ms at most
 LONG = 8_000  # bytes from which on numpy counts faster than Python
 FEW = 2  # up to so many, colons are found faster than counted
@@ -24,6 +28,23 @@ GZIP = b"\x1f\x8b"
 
 encode = msgspec.json.Encoder().encode
 _FRAME, _ITEMS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def too_many(text: Any, pointer: str, most: int = MOST_VALUES) -> list[Invalid]:
+    """The error of a text that may hold more values than are read in one turn of the loop, found before it is decoded.
+
+    Each value but the first follows a comma or stands first in an array or object; those in strings count too. A value that is
+    decoded already has no text.
+    """
+    if not isinstance(text, bytes | msgspec.Raw):
+        return []
+    given = memoryview(text)
+    if given.nbytes <= most:
+        return []
+    array = np.frombuffer(given, dtype=np.uint8)
+    if sum(int(np.count_nonzero(array == ord(mark))) for mark in ",[{") <= most:
+        return []
+    return [Invalid(pointer, f"holds more than {most:,} values, counted by commas and opening brackets")]
 
 
 def read_frame(body: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from features.history import UNSEEN, History, Matrix, Rows, codes_of
 from features.schema import Column, Table
+from serving.contract.documents import MOST_VALUES
 from serving.contract.fields import EXACT, Fields, encodable, escape, kind, shown
 from serving.errors import Errors, Invalid
 
@@ -32,13 +33,17 @@ class HistoryReader:
         if not isinstance(document, dict):
             errors.append(Invalid(pointer, f"expected an object of tables, got {kind(document)}"))
             return {}
-        found = {}
+        found, room = {}, MOST_VALUES
         for name, rows in document.items():
             if not errors.room:
                 break
             reader = self._readers.get(name)
             if reader is None:
                 errors.append(Invalid(f"{pointer}/{escape(name)}", f"no such table; expected {', '.join(self._readers)}"))
+            elif isinstance(rows, list) and (room := room - len(rows) * reader.columns) < 0:
+                detail = f"brings the history to more than {MOST_VALUES:,} values, absent ones of its rows counted"
+                errors.append(Invalid(f"{pointer}/{name}", detail))
+                break
             elif rows is not None:
                 found[name] = reader.read(rows, f"{pointer}/{name}", errors, notes)
         if not errors:
@@ -82,7 +87,7 @@ class _TableReader:
             kinds.append((table.key, Any, None))
         self._row = msgspec.defstruct(table.name, kinds, forbid_unknown_fields=True)
         self._numbers = len(table.numeric)
-        self._columns = len(columns)
+        self.columns = len(columns)
         names = [column.name for column in table.columns]
         self._number_places = [names.index(column.name) for column in table.numeric]
         self._whole = np.array(
@@ -105,7 +110,7 @@ class _TableReader:
         if not document:
             return values
         try:
-            rows = [msgspec.structs.astuple(row)[: self._columns] for row in msgspec.convert(document, list[self._row])]  # type: ignore[name-defined]
+            rows = [msgspec.structs.astuple(row)[: self.columns] for row in msgspec.convert(document, list[self._row])]  # type: ignore[name-defined]
         except (msgspec.ValidationError, UnicodeEncodeError):
             self._explain(document, pointer, errors, "expected rows of the table")
             return values

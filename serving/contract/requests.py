@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from features.transform import FeatureTransform
-from serving.contract.documents import DECODE_ERRORS, explained, read_frame, read_item
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, read_frame, read_item, too_many
 from serving.contract.fields import kind
 from serving.contract.ids import read_client_id
 from serving.contract.rows import Row, RowReader, frame_errors
@@ -39,6 +39,8 @@ class RequestParser:
         ServiceError
             400 where the body is not JSON, 422 with a pointer to each bad value otherwise.
         """
+        if many := too_many(body, ""):
+            raise invalid(many)
         row = self._vectors.read_one(body)
         if row is None:
             try:
@@ -61,9 +63,11 @@ class RequestParser:
         Raises
         ------
         ServiceError
-            400 where the body is not JSON, 413 for too many rows, 422 where the frame around the rows is bad. Some are raised
-            here, the rest before the first row.
+            400 where the body is not JSON, 413 for too many rows, 422 where there are too many values or the frame around
+            the rows is bad. Some are raised here, the rest before the first row.
         """
+        if many := too_many(body, "", MOST_BATCH_VALUES):
+            raise invalid(many)
         if rows := self._vectors.read_many(body):
             return iter(rows)
         try:
@@ -104,11 +108,15 @@ class RequestParser:
     def _batch_rows(self, name: str, items: list[Any], ids: list[Any], body: bytes) -> Iterator[Row]:
         named = 0  # errors so far
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
+            errors = Errors(most_errors(named))
+            if many := [*too_many(item, f"/{name}/{index}"), *too_many(client_id, f"/client_ids/{index}")]:
+                errors += many
+                yield Row(f"/{name}/{index}", errors=errors)
+                continue
             try:
                 (document, text), (read_id, _) = read_item(item), read_item(client_id)
             except DECODE_ERRORS:
                 raise self._explained(body) from None
-            errors = Errors(most_errors(named))
             if name == "applications":
                 row = self._rows.read(document, f"/applications/{index}", ("application",), errors, text)
             else:

@@ -12,7 +12,7 @@ import httptools
 
 from serving.errors import ServiceError
 from serving.uvicorn.door import BODY_BYTES, Door, whole_answer
-from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_trailer, too_long
+from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_host, check_trailer, too_long
 
 _UVICORN: Any = object  # its protocol is imported where there are connections, of no use to the parent process
 
@@ -52,6 +52,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
     in_message = in_body = False
     timed = 0  # whose clock was started: 1 the head's, 2 the body's
     trailers = 0
+    host: bytes | None = None
     coding: bytes | None = None  # the value of Transfer-Encoding
     at_work: Any = None  # the cycle that the app was called with
     held: Any = None  # the cycle whose body is awaited, and the app to call then
@@ -126,7 +127,8 @@ class Connection(_UVICORN):  # type: ignore[misc]
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.in_message, self.in_body, self.timed, self.trailers, self.surplus, self.coding = True, False, 0, 0, 0, None
+        self.in_message, self.in_body, self.timed, self.trailers, self.surplus = True, False, 0, 0, 0
+        self.host = self.coding = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field as uvicorn does, without a call of its method; a trailer field is dropped."""
@@ -137,6 +139,9 @@ class Connection(_UVICORN):  # type: ignore[misc]
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"host":
+            check_host(value, self.host)
+            self.host = value
         elif name == b"transfer-encoding":
             self.coding = value.strip().lower()
         self.headers.append((name, value))
@@ -147,7 +152,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
         """Check a head; refuse at once where there is no room."""
         parser, version = self.parser, self.parser.get_http_version()
         long = self.long or self.room < 0
-        check_head(version, self.coding, self.url, self.headers if long else ())
+        check_head(version, self, self.headers if long else ())
         self.in_body = True
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":

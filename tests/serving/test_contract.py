@@ -8,7 +8,7 @@ import pytest
 
 from features.history import UNSEEN, Matrix
 from serving.bundle import Bundle
-from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, NOT_JSON
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_VALUES, NOT_JSON
 from serving.contract.ids import new_prediction_ids
 from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions, row_error
@@ -441,3 +441,18 @@ def test_prediction_ids_are_uuids_in_order_of_time() -> None:
     assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in many} == {(7, uuid.RFC_4122)}
     assert all(uuid.UUID(one).hex == one.replace("-", "") and len(one) == 36 for one in many)
     assert new_prediction_ids(0) == []
+
+
+def test_what_would_hold_up_others_is_refused_before_it_is_decoded(contract: Contract) -> None:
+    application = b'{"application": {"AMT_CREDIT": [%b]}}'
+    most, more = (application % b",".join([b"1"] * count) for count in (MOST_VALUES - 2, MOST_VALUES - 1))
+    assert list(errors_of(contract, most)) == ["/application/AMT_CREDIT"]
+    assert list(errors_of(contract, more)) == [""]
+    rows = list(contract.parse_batch(b'{"applications": [{"application": {}}, %b, %b]}' % (most, more)))
+    assert [[error.pointer for error in row.errors] for row in rows] == [
+        [],
+        ["/applications/1/application/AMT_CREDIT"],
+        ["/applications/2"],
+    ]
+    with pytest.raises(ServiceError, match="the body: holds more than 1,000,000 values"):
+        contract.parse_batch(b'{"features": [%b]}' % b",".join([b"1"] * MOST_BATCH_VALUES))

@@ -1,10 +1,11 @@
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, explained, repeated
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, explained, repeated, too_many
 from serving.errors import MOST_ERRORS
 
 BODY = '{"client_id": "Müller", "application": {}}'
@@ -60,3 +61,11 @@ def test_of_many_objects_that_repeat_members_some_are_named_and_of_a_long_text_n
     assert [error.pointer for error in repeated(text, json.loads(text), "/p")] == [f"/p/{index}/a" for index in range(MOST_ERRORS)]
     text += b" " * MAX_SEARCHED
     assert [error.pointer for error in repeated(text, json.loads(text), "/p")] == ["/p"]
+
+
+def test_values_are_counted_by_commas_and_opening_brackets() -> None:
+    assert too_many(b'[1,[],{},","]', "/p", 7) == []
+    assert [error.pointer for error in too_many(b'[1,[],{},","]', "/p", 6)] == ["/p"]
+    assert too_many(msgspec.Raw(b"[1,2]"), "/p", 2) == []
+    assert too_many(msgspec.Raw(b"[1,2]"), "/p", 1)
+    assert too_many([1, 2], "/p", 1) == []

@@ -7,6 +7,7 @@ import pytest
 
 from features.history import repeats
 from features.schema import history_tables
+from serving.contract.documents import MOST_VALUES
 from serving.contract.history_rows import HistoryReader, join_histories
 from serving.errors import MOST_ERRORS, Errors
 
@@ -141,3 +142,12 @@ def test_what_the_schema_shows_as_examples_is_valid() -> None:
     history = json.loads(json.dumps({table.name: list(table.examples) for table in TABLES.values()}))
     _, errors, notes = read(history)
     assert (errors, notes) == ({}, {})
+
+
+def test_absent_values_of_rows_count_too() -> None:
+    most = MOST_VALUES // len(TABLES["bureau"].columns)
+    loans = [{"SK_ID_BUREAU": place} for place in range(most + 1)]
+    assert read({"bureau": loans[:-1]})[1] == {}
+    assert list(read({"bureau": loans})[1]) == ["/history/bureau"]
+    half = loans[: most // 2 + 1]
+    assert list(read({"bureau": half, "previous_application": [{}] * most})[1]) == ["/history/previous_application"]

@@ -1,12 +1,15 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import ROOT
 
 from configs.settings import load_settings
 from monitoring.logs import LOGGER
@@ -306,6 +309,7 @@ def test_a_mounted_secret_is_a_link_to_a_file(path: Path, tmp_path: Path) -> Non
 
 def test_keys_are_required_where_there_are_some_and_they_are_not_switched_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDIT_KEYS_FILE", str(path))
+    monkeypatch.setenv("CREDIT_HOME", str(path.parent))
 
     def required() -> bool:
         keys = required_keys(load_settings())
@@ -316,8 +320,57 @@ def test_keys_are_required_where_there_are_some_and_they_are_not_switched_off(pa
     assert required()
     revoke_key(path, token.split("_")[1])
     assert required(), "a file of revoked keys is no file without keys"
+    path.unlink()
+    assert required(), "there were keys before this start"
     monkeypatch.setenv("CREDIT_AUTH", "disabled")
     assert not required()
+
+
+def test_a_start_without_the_file_is_refused_once_there_were_keys(path: Path) -> None:
+    mark = path.with_name("mark")
+    KeyRing(path, mark=mark).start()
+    assert not mark.exists()
+    create_key(path, "a", None)
+    KeyRing(path, mark=mark).start()
+    assert mark.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    later = KeyRing(path, mark=mark)
+    with pytest.raises(KeysError, match=r"is gone, though there were API keys; .*keys create.*CREDIT_AUTH=disabled"):
+        later.start()
+    assert later.required
+    assert status_of(later, "cs_1_2") == 503
+    token = create_key(path, "b", None)
+    ring = KeyRing(path, mark=mark)
+    ring.start()
+    assert status_of(ring, token) == 200
+
+
+def test_a_mark_that_cannot_be_made_is_told(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    create_key(path, "a", None)
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING, LOGGER):
+        ring = KeyRing(path, mark=tmp_path / "file" / "mark")
+        assert ring.required
+    assert ["would open the service" in record.message for record in caplog.records] == [True]
+
+
+def test_changes_by_several_processes_at_once_are_all_kept(path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from serving.keys import create_key, revoke_key\n"
+        "path = Path(sys.argv[1]); sys.stdin.readline()\n"
+        "for _ in range(20): revoke_key(path, create_key(path, 'x', None).split('_')[1])\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT, stdin=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        assert process.stdin
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in processes] == [0] * 4
+    keys = read_keys(path)
+    assert len(keys) == 80
+    assert all(key.revoked for key in keys.values())
 
 
 def test_an_unknown_key_cannot_be_revoked(path: Path) -> None:

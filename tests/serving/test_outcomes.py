@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from records import make_records, write_log
 from running import Postgres
+from serving.documents import MOST_BATCH_VALUES, MOST_VALUES
 
 from monitoring.database import Store
 from monitoring.metrics import Metrics
@@ -206,3 +207,12 @@ def test_a_header_that_is_none_is_told_without_the_values_of_a_person() -> None:
     assert "100001" not in str(caught.value)
     with pytest.raises(ValueError, match="line 1 has unknown columns: default; expected"):
         list(read_csv(io.StringIO("client_id,default\nc,1\n"), NOW))
+
+
+def test_what_would_hold_up_others_is_refused_before_it_is_decoded() -> None:
+    good = {"client_id": "c", "defaulted": True}
+    first, second = parse(good, good | {"observed_at": [0] * MOST_VALUES})
+    assert isinstance(first, Outcome)
+    assert [error.pointer for error in second] == ["/outcomes/1"]
+    with pytest.raises(ServiceError, match="the body: holds more than 1,000,000 values"):
+        parse(*[0] * MOST_BATCH_VALUES)
