@@ -205,7 +205,9 @@ def test_any_values_give_the_same_bits_alone_and_together(features: FeatureTrans
 
 
 def test_a_simple_feature_is_what_its_formula_gives_of_its_own_columns(unsettled: FeatureTransform, frame: pd.DataFrame) -> None:
-    columns = {column.name: frame[column.name].to_numpy(dtype=np.float64).copy() for column in unsettled.table.numeric if column.name in frame}
+    columns = {
+        column.name: frame[column.name].to_numpy(dtype=np.float64).copy() for column in unsettled.table.numeric if column.name in frame
+    }
     hidden = np.random.default_rng(2).random((len(columns), len(frame))) < 0.3
     for values, absent in zip(columns.values(), hidden, strict=True):
         values[absent] = np.nan
