@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -119,7 +119,7 @@ class Applications:
         """Which numbers, shape (rows, numeric columns), are known and outside the plausible range of their column."""
         low, high = self.table.ranges
         outside: Mask = (self.numeric < low) | (self.numeric > high)
-        if outside.any():
+        if np.count_nonzero(outside):
             for place, column in enumerate(self.table.numeric):
                 for value in column.unknown:
                     outside[:, place] &= self.numeric[:, place] != value
@@ -365,9 +365,10 @@ class FeatureTransform:
     def _derive(self, matrix: Matrix) -> None:
         """Compute what follows from the raw columns and the aggregates in the matrix."""
         start = len(self.table.columns)
+        operands = matrix.take(self._simple_operands, axis=1)
         with np.errstate(all="ignore"):
-            for offset, (derived, positions) in enumerate(self._simple):
-                matrix[:, start + offset] = derived.compute(matrix.take(positions, axis=1))
+            for offset, (derived, part) in enumerate(self._simple):
+                matrix[:, start + offset] = derived.compute(operands[:, part])
             start += len(SIMPLE) + len(self._aggregator.aggregates)
             above, below = self._numerators_and_denominators
             denominators = matrix.take(below, axis=1)
@@ -424,8 +425,15 @@ class FeatureTransform:
         return [(self._place[column.name], value) for column in self.table.numeric for value in column.unknown]
 
     @cached_property
-    def _simple(self) -> list[tuple[Derived, Positions]]:
-        return [(derived, self._positions(derived.columns)) for derived in SIMPLE]
+    def _simple(self) -> list[tuple[Derived, slice]]:
+        """The simple features, each with the part of their operands that it is computed from."""
+        ends = list(accumulate(len(derived.columns) for derived in SIMPLE))
+        return [(derived, slice(end - len(derived.columns), end)) for derived, end in zip(SIMPLE, ends, strict=True)]
+
+    @cached_property
+    def _simple_operands(self) -> Positions:
+        """The columns of all simple features, one after the other, taken at once: a call of numpy costs a lone row more than the copying."""
+        return self._positions(chain.from_iterable(derived.columns for derived in SIMPLE))
 
     @cached_property
     def _explaining(self) -> Positions:

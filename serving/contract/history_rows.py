@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from features.history import UNSEEN, History, Matrix, Rows, codes_of
+from features.history import UNSEEN, History, Mask, Matrix, Rows, codes_of
 from features.schema import Column, Table
 from serving.contract.documents import MOST_VALUES
 from serving.contract.fields import EXACT, Fields, encodable, escape, kind, shown
@@ -61,7 +61,10 @@ def join_histories(tables: Sequence[Table], histories: Sequence[Tables | None]) 
     tables : the history tables of the schema.
     histories : the tables of each applicant, as HistoryReader reads them; None where no history was sent.
     """
-    rows, given = {}, {}
+    rows: dict[str, Rows] = {}
+    given: dict[str, Mask] = {}
+    if not any(histories):  # no table to look for
+        return History(len(histories), rows, given)
     for table in tables:
         there = [place for place, sent in enumerate(histories) if sent and table.name in sent]
         if there:

@@ -90,7 +90,7 @@ class InputReader:
             for places, said in zip(transformed.odd, ODD, strict=True):
                 _warn_of_fields(rows, warnings, self._fields, places, said)
         implausible = applications.implausible()
-        if implausible.any():
+        if np.count_nonzero(implausible):
             for index, place in np.argwhere(implausible).tolist():
                 column = self._table.numeric[place]
                 warnings[index].append(_implausible(column, applications.numeric[index, place], f"{rows[index].pointer}/{column.name}"))
@@ -99,17 +99,17 @@ class InputReader:
     def _vectors(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
         """The matrix of rows with vectors, unseen codes written as UNSEEN; adds to their warnings."""
         block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self._features.names))  # type: ignore[arg-type]
-        codes = block[:, self._code_positions]
+        codes = block.take(self._code_positions, axis=1)
         unseen = (codes < 0) | (codes >= self._code_counts)
-        if unseen.any():
+        if np.count_nonzero(unseen):
             for index, position in np.argwhere(unseen).tolist():
                 place = self._code_positions[position]
                 detail = f"{self._features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
                 warnings[index].append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
                 block[index, place] = UNSEEN
-        _warn_of_fields(rows, warnings, self._always_names, np.isnan(block[:, self._always_positions]), ("absent", ABSENT))
+        _warn_of_fields(rows, warnings, self._always_names, np.isnan(block.take(self._always_positions, axis=1)), ("absent", ABSENT))
         implausible = (block < self._low) | (block > self._high)
-        if implausible.any():
+        if np.count_nonzero(implausible):
             for index, place in np.argwhere(implausible).tolist():
                 column = self._numeric[self._features.names[place]]
                 warnings[index].append(_implausible(column, block[index, place], f"{rows[index].pointer}/{place}"))
@@ -125,7 +125,7 @@ def _warn_of_fields(rows: Sequence[Row], warnings: list[Warnings], names: list[s
 
     It names the first MOST_NAMED of them.
     """
-    if not places.any():
+    if not np.count_nonzero(places):
         return
     for index in np.flatnonzero(places.any(axis=1)).tolist():
         found = [names[place] for place in np.flatnonzero(places[index]).tolist()]

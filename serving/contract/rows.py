@@ -124,9 +124,8 @@ def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: in
     """What is wrong with an object that may have these members only."""
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
-    expected = f"no such member; expected {', '.join(allowed)}"
     unknown = islice((name for name in document if name not in allowed), most)
-    return [Invalid(f"{pointer}/{escape(name)}", expected) for name in unknown]
+    return [Invalid(f"{pointer}/{escape(name)}", f"no such member; expected {', '.join(allowed)}") for name in unknown]
 
 
 def _members(document: dict[str, Any]) -> int:

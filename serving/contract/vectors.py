@@ -91,11 +91,11 @@ class VectorReader:
             except struct.error:  # the first null; where one is, more will be
                 nulls = True
                 self._packer.pack_into(block.data, index * size, *_without_null(values))
-        codes = block[:, self._code_positions]
-        if (np.floor(codes) < codes).any():
+        codes = block.take(self._code_positions, axis=1)
+        if np.count_nonzero(np.floor(codes) < codes):
             return None
         # A line of the log has no line break within, nor the tab that fills its room, and is no longer than it need be.
-        kept = len(body) <= MAX_NUMBER_BYTES * block.size and not any(byte in body for byte in b"\n\r\t")
+        kept = len(body) <= MAX_NUMBER_BYTES * block.size and not (b"\n" in body or b"\r" in body or b"\t" in body)
         sent = vectors if kept else [None] * len(vectors)
         return [Row(pointer, vector=row, sent=raw) for pointer, row, raw in zip(pointers, block, sent, strict=True)]
 
