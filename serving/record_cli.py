@@ -162,23 +162,24 @@ def replay_decision(prediction_id: PredictionId) -> None:
 
 @outcomes_app.command("import")
 def import_outcomes(
-    file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
+    file: Annotated[Path, typer.Argument(help="prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at, as .csv or .jsonl")],
 ) -> None:
-    """Keep the outcomes of a CSV file, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
+    """Keep the outcomes of a CSV file or of JSON lines, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
 
     It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
     """
     from monitoring.database import StoreError, writing
     from monitoring.store import Outcome, add_outcomes
-    from serving.outcomes import STATUSES, read_csv
+    from serving.outcomes import STATUSES, read_csv, read_json_lines
 
     ship(once=True)
     counts: Counter[str] = Counter()
     now = datetime.now(UTC)
+    read, form = (read_json_lines, "jsonl") if file.suffix.lower() == ".jsonl" else (read_csv, "csv")
     with opened_store() as engine:
         try:
             with file.open(encoding="utf-8-sig", newline="") as source:
-                rows = read_csv(source, now)
+                rows = read(source, now)
                 while block := list(islice(rows, OUTCOMES_AT_ONCE)):
                     good = [(number, one) for number, one in block if isinstance(one, Outcome)]
                     for number, one in block:
@@ -190,11 +191,13 @@ def import_outcomes(
                                 f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
                             )
                     with writing(engine) as connection:
-                        kept = add_outcomes(connection, [one for _, one in good], f"csv {file.name}", now)
+                        kept = add_outcomes(connection, [one for _, one in good], f"{form} {file.name}", now)
                     for (number, _), result in zip(good, kept, strict=True):
                         counts[result.status] += 1
                         if result.status == "unknown":
                             typer.echo(f"line {number}: there is no such decision", err=True)
+        except UnicodeDecodeError:
+            fail(f"{file} is not text in UTF-8; save it as CSV in UTF-8, not packed")
         except (OSError, ValueError, csv.Error) as error:
             fail(f"{file}: {error}")
         except StoreError as error:

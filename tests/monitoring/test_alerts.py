@@ -171,7 +171,14 @@ def test_a_real_prometheus_fires_alerts_on_provoked_faults(
             send(server, dropped)
             wait_until(lambda: {("CreditFeatureDrift", DROPPED), ("CreditMissingValues", DROPPED)} <= firing())
             assert {feature for alert, feature in firing() if feature} == {DROPPED}
-            assert "CreditServiceDown" not in {alert for alert, _ in firing()}
+            assert not {"CreditServiceDown", "CreditAbsentFields"} & {alert for alert, _ in firing()}
+            empty = {"applications": [{}] * 100}
+
+            def lacking() -> bool:
+                assert httpx.post(f"{server.url}/predict/batch", json=empty, timeout=BUSY).status_code == 200
+                return ("CreditAbsentFields", None) in firing()
+
+            wait_until(lacking)
             os.killpg(server.process.pid, signal.SIGTERM)
             server.process.wait(BUSY)
             wait_until(lambda: ("CreditServiceDown", None) in firing())
