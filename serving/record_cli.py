@@ -5,7 +5,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from serving.console import check_out, fail, settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from serving.outcomes import Parsed
 
 app = typer.Typer()
 store_app = typer.Typer(help="The store: its tables.", no_args_is_help=True)
@@ -162,7 +164,9 @@ def replay_decision(prediction_id: PredictionId) -> None:
 
 @outcomes_app.command("import")
 def import_outcomes(
-    file: Annotated[Path, typer.Argument(help="prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at, as .csv or .jsonl")],
+    file: Annotated[
+        Path, typer.Argument(help="prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at, as .csv or .jsonl")
+    ],
 ) -> None:
     """Keep the outcomes of a CSV file or of JSON lines, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
 
@@ -170,16 +174,14 @@ def import_outcomes(
     """
     from monitoring.database import StoreError, writing
     from monitoring.store import Outcome, add_outcomes
-    from serving.outcomes import STATUSES, read_csv, read_json_lines
+    from serving.outcomes import STATUSES
 
     ship(once=True)
     counts: Counter[str] = Counter()
     now = datetime.now(UTC)
-    read, form = (read_json_lines, "jsonl") if file.suffix.lower() == ".jsonl" else (read_csv, "csv")
     with opened_store() as engine:
         try:
-            with file.open(encoding="utf-8-sig", newline="") as source:
-                rows = read(source, now)
+            with contextlib.closing(read_outcomes(file, now)) as rows:
                 while block := list(islice(rows, OUTCOMES_AT_ONCE)):
                     good = [(number, one) for number, one in block if isinstance(one, Outcome)]
                     for number, one in block:
@@ -191,13 +193,11 @@ def import_outcomes(
                                 f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
                             )
                     with writing(engine) as connection:
-                        kept = add_outcomes(connection, [one for _, one in good], f"{form} {file.name}", now)
+                        kept = add_outcomes(connection, [one for _, one in good], f"file {file.name}", now)
                     for (number, _), result in zip(good, kept, strict=True):
                         counts[result.status] += 1
                         if result.status == "unknown":
                             typer.echo(f"line {number}: there is no such decision", err=True)
-        except UnicodeDecodeError:
-            fail(f"{file} is not text in UTF-8; save it as CSV in UTF-8, not packed")
         except (OSError, ValueError, csv.Error) as error:
             fail(f"{file}: {error}")
         except StoreError as error:
@@ -206,6 +206,24 @@ def import_outcomes(
     typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES) + waiting)
     if counts["invalid"] or counts["unknown"]:
         raise typer.Exit(1)
+
+
+def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | None"], None, None]:
+    """The outcomes of a file with their line numbers, as its ending says: JSON lines or CSV.
+
+    Raises
+    ------
+    OSError, ValueError, csv.Error
+        It cannot be read.
+    """
+    from serving.outcomes import read_csv, read_json_lines
+
+    read = read_json_lines if file.suffix.lower() == ".jsonl" else read_csv
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as source:
+            yield from read(source, now)
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8; save it in UTF-8, not packed") from None
 
 
 @contextlib.contextmanager

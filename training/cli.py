@@ -165,10 +165,11 @@ def fit_profile(
             profile = read_and_fit(data)
         else:
             profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
+        text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
     except (DataError, ValueError) as error:
         fail(str(error))
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
-    out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
+    out.write_text(f"{text}\n", encoding="utf-8")
     _say(f"wrote {out}")
 
 

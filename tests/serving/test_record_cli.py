@@ -176,7 +176,7 @@ def test_outcomes_that_are_not_utf_8_are_told_in_a_sentence(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(typer.Exit):
         import_outcomes(tmp_path / name)
-    assert capsys.readouterr().err == f"error: {tmp_path / name} is not text in UTF-8; save it as CSV in UTF-8, not packed\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / name}: it is not text in UTF-8; save it in UTF-8, not packed\n"
 
 
 @pytest.mark.parametrize("home", ["a b", "a%20b", "a?b=c", "a#b", "it's", 'a "b" $c;&'])
