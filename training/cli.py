@@ -165,9 +165,12 @@ def fit_profile(
             profile = read_and_fit(data)
         else:
             profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
-        text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
     except (DataError, ValueError) as error:
         fail(str(error))
+    try:
+        text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        fail(f"{data} holds too few rows for a profile: a share of no row is not known")
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(f"{text}\n", encoding="utf-8")
     _say(f"wrote {out}")

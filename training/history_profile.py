@@ -51,10 +51,7 @@ def read_and_fit(folder: Path) -> dict[str, Any]:
     if listed:
         (complete,) = read_ids(listed, key_of(table))
         applications, test = (frame[frame["SK_ID_CURR"].isin(complete)] for frame in (applications, test))
-    profile = fit_history_profile(applications, test, tables)
-    if "nan" in str(profile):
-        raise ValueError(f"{folder}: the history tables hold too few rows: a share of no row is not known")
-    return profile
+    return fit_history_profile(applications, test, tables)
 
 
 def read_frame(folder: Path, name: str) -> pd.DataFrame:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
+from features.schema import Table
 from training.data import DataError
 from training.generator import Generator
-from training.leakage import category_auc, number_auc, refusal, suspects
+from training.leakage import category_auc, number_auc, refusal, suspect_features, suspects
 from training.train import prepare
 
 RANDOM = np.random.default_rng(0)
