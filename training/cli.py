@@ -182,7 +182,9 @@ def fidelity(
     out: Annotated[Path | None, typer.Option(help="Folder for the plot; without it reports/fidelity under CREDIT_HOME")] = None,
     write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
     seed: Seed = 0,
-    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
+    history: Annotated[
+        int, typer.Option(min=0, help="Compare the history tables instead, with those of so many generated applications")
+    ] = 0,
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError

@@ -79,6 +79,9 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
         for name in TABLES:
             say(f"comparing {name}")
             real, generated = (read_frame(place, name) for place in (data, Path(folder)))
+            for frame, of in ((real, data), (generated, f"--history {applications}")):
+                if frame.empty:
+                    raise DataError(f"{of}: {name} has no rows to compare; give more applications")
             clients = [complete, _clients(Path(folder))]
             counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
             if listed and name == "installments_payments":
@@ -86,7 +89,7 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
             columns = [column for column in real.columns.tolist() if not column.startswith("SK_ID_")]
             missing = (real[columns].isna().mean() - generated[columns].isna().mean()).abs()
             distance = pd.Series({column: _distance(real[column].dropna(), generated[column].dropna()) for column in columns})
-            largest = f"{distance.max():.3f}, {distance.idxmax()}"
+            largest = f"{distance.max():.3f}, {distance.idxmax()}" if distance.notna().any() else "no value"
             rows.append([name, *counts, f"{missing.max():.1%}, {missing.idxmax()}", f"{distance.median():.3f}", largest])
     return _markdown(rows)
 

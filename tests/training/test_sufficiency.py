@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs.settings import Settings
@@ -8,7 +9,7 @@ from features.transform import FeatureTransform
 from training import fidelity
 from training.data import DataError
 from training.evaluation import fit_calibration
-from training.generator import Generator
+from training.generator import Generator, generate
 from training.selection import select
 from training.sufficiency import check_enough, check_history
 from training.train import Prepared, train
@@ -83,3 +84,11 @@ def test_features_are_selected_and_data_compared_only_where_there_is_enough(
             run()
     with pytest.raises(DataError, match="the history of no labelled applicant is known"):
         fidelity.compare_gain(tmp_path, settings, 0, lambda _: None)
+
+
+def test_a_history_table_without_rows_is_not_compared(tmp_path: Path) -> None:
+    generate(tmp_path, 20, seed=1)
+    empty = pd.read_parquet(tmp_path / "bureau_balance.parquet")[:0]
+    empty.to_parquet(tmp_path / "bureau_balance.parquet")
+    with pytest.raises(DataError, match=f"^{tmp_path}: bureau_balance has no rows to compare; give more applications"):
+        fidelity.compare_history(tmp_path, 20, 0, lambda _: None)
