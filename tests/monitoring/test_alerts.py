@@ -172,7 +172,7 @@ def test_a_real_prometheus_fires_alerts_on_provoked_faults(
             wait_until(lambda: {("CreditFeatureDrift", DROPPED), ("CreditMissingValues", DROPPED)} <= firing())
             assert {feature for alert, feature in firing() if feature} == {DROPPED}
             assert not {"CreditServiceDown", "CreditAbsentFields"} & {alert for alert, _ in firing()}
-            empty = {"applications": [{}] * 100}
+            empty = {"applications": [{"application": {}}] * 100}
 
             def lacking() -> bool:
                 assert httpx.post(f"{server.url}/predict/batch", json=empty, timeout=BUSY).status_code == 200
