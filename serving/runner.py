@@ -214,8 +214,8 @@ class Runner(Generic[Item, Batch, Result]):
         alone = [self._committed([item]) for item in batch]
         waiting = [each.recorded for each in alone if each.recorded is not None]
         results = [result for each in alone for result in each.results]
-        error = next((each.error for each in alone if each.error), None)
-        return Committed(results, asyncio.gather(*waiting) if waiting else None, error)
+        refused = next((each.error for each in alone if each.error), None)
+        return Committed(results, asyncio.gather(*waiting) if waiting else None, refused)
 
 
 class Turns:

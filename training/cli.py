@@ -167,8 +167,12 @@ def fit_profile(
             profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
     except (DataError, ValueError) as error:
         fail(str(error))
+    try:
+        text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        fail(f"{data} holds too few rows for a profile: a share of no row is not known")
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
-    out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
+    out.write_text(f"{text}\n", encoding="utf-8")
     _say(f"wrote {out}")
 
 
@@ -178,7 +182,9 @@ def fidelity(
     out: Annotated[Path | None, typer.Option(help="Folder for the plot; without it reports/fidelity under CREDIT_HOME")] = None,
     write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
     seed: Seed = 0,
-    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
+    history: Annotated[
+        int, typer.Option(min=0, help="Compare the history tables instead, with those of so many generated applications")
+    ] = 0,
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
     from training.data import DataError

@@ -14,11 +14,12 @@ from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
 from training.comparison import paired
-from training.data import Say, find_optional, find_source
+from training.data import DataError, Say, find_optional, find_source
 from training.folder import HISTORY_OF
 from training.generator import generate
 from training.history import TABLES
 from training.history_profile import read_frame
+from training.sufficiency import check_enough, check_history
 from training.tables import key_of, read_ids
 from training.train import Prepared, parameters, prepare, train
 from training.validation import read_table
@@ -27,7 +28,7 @@ COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",
     "CODE_GENDER", "NAME_INCOME_TYPE", "NAME_EDUCATION_TYPE",
 ]  # fmt: skip
-REPEATS = 3
+FOLDS, REPEATS = 5, 3
 GAIN_TREES = 150  # few and small: these are models of a few thousand applicants
 GAIN = {"learning_rate": 0.05, "max_depth": 3, "num_leaves": 6, "min_data_in_leaf": 100}
 
@@ -36,6 +37,7 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
     """Generate as many applications as are real, compare, save a plot; returns a Markdown table."""
     table = load_schema()["application"]
     real = read_table(find_source(data, table.files["train"]), table, with_target=True)
+    check_enough(real[table.target].to_numpy(), settings.training)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), len(real), seed, history=False)
         generated = read_table(find_source(Path(folder), table.files["train"]), table, with_target=True)
@@ -77,6 +79,9 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
         for name in TABLES:
             say(f"comparing {name}")
             real, generated = (read_frame(place, name) for place in (data, Path(folder)))
+            for frame, of in ((real, data), (generated, f"--history {applications}")):
+                if frame.empty:
+                    raise DataError(f"{of}: {name} has no rows to compare; give more applications")
             clients = [complete, _clients(Path(folder))]
             counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
             if listed and name == "installments_payments":
@@ -84,7 +89,7 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
             columns = [column for column in real.columns.tolist() if not column.startswith("SK_ID_")]
             missing = (real[columns].isna().mean() - generated[columns].isna().mean()).abs()
             distance = pd.Series({column: _distance(real[column].dropna(), generated[column].dropna()) for column in columns})
-            largest = f"{distance.max():.3f}, {distance.idxmax()}"
+            largest = f"{distance.max():.3f}, {distance.idxmax()}" if distance.notna().any() else "no value"
             rows.append([name, *counts, f"{missing.max():.1%}, {missing.idxmax()}", f"{distance.median():.3f}", largest])
     return _markdown(rows)
 
@@ -96,6 +101,9 @@ def compare_gain(data: Path, settings: Settings, seed: int, say: Say) -> str:
     """
     real = prepare(data, settings, say)
     count = int(real.with_history.sum())
+    if not count:
+        raise DataError(f"{data}: the history of no labelled applicant is known")
+    check_history(real.defaulted[real.with_history], FOLDS)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), count, seed)
         if find_optional(data, HISTORY_OF):
@@ -117,7 +125,7 @@ def history_gain(prepared: Prepared, settings: Settings) -> tuple[float, float, 
     alone[:, prepared.features.history_positions] = np.nan
     options = {**parameters(settings), **GAIN}
     aucs = []
-    for inside, outside in RepeatedStratifiedKFold(n_splits=5, n_repeats=REPEATS, random_state=settings.training.seed).split(whole, y):
+    for inside, outside in RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=settings.training.seed).split(whole, y):
         pair = []
         for matrix in (alone, whole):
             booster = lightgbm.train(options, lightgbm.Dataset(matrix[inside], y[inside], params=options), num_boost_round=GAIN_TREES)

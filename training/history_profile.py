@@ -35,13 +35,18 @@ def read_and_fit(folder: Path) -> dict[str, Any]:
     DataError
         A table is missing or cannot be used.
     ValueError
-        There are too few clients.
+        There are too few clients, or a client is in both tables of applications.
     """
     tables = {name: read_frame(folder, name) for name in TABLES}
     table = load_schema()["application"]
     applications, test = (
         read_table(find_source(folder, table.files[role]), table, with_target=role == "train") for role in ("train", "test")
     )
+    twice = int(test[table.key].isin(applications[table.key]).sum())
+    if twice:
+        raise ValueError(
+            f"{folder}: {twice:,} values of {table.key} are in application_train and in application_test; expected each in one"
+        )
     listed = find_optional(folder, HISTORY_OF)
     if listed:
         (complete,) = read_ids(listed, key_of(table))
@@ -71,7 +76,7 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
     Raises
     ------
     ValueError
-        There are too few clients for aggregates of 50 people.
+        There are too few clients, or too few with rows of a table, for aggregates of 50 people.
     """
     clients = pd.concat([applications, test.assign(TARGET=np.nan)], ignore_index=True)
     if len(clients) < 20 * FEWEST:
@@ -79,6 +84,7 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
             f"{len(clients)} clients with history; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people"
         )
     place = pd.Series(np.arange(len(clients)), clients["SK_ID_CURR"])
+    _check_tables(place.index, tables)
     default_rate = float(applications["TARGET"].mean())
     known = covariates(clients, default_rate)
     bureau, previous = (tables[name][tables[name]["SK_ID_CURR"].isin(place.index)] for name in ("bureau", "previous_application"))
@@ -122,6 +128,22 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
         **_balance_shares(balance, bureau),
         **_own_shares(previous, len(clients), tables),
     }
+
+
+def _check_tables(clients: pd.Index, tables: Frames) -> None:
+    """Refuse tables with rows of too few clients; bureau_balance names loans of the bureau, installments_payments any."""
+    bureau = tables["bureau"].loc[tables["bureau"]["SK_ID_CURR"].isin(clients), ["SK_ID_BUREAU", "SK_ID_CURR"]]
+    for name in TABLES:
+        table = tables[name]
+        if name == "bureau_balance":
+            table = bureau[bureau["SK_ID_BUREAU"].isin(table["SK_ID_BUREAU"])]
+        elif name != "installments_payments":
+            table = table[table["SK_ID_CURR"].isin(clients)]
+        count = table["SK_ID_CURR"].nunique()
+        if count < 2 * FEWEST:
+            raise ValueError(
+                f"{name} has rows of {count:,} clients; expected at least {2 * FEWEST}, so that no aggregate speaks of a few people"
+            )
 
 
 def _measures(keys: pd.Series, bureau: pd.DataFrame, previous: pd.DataFrame, tables: Frames) -> pd.DataFrame:
@@ -321,15 +343,16 @@ def _own_shares(previous: pd.DataFrame, clients: int, tables: Frames) -> dict[st
         "use_persistence": round(persistence, 3),
         "use_of_card": round(of_card, 3),
         "quantiles": {
-            "days_late": _quantiles(days[days < 60]),
-            "paid_after": _quantiles(lag[version > 0].dropna()),
-            "card_paid_after": _quantiles(lag[version == 0].dropna()),
-            "use": _quantiles(share),
-            "old_limit": _quantiles(highest.loc[old, "AMT_CREDIT_LIMIT_ACTUAL"]),
-            "limit_of_credit": _quantiles(
-                (highest["AMT_CREDIT_LIMIT_ACTUAL"] / highest["AMT_CREDIT"])[highest["AMT_CREDIT"] > 0].clip(upper=2)
-            ),
-            "paid_of_minimum": _quantiles(ratio),
+            name: _quantiles(name, values)
+            for name, values in {
+                "days_late": days[days < 60],
+                "paid_after": lag[version > 0].dropna(),
+                "card_paid_after": lag[version == 0].dropna(),
+                "use": share,
+                "old_limit": highest.loc[old, "AMT_CREDIT_LIMIT_ACTUAL"],
+                "limit_of_credit": (highest["AMT_CREDIT_LIMIT_ACTUAL"] / highest["AMT_CREDIT"])[highest["AMT_CREDIT"] > 0].clip(upper=2),
+                "paid_of_minimum": ratio,
+            }.items()
         },
     }
 
@@ -386,7 +409,9 @@ def _project(covariance: Values) -> Values:
     return np.asarray((vectors * np.maximum(values, 0)) @ vectors.T)
 
 
-def _quantiles(values: pd.Series) -> list[float]:
+def _quantiles(name: str, values: pd.Series) -> list[float]:
+    if values.empty:
+        raise ValueError(f"the history tables hold too few rows: none of them tells {name}")
     outer = min(FEWEST / len(values), 0.5)
     return rounded(np.quantile(values, np.clip(LEVELS, outer, 1 - outer)))
 

@@ -12,13 +12,16 @@ from features.history import Matrix
 from features.schema import Table
 from training.evaluation import Labels, Values
 
+LEAST = 10  # defaults, and repaid loans: fewer are told apart by many a column, by chance
 LIMIT = 0.95  # ROC-AUC of one column; the best of real applications has 0.66
 PARTS = 5  # in which the default rates of categories are judged on rows that they were not taken from
 VARIABLE = "CREDIT_TRAINING__ALLOWED_COLUMNS"
 
 
 def suspects(frame: pd.DataFrame, table: Table, defaulted: Labels) -> dict[str, float]:
-    """The columns of a table with a lone ROC-AUC above the limit, each with it."""
+    """The columns of a table with a lone ROC-AUC above the limit, each with it; none where there are too few outcomes to judge any."""
+    if _too_few(defaulted):
+        return {}
     numbers = {column.name: number_auc(frame[column.name].to_numpy(dtype=float), defaulted) for column in table.numeric}
     texts = {column.name: category_auc(pd.factorize(frame[column.name])[0], defaulted) for column in table.categorical}
     return _above(numbers | texts)
@@ -26,6 +29,8 @@ def suspects(frame: pd.DataFrame, table: Table, defaulted: Labels) -> dict[str, 
 
 def suspect_features(matrix: Matrix, names: Iterable[str], categorical: Iterable[int], defaulted: Labels) -> dict[str, float]:
     """The same for the features, which hold the history too."""
+    if _too_few(defaulted):
+        return {}
     codes = set(categorical)
     return _above(
         {
@@ -73,6 +78,11 @@ def category_auc(codes: NDArray[np.intp], defaulted: Labels) -> float:
         mean = defaulted[~outside].mean()
         rates[outside] = ((bad + mean) / (rows + 1))[codes[outside]]
     return number_auc(rates, defaulted)
+
+
+def _too_few(defaulted: Labels) -> bool:
+    defaults = np.count_nonzero(defaulted)
+    return min(defaults, len(defaulted) - defaults) < LEAST
 
 
 def _wins(values: Values, bad: NDArray[np.bool_]) -> float:

@@ -19,6 +19,7 @@ from features.history import Matrix
 from features.transform import chosen_features, feature_pool, history_features
 from training.data import Say
 from training.evaluation import Values
+from training.sufficiency import check_enough, check_history
 from training.train import Prepared, prepare
 
 SEATS = 189
@@ -79,7 +80,7 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     Raises
     ------
     DataError
-        The tables cannot be used.
+        The tables cannot be used, or hold too little to learn from.
     ValueError
         The pool holds too few features that differ between applicants.
     """
@@ -89,6 +90,8 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     places = {name: place for place, name in enumerate(names)}
     everyone = np.arange(len(prepared.defaulted))
     known = np.flatnonzero(prepared.with_history)
+    check_enough(prepared.defaulted, settings.training)
+    check_history(prepared.defaulted[known], FOLDS)
     rate = float(prepared.defaulted.mean())
     prior = np.full(len(everyone), np.log(rate / (1 - rate)))
 

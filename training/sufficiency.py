@@ -18,17 +18,37 @@ def check_enough(defaulted: Labels, options: TrainingSettings) -> None:
     # a tree that learns on all folds but one splits only where both sides can hold min_data_in_leaf
     folds, leaf = options.folds, options.lightgbm.min_data_in_leaf
     rows = -(-2 * leaf * folds // (folds - 1))
-    bad = int((defaulted == 1).sum())
     problems = []
     if len(defaulted) < rows:
         problems.append(
             f"{len(defaulted):,} applications, {rows:,} are needed: two leaves of {leaf} (training.lightgbm.min_data_in_leaf) "
             f"on {folds - 1} of {folds} folds"
         )
-    for name, count in (("defaults", bad), ("repaid loans", len(defaulted) - bad)):
-        if count < LEAST_OUTCOMES * folds:
-            problems.append(
-                f"{count:,} {name}, {LEAST_OUTCOMES * folds:,} are needed: {LEAST_OUTCOMES} in each of {folds} folds (training.folds)"
-            )
+    problems += [f"{problem} (training.folds)" for problem in _too_few_outcomes(defaulted, folds)]
     if problems:
         raise DataError(f"too little to learn from: {'; '.join(problems)}")
+
+
+def check_history(defaulted: Labels, folds: int) -> None:
+    """Refuse too few outcomes among the applicants whose history is known; none at all are no history.
+
+    Raises
+    ------
+    DataError
+        There are too few; it says how many are needed.
+    """
+    if len(defaulted) and (problems := _too_few_outcomes(defaulted, folds)):
+        raise DataError(
+            f"too little to learn from among the {len(defaulted):,} applicants whose history is known: {'; '.join(problems)}; "
+            "leave the history tables out, or give those of more applicants"
+        )
+
+
+def _too_few_outcomes(defaulted: Labels, folds: int) -> list[str]:
+    bad = int((defaulted == 1).sum())
+    needed = LEAST_OUTCOMES * folds
+    return [
+        f"{count:,} {name}, {needed:,} are needed: {LEAST_OUTCOMES} in each of {folds} folds"
+        for name, count in (("defaults", bad), ("repaid loans", len(defaulted) - bad))
+        if count < needed
+    ]
