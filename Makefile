@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 3000
 BACKEND ?= docker
+FLAVOUR ?= distroless
+IMAGE ?= credit-scoring:latest
 DATA ?=
 override DATA := $(value DATA)
 export DATA # the shell reads it from there, whatever is in its name
@@ -50,8 +52,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 image: $(READY)
-	$(BIN)/bentoml build
-	$(BIN)/bentoml containerize credit_scoring:latest --backend $(BACKEND) -t credit-scoring:latest
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/python configs/deploy/image/build.py --backend $(BACKEND) --flavour $(FLAVOUR) --tag $(IMAGE) $(IMAGE_OPTIONS:%=--option %)
 
 bench: $(READY) $(VENV)-bench/.ready
 	$(BIN)/credit-scoring train --if-missing
