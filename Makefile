@@ -55,6 +55,12 @@ image: $(READY)
 	$(BIN)/credit-scoring train --if-missing
 	$(BIN)/python configs/deploy/image/build.py --backend $(BACKEND) --flavour $(FLAVOUR) --tag $(IMAGE) $(IMAGE_OPTIONS:%=--option %)
 
+configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the rules as the operator of Prometheus takes them
+	{ printf '%s\n' '# Made from configs/prometheus/rules.yml by `make rules`.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
+		'metadata:' '  name: credit-scoring' 'spec:'; grep -v '^#' $< | sed 's/./  &/'; } > $@
+
+rules: configs/deploy/kubernetes/base/rules.yaml
+
 bench: $(READY) $(VENV)-bench/.ready
 	$(BIN)/credit-scoring train --if-missing
 	$(BIN)/python -m loadtests.bench --rivals $(VENV)-bench

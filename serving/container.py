@@ -1,4 +1,4 @@
-"""What the image starts: the service without arguments, the check of its health, or a command of the command line.
+"""What the image starts: the service, the check of its health, or a command of the command line.
 
 The image may have no shell, so what a shell script would do stands here.
 """
@@ -6,9 +6,11 @@ The image may have no shell, so what a shell script would do stands here.
 import http.client
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 BENTO = Path(__file__).parents[2]  # the folder of the bento, whose code is in src
+KEYS_VARIABLE = "API_KEYS"  # the content of the file of keys, on platforms that hand out secrets as variables only
 PORT = 3000
 CHECK_SECONDS = 2
 
@@ -16,7 +18,7 @@ CHECK_SECONDS = 2
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit code.
 
-    Nothing serves on the port that PORT names, as Cloud Run and Heroku tell it, else on BENTOML_PORT. `check` asks the service
+    `serve` listens on the port that PORT names, as Cloud Run and Heroku tell it, else on BENTOML_PORT. `check` asks the service
     in this container for `/readyz`, or for the route that follows. Anything else is a command of `credit-scoring`.
     """
     try:
@@ -26,7 +28,9 @@ def main(arguments: list[str]) -> int:
         return 1
     if arguments[:1] == ["check"]:
         return _check(port, *arguments[1:2])
-    if arguments:
+    if keys := os.environ.pop(KEYS_VARIABLE, ""):
+        _keep_keys(keys)
+    if arguments != ["serve"]:
         from serving.cli import app
 
         app(arguments)
@@ -44,6 +48,14 @@ def _port() -> int:
                 raise ValueError(f"{name} is {value!r}; expected a port from 1 to 65535")
             return int(value)
     return PORT
+
+
+def _keep_keys(content: str) -> None:
+    """Put the keys into a file, where the service looks for them."""
+    file = Path(tempfile.mkdtemp()) / "keys.json"
+    file.touch(mode=0o600)
+    file.write_text(content)
+    os.environ["CREDIT_KEYS_FILE"] = str(file)
 
 
 def _check(port: int, route: str = "/readyz") -> int:

@@ -37,7 +37,6 @@ def labels(bento: dict[str, Any]) -> dict[str, str]:
     title = "org.opencontainers.image"
     return {
         f"{title}.title": project["name"],
-        f"{title}.description": project["description"],
         f"{title}.licenses": project["license"],
         f"{title}.source": source(),
         f"{title}.version": project["version"],
@@ -71,6 +70,8 @@ def main() -> None:
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     tag = bentoml("build", "-o", "tag").strip().removeprefix("__tag__:")
     bento = json.loads(bentoml("get", tag, "-o", "json"))
+    if given.backend in ("podman", "buildah"):
+        given.option.append("format=docker")  # their own format has no health check
     options = [f"target={given.flavour}", *(f"label={name}={value}" for name, value in labels(bento).items()), *given.option]
     arguments = [word for option in options for word in ("--opt", option)]
     print(bentoml("containerize", tag, "--backend", given.backend, "-t", given.tag, *arguments, TMPDIR=str(TEMPORARY.absolute())))
