@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 3000
 BACKEND ?= docker
+FLAVOUR ?= distroless
+IMAGE ?= credit-scoring:latest
 DATA ?=
 override DATA := $(value DATA)
 export DATA # the shell reads it from there, whatever is in its name
@@ -50,8 +52,14 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 image: $(READY)
-	$(BIN)/bentoml build
-	$(BIN)/bentoml containerize credit_scoring:latest --backend $(BACKEND) -t credit-scoring:latest
+	$(BIN)/credit-scoring train --if-missing
+	$(BIN)/python configs/deploy/image/build.py --backend $(BACKEND) --flavour $(FLAVOUR) --tag $(IMAGE) $(IMAGE_OPTIONS:%=--option %)
+
+configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the rules as the operator of Prometheus takes them
+	{ printf '%s\n' '# Made from configs/prometheus/rules.yml by `make rules`.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
+		'metadata:' '  name: credit-scoring' 'spec:'; grep -v '^#' $< | sed 's/./  &/'; } > $@
+
+rules: configs/deploy/kubernetes/base/rules.yaml
 
 bench: $(READY) $(VENV)-bench/.ready
 	$(BIN)/credit-scoring train --if-missing

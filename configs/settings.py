@@ -1,6 +1,7 @@
 """The settings tree: defaults in settings.yaml, then the file CREDIT_CONFIG names, then CREDIT_* variables."""
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,9 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 CONFIGS = Path(__file__).parent
 PREFIX = "CREDIT_"
 FILE_VARIABLE = "CREDIT_CONFIG"
+KUBERNETES_VARIABLE = re.compile(  # what Kubernetes puts into the pods beside a Service named credit-scoring, or credit-scoring-NAME
+    r"CREDIT_SCORING_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 DATABASE_VARIABLE = "DATABASE_URL"  # where hosting platforms tell the database; CREDIT_STORE__URL goes first
 DRIVERS = {
     "sqlite": "sqlite",
@@ -91,6 +95,19 @@ class StoreSettings(Section):
     """Where the store is."""
 
     url: SecretStr | None
+    password_file: Path | None
+
+    @field_validator("password_file")
+    @classmethod
+    def _hold_a_password(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file and not info.data.get("url"):
+            raise ValueError("there is no store.url that its password could belong to")
+        try:
+            if file and not file.read_text().strip():
+                raise ValueError("the file is empty; expected a password")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the file cannot be read: {error}") from None
+        return file
 
     @field_validator("url")
     @classmethod
@@ -196,9 +213,13 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The URL of the store, as SQLAlchemy reads it; it may hold a password."""
+        from sqlalchemy import URL, make_url
+
         if self.store.url:
-            return self.store.url.get_secret_value()
-        from sqlalchemy import URL
+            url = self.store.url.get_secret_value()
+            if not self.store.password_file:
+                return url
+            return make_url(url).set(password=self.store.password_file.read_text().strip()).render_as_string(hide_password=False)
 
         return URL.create("sqlite", database=str((self.home / "store.db").absolute())).render_as_string()
 
@@ -229,7 +250,8 @@ def load_settings() -> Settings:
     problems = []
     for name in sorted(os.environ):
         field = name.removeprefix(PREFIX).split("__")[0].lower()
-        if name.startswith(PREFIX) and name != FILE_VARIABLE and field not in Settings.model_fields:
+        foreign = name == FILE_VARIABLE or KUBERNETES_VARIABLE.fullmatch(name)
+        if name.startswith(PREFIX) and not foreign and field not in Settings.model_fields:
             problems.append(f"{name}: no such setting; expected one of {', '.join(Settings.model_fields)}")
     file = os.environ.get(FILE_VARIABLE)
     if file and not Path(file).is_file():

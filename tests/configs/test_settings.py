@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from configs.settings import CONFIGS, Settings, SettingsError, load_settings
 
@@ -99,3 +100,60 @@ def test_the_example_environment_file_names_real_settings() -> None:
     names = [line.lstrip("# ").split("=")[0] for line in lines if "=" in line and line.lstrip("# ").startswith("CREDIT_")]
     assert names
     assert {name.removeprefix("CREDIT_").split("__")[0].lower() for name in names} <= {*Settings.model_fields, "config"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CREDIT_SCORING_SERVICE_HOST",
+        "CREDIT_SCORING_SERVICE_PORT",
+        "CREDIT_SCORING_SERVICE_PORT_HTTP",
+        "CREDIT_SCORING_PORT",
+        "CREDIT_SCORING_PORT_3000_TCP",
+        "CREDIT_SCORING_PORT_3000_TCP_PROTO",
+        "CREDIT_SCORING_PORT_3000_TCP_PORT",
+        "CREDIT_SCORING_PORT_3000_TCP_ADDR",
+        "CREDIT_SCORING_CANARY_SERVICE_HOST",
+    ],
+)
+def test_what_kubernetes_says_of_a_service_named_credit_scoring_is_no_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:3000")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    "name", ["CREDIT_SCORING", "CREDIT_SCORING_SERVICE", "CREDIT_SCORING_SERVICE_HOSTS", "CREDIT_SCORING_PORT_HTTP", "CREDIT_SERVICE_PORT"]
+)
+def test_what_only_looks_like_that_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name}: no such setting"):
+        load_settings()
+
+
+def test_the_password_of_the_store_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss/w:rd%\n")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://credit@postgres/credit?sslmode=require")
+    monkeypatch.setenv("CREDIT_STORE__PASSWORD_FILE", str(file))
+    settings = load_settings()
+    url = make_url(settings.store_url)
+    assert (url.password, url.host, url.query["sslmode"]) == ("p@ss/w:rd%", "postgres", "require")
+    assert "p@ss" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("\n", "empty")])
+def test_a_file_without_a_password_is_refused(content: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://credit@postgres/credit")
+    monkeypatch.setenv("CREDIT_STORE__PASSWORD_FILE", str(file))
+    with pytest.raises(SettingsError, match=rf"store.password_file \(CREDIT_STORE__PASSWORD_FILE\): .*{said}"):
+        load_settings()
+
+
+def test_a_password_without_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("secret")
+    monkeypatch.setenv("CREDIT_STORE__PASSWORD_FILE", str(tmp_path / "password"))
+    with pytest.raises(SettingsError, match="there is no store.url"):
+        load_settings()
