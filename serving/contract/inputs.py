@@ -98,7 +98,7 @@ class InputReader:
 
     def _vectors(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
         """The matrix of rows with vectors, unseen codes written as UNSEEN; adds to their warnings."""
-        block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self._features.names))  # type: ignore[arg-type]
+        block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self._features.names))
         codes = block.take(self._code_positions, axis=1)
         unseen = (codes < 0) | (codes >= self._code_counts)
         if np.count_nonzero(unseen):

@@ -47,7 +47,7 @@ class RecordWriter:
         return [
             b'%b,"format":2,"latency_ms":%.3f,"request_id":%b,"features":%b%b}'
             % (
-                memoryview(answer)[:-1],
+                bytes(answer)[:-1],
                 (ended - row.since) * 1e3,
                 encode(row.request_id),
                 features or feature_json(matrix[index]),

@@ -192,7 +192,9 @@ def test_batches_are_measured() -> None:
     metrics = Metrics()
 
     async def scenario() -> None:
-        runner: Runner[int, Committed[int], int] = Runner(Recorder(), max_batch_size=4, max_waiting=100, deadline=1, metrics=metrics)
+        runner: Runner[int, Committed[int], int] = Runner(
+            Recorder(), as_it_is, max_batch_size=4, max_waiting=100, deadline=1, metrics=metrics
+        )
         await asyncio.gather(runner.run([1, 2, 3]), runner.run([4]))
 
     asyncio.run(scenario())
@@ -361,7 +363,7 @@ def test_rows_that_wait_for_the_record_of_others_are_shown_as_waiting() -> None:
     score, metrics = Keeper(), Metrics()
 
     async def scenario() -> None:
-        runner: Runner[int, Committed[int], int] = Runner(score, max_batch_size=8, max_waiting=100, deadline=10, metrics=metrics)
+        runner: Runner[int, Committed[int], int] = Runner(score, as_it_is, max_batch_size=8, max_waiting=100, deadline=10, metrics=metrics)
         first = asyncio.create_task(runner.run([1, 2]))
         await scored(score, 1)
         second = asyncio.create_task(runner.run([3]))
