@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
 from features.history import Matrix
-from monitoring.live import LiveDrift
-from monitoring.logs import configure_logging
+from monitoring.drift.live import LiveDrift
 from monitoring.metrics import Metrics
+from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract import Contract, Row, batch_answers, predictions

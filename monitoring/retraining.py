@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.settings import RetrainingSettings
-from monitoring.drift import DRIFT, Measurement
-from monitoring.performance import OF_APPROVED
+from monitoring.drift.psi import DRIFT, Measurement
+from monitoring.performance.figures import OF_APPROVED
 
 Row = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ def reasons(
     Parameters
     ----------
     drift : of the last decisions, every feature and last the PD; None where there are too few.
-    every : what monitoring.performance.row says of the model's decisions since `limits.outcome_days` and `judged_days` ago; None where there is none.
+    every : what monitoring.performance.figures.row says of the model's decisions since `limits.outcome_days` and `judged_days` ago; None where there is none.
     older : the same of those of them that are older than `limits.outcome_days`.
     trained_roc_auc : what the training run measured out of fold.
     age_days : since the model was saved.

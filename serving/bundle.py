@@ -17,7 +17,7 @@ import yaml
 
 from features.schema import schema_digest
 from features.transform import FeatureError, FeatureTransform
-from monitoring.drift import Reference
+from monitoring.drift.psi import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 from serving.files import locked, whole_file, whole_folder
@@ -49,7 +49,7 @@ class Bundle:
     model : the LightGBM model as text.
     features : the fitted transform.
     metadata : `trained_on` ("generated" or the fingerprint of the data), `metrics`, `libraries` and more.
-    reference : distribution of every feature and of the PD at training; see monitoring.drift.reference.
+    reference : distribution of every feature and of the PD at training; see monitoring.drift.psi.reference.
     """
 
     model: str

@@ -13,7 +13,7 @@ from typing import Any
 
 import httptools
 
-from monitoring.logs import LOGGER
+from monitoring.service_log import LOGGER
 from serving.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.errors import ServiceError
 from serving.listen import Whole

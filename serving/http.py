@@ -20,8 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.settings import ServiceSettings, Settings
-from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER, REQUEST_ID
 from serving.body import BODY_LIMIT, JSON
 from serving.connection import guard
 from serving.contract import now

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
-from monitoring.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
+from monitoring.service_log import LOGGER
+from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
+from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
+from monitoring.store.shipper import Shipper
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 
 from configs.settings import Settings
-from monitoring.database import Store, reading
-from monitoring.drift import Matrix
-from monitoring.lines import log_id, scored, sync_to_end
-from monitoring.log import DecisionLog, LogError, NoLog, Sink
+from monitoring.decision_log.reader import log_id, scored, sync_to_end
+from monitoring.decision_log.writer import DecisionLog, LogError, NoLog, Sink
+from monitoring.drift.psi import Matrix
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import newest_lines
-from monitoring.store_log import StoreLog
+from monitoring.store.database import Store, reading
+from monitoring.store.queries import newest_lines
+from monitoring.store.shipper import Shipper
+from monitoring.store.store_sink import StoreLog
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
 
@@ -65,7 +65,7 @@ class Recording:
         return "the store cannot be used" if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
-        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.log.Sink.
+        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.decision_log.writer.Sink.
 
         Raises
         ------

@@ -11,8 +11,8 @@ from serving.console import chosen_model, fail, settings
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
-    from monitoring.performance import Counts
-    from monitoring.reports import Window
+    from monitoring.performance.figures import Counts
+    from monitoring.reports.drift_report import Window
     from serving.bundle import Bundle
 
 app = typer.Typer()
@@ -33,7 +33,7 @@ def drift(
     out: Out = None,
 ) -> None:
     """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
-    from monitoring.reports import ReportError, drift_table, write_drift, write_evidently
+    from monitoring.reports.drift_report import ReportError, drift_table, write_drift, write_evidently
 
     options, bundle = settings(), _bundle()
     folder = out or options.home / "reports" / "drift"
@@ -63,7 +63,7 @@ def performance(
     out: Out = None,
 ) -> None:
     """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
-    from monitoring.reports import performance_lines, write_performance
+    from monitoring.reports.drift_report import performance_lines, write_performance
 
     options = settings()
     folder = out or options.home / "reports" / "performance"
@@ -84,8 +84,8 @@ def retraining_signal() -> None:
     """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
     import bentoml
 
-    from monitoring.performance import merge, row
-    from monitoring.reports import ReportError
+    from monitoring.performance.figures import merge, row
+    from monitoring.reports.drift_report import ReportError
     from monitoring.retraining import known_share, reasons
 
     options, bundle = settings(), _bundle()
@@ -132,7 +132,7 @@ def _gain(bundle: "Bundle") -> Any:
 
 
 def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":
-    from monitoring.reports import read_window
+    from monitoring.reports.drift_report import read_window
 
     with opened_store() as engine:
         return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
@@ -140,7 +140,7 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
 
 def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
     """The decisions of a model version in so long before a time, and from it on."""
-    from monitoring.performance import read_counts
+    from monitoring.performance.figures import read_counts
 
     with opened_store() as engine:
         old, young = (
@@ -151,7 +151,7 @@ def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Coun
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
-    from monitoring.performance import performance, read_counts
+    from monitoring.performance.figures import performance, read_counts
 
     with opened_store() as engine:
         return performance(read_counts(engine, by, since, until), options.decision)

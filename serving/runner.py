@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 
 LEAST_SHARES = 4  # a batch is divided by the number of waiting calls, at least by this

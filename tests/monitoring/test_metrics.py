@@ -5,8 +5,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.logs import REQUEST_ID, configure_logging
 from monitoring.metrics import Metrics
+from monitoring.service_log import REQUEST_ID, configure_logging
 
 
 def test_metrics_count_what_happened_under_conventional_names() -> None:

@@ -14,8 +14,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from configs.settings import ServiceSettings, load_settings
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.http import Boundary, client_gone, get_app
 from serving.keys import RECHECK_SECONDS, KeyRing, create_key

@@ -9,10 +9,10 @@ import pytest
 from records import make_records, write_log
 from running import Postgres
 
-from monitoring.database import Store
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import Outcome
+from monitoring.store.database import Store
+from monitoring.store.queries import Outcome
+from monitoring.store.shipper import Shipper
 from serving import outcomes
 from serving.errors import MOST_ERRORS, ServiceError
 from serving.outcomes import OutcomeDesk, parse_outcomes, read_csv

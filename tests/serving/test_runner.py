@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.runner import TURN_SECONDS, Runner, Scored, Turns
 

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from sqlalchemy import select
 
-from monitoring.database import Store, decisions, reading
-from monitoring.lines import Record
-from monitoring.log import DecisionLog, feature_json
+from monitoring.decision_log.reader import Record
+from monitoring.decision_log.writer import DecisionLog, feature_json
+from monitoring.store.database import Store, decisions, reading
 from serving.contract import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
