@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from features.history import UNSEEN, Mask, Matrix
 from features.schema import Column
 from features.transform import Applications, FeatureTransform
-from monitoring.decision_log.writer import feature_json
+from monitoring.decision_log.record import feature_json
 from monitoring.service_log import LOGGER, REQUEST_ID
 from serving.decision import Decision
 from serving.documents import DECODE_ERRORS, encode, explained, read_frame, read_item, repeated
@@ -188,7 +188,7 @@ class Contract:
         return matrix
 
     def records(self, rows: Sequence[Row], answers: Sequence[bytes], matrix: Matrix) -> list[bytes]:
-        """The `monitoring.decision_log.reader.Record` of each decision as JSON: the members of its answer and what else is kept.
+        """The `monitoring.decision_log.record.Record` of each decision as JSON: the members of its answer and what else is kept.
 
         Parameters
         ----------

@@ -121,7 +121,8 @@ def export(
 @app.command("verify-log")
 def verify_log() -> None:
     """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
-    from monitoring.decision_log.reader import log_id, verify
+    from monitoring.decision_log.layout import log_id
+    from monitoring.decision_log.verify import verify
     from monitoring.store.database import reading
     from monitoring.store.queries import known_positions
 

@@ -8,8 +8,11 @@ from functools import partial
 import numpy as np
 
 from configs.settings import Settings
-from monitoring.decision_log.reader import log_id, scored, sync_to_end
-from monitoring.decision_log.writer import DecisionLog, LogError, NoLog, Sink
+from monitoring.decision_log.layout import log_id
+from monitoring.decision_log.reader import sync_to_end
+from monitoring.decision_log.record import scored
+from monitoring.decision_log.sink import LogError, NoLog, Sink
+from monitoring.decision_log.writer import DecisionLog
 from monitoring.drift.psi import Matrix
 from monitoring.metrics import Metrics
 from monitoring.store.database import Store, reading
@@ -65,7 +68,7 @@ class Recording:
         return "the store cannot be used" if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
-        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.decision_log.writer.Sink.
+        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.decision_log.sink.Sink.
 
         Raises
         ------

@@ -1,22 +1,35 @@
-"""What a file of the decision log is brought back to before it is written again: the end of its last whole line."""
+"""Recovery after a crash: a file of the decision log is cut back to the end of its last whole line."""
 
 import logging
 import mmap
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from monitoring.decision_log.reader import END, END_BYTES, NO_LINE, NO_LINES
+from monitoring.decision_log.record import END, END_BYTES, NO_LINE
 from monitoring.private_files import open_private
 from monitoring.service_log import LOGGER
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
+
+NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
 def recover(path: Path) -> tuple[int, bytes]:
-    """The size and the last chain of a file, after what follows its last whole line was set aside, and room taken away."""
+    """Remove the room of a file, and move anything else behind its last whole line to a `.partial` file beside it.
+
+    Returns
+    -------
+    The size of the file and the chain of its last line; 0 and empty if it has no line.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written, or the other one not made.
+    """
     if not path.exists() or not path.stat().st_size:
         return 0, b""
     with os.fdopen(open_private(path, os.O_RDWR), "r+b") as file:
@@ -29,7 +42,7 @@ def recover(path: Path) -> tuple[int, bytes]:
                 aside.write(tail)
                 aside.flush()
                 os.fsync(aside.fileno())
-            log.warning("%s ended in %d bytes that are no whole line; they are in %s now", path, len(tail), partial.name)
+            logger.warning("%s ended in %d bytes that are not a whole line; they were moved to %s", path, len(tail), partial.name)
         file.truncate(end)
     return end, chain
 
@@ -47,9 +60,10 @@ def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
 
 
 def _gap(content: mmap.mmap) -> int:
-    """Where room begins that reaches to the end of a page: a loss of power can keep a later page and lose an earlier one.
+    """The start of the first room that reaches to the end of a page, else the size of the file.
 
-    What stands behind it was never synced. Room that ends within a page is none of the log's doing, and left to `verify`.
+    A loss of power can keep a later page and lose an earlier one, so lines behind such room were never synced. The log itself leaves no
+    room that ends within a page; `verify` reports it.
     """
     end = 0
     while True:

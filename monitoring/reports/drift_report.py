@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Engine, select
 
-from monitoring.decision_log.reader import scored
+from monitoring.decision_log.record import scored
 from monitoring.drift.psi import LEVELS, Matrix, Measurement, Reference, Values, band
 from monitoring.private_files import make_private
 from monitoring.reports import pages

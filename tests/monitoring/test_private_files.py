@@ -11,7 +11,8 @@ from records import make_records, open_log, write_log
 
 from configs.settings import Settings
 from monitoring.decision_log.recovery import recover
-from monitoring.decision_log.writer import LogError, check_writable
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.writer import check_writable
 from monitoring.metrics import Metrics
 from monitoring.private_files import make_private, open_private
 from monitoring.store.database import Store, StoreError, open_store

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitoring.decision_log.reader import Record
+from monitoring.decision_log.record import Record
 from serving.bundle import Bundle
 from serving.contract import Contract, predictions
 from serving.documents import encode

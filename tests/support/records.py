@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from sqlalchemy import select
 
-from monitoring.decision_log.reader import Record
-from monitoring.decision_log.writer import DecisionLog, feature_json
+from monitoring.decision_log.record import Record, feature_json
+from monitoring.decision_log.writer import DecisionLog
 from monitoring.store.database import Store, decisions, reading
 from serving.contract import new_prediction_ids
 

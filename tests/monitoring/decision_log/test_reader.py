@@ -10,22 +10,11 @@ import msgspec
 import pytest
 from records import TIME, make_records, write_log
 
-from monitoring.decision_log import reader as lines_module
-from monitoring.decision_log.reader import (
-    START,
-    Position,
-    find_line,
-    holds,
-    line_time,
-    log_id,
-    read_lines,
-    remove_old,
-    rotated,
-    scored,
-    sync_to_end,
-    unread,
-    verify,
-)
+from monitoring.decision_log import reader
+from monitoring.decision_log.layout import START, Position, log_id, remove_old, rotated
+from monitoring.decision_log.reader import find_line, holds, read_lines, sync_to_end, unread
+from monitoring.decision_log.record import line_time, scored
+from monitoring.decision_log.verify import SETTLE_TRIES, verify
 from monitoring.decision_log.writer import DecisionLog
 
 
@@ -154,9 +143,9 @@ def edit(lines: list[bytes]) -> list[bytes]:
         (lambda lines: lines[:4] + lines[3:], "line 5 does not match its chain"),
         (lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]], "line 5 does not match its chain"),
         (lambda lines: lines[1:], "line 1 does not name the chain before it"),
-        (lambda lines: [*lines[:4], b"x\n", *lines[4:]], "line 5 is no line of the log"),
-        (lambda lines: [*lines[:4], b'{"format":1}\n', *lines[4:]], "line 5 is no line of the log"),
-        (lambda lines: [*lines[:-1], lines[-1][:-10]], "line 8 is no line of the log"),
+        (lambda lines: [*lines[:4], b"x\n", *lines[4:]], "line 5 is not a line of the log"),
+        (lambda lines: [*lines[:4], b'{"format":1}\n', *lines[4:]], "line 5 is not a line of the log"),
+        (lambda lines: [*lines[:-1], lines[-1][:-10]], "line 8 is not a line of the log"),
     ],
 )
 def test_a_change_of_any_line_is_found_and_named(tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], said: str) -> None:
@@ -197,7 +186,7 @@ def test_a_cut_end_is_found_by_what_the_store_has(tmp_path: Path) -> None:
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
     assert verify(tmp_path).problems == []
     (problem,) = verify(tmp_path, [shipped]).problems
-    assert "does not hold a line that the store had as its last" in problem
+    assert "does not hold the last line that the store had" in problem
     write_log(tmp_path, make_records(2))
     assert verify(tmp_path, [shipped]).problems
     assert verify(tmp_path, [START]).problems == []
@@ -268,7 +257,7 @@ def test_a_line_that_becomes_visible_late_is_not_called_edited(tmp_path: Path) -
 
     def settle(seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == lines_module.SETTLE_TRIES - 1:
+        if len(pauses) == SETTLE_TRIES - 1:
             with path.open("r+b") as file:
                 file.write(b"".join(lines))
 
@@ -291,7 +280,7 @@ def test_another_process_syncs_what_it_ships(tmp_path: Path, monkeypatch: pytest
 def test_a_file_that_is_rotated_while_it_is_looked_for_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     write_log(tmp_path, make_records(5))
     _, position = read_lines(tmp_path, START, 10**6)
-    sequences = lines_module.rotated_sequences
+    sequences = reader.rotated_sequences
 
     def rotating(folder: Path) -> list[int]:
         found = sequences(folder)
@@ -299,5 +288,5 @@ def test_a_file_that_is_rotated_while_it_is_looked_for_is_found(tmp_path: Path, 
             (folder / "predictions.jsonl").rename(rotated(folder, 1))
         return sequences(folder) if moment == "before its place is known" else found
 
-    monkeypatch.setattr(lines_module, "rotated_sequences", rotating)
+    monkeypatch.setattr(reader, "rotated_sequences", rotating)
     assert holds(tmp_path, position)

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from records import Clock, log_lines, make_records, open_log, write_log
 
-from monitoring.decision_log import writer as log_module
-from monitoring.decision_log.reader import START, Record, end_of_log, find_line, read_lines, rotated, rotated_sequences, unread, verify
-from monitoring.decision_log.writer import DecisionLog, LogError, NoLog, Sink, check_writable, feature_json
+from monitoring.decision_log.file import ROOM_BYTES
+from monitoring.decision_log.layout import START, rotated, rotated_sequences
+from monitoring.decision_log.reader import end_of_log, find_line, read_lines, unread
+from monitoring.decision_log.record import Record, feature_json
+from monitoring.decision_log.sink import LogError, NoLog, Sink
+from monitoring.decision_log.sync import QUICK_SECONDS
+from monitoring.decision_log.verify import verify
+from monitoring.decision_log.writer import DecisionLog, check_writable
 
 
 def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not(tmp_path: Path) -> Non
         await asyncio.sleep(0)
         assert quick
         assert quick.done()
-        seconds = log_module.AT_ONCE
+        seconds = QUICK_SECONDS
         slow = [log.append(make_records(1))]
         await asyncio.sleep(0)
         release.clear()
@@ -143,7 +148,7 @@ def test_the_active_file_ends_in_room_that_nobody_takes_for_lines(tmp_path: Path
         content = (tmp_path / "predictions.jsonl").read_bytes()
         written = content.rstrip(b"\t")
         if durability == "fsync":
-            assert log_module.ROOM_BYTES <= len(content) <= len(written) + log_module.ROOM_BYTES
+            assert ROOM_BYTES <= len(content) <= len(written) + ROOM_BYTES
         else:  # where nothing is synced, room gains nothing
             assert content == written
         assert end_of_log(tmp_path) == (1, len(written))

@@ -18,15 +18,17 @@ import pytest
 from records import Clock, log_lines, make_records, open_log, write_log
 from running import ROOT
 
-from monitoring.decision_log import writer as log_module
-from monitoring.decision_log.reader import verify
-from monitoring.decision_log.writer import DecisionLog, LogError
+from monitoring.decision_log import health
+from monitoring.decision_log import sync as sync_module
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.verify import verify
+from monitoring.decision_log.writer import DecisionLog
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed log is probed at every look."""
-    monkeypatch.setattr(log_module, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0)
 
 
 @pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
@@ -113,7 +115,8 @@ def test_a_real_limit_of_the_file_size_is_met_without_a_half_line(tmp_path: Path
     code = f"""
 import sys
 from pathlib import Path
-from monitoring.decision_log.writer import DecisionLog, LogError
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.writer import DecisionLog
 from records import make_records
 log = DecisionLog(Path({str(tmp_path)!r}), durability="flush", max_bytes=10**9)
 try:
@@ -163,7 +166,7 @@ def test_a_failed_sync_that_was_waited_for_fails_its_decisions(tmp_path: Path) -
 
 @pytest.mark.usefixtures("impatient")
 def test_a_failed_sync_fails_everything_that_was_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "AT_ONCE", 0)
+    monkeypatch.setattr(sync_module, "QUICK_SECONDS", 0)
     broken = False
 
     def sync(file: int) -> None:
@@ -224,7 +227,7 @@ def test_a_log_that_was_moved_refuses_decisions_until_it_is_back(tmp_path: Path,
         log.append(make_records(2))
         (tmp_path / name).rename(tmp_path / "away")
         for _ in range(2):
-            with pytest.raises(LogError, match=f"{name} was moved, removed or written anew"):
+            with pytest.raises(LogError, match=f"{name} was moved, removed or replaced"):
                 log.append(make_records(1))
             assert not log.ready
             (tmp_path / name).touch()
@@ -248,7 +251,7 @@ def test_a_log_that_was_cut_refuses_decisions_until_the_next_start(tmp_path: Pat
         os.truncate(tmp_path / "predictions.jsonl", 0)
         if seen == "after it":
             log.append(make_records(1))
-        clock.now += log_module.PROBE_SECONDS
+        clock.now += health.PROBE_SECONDS
         for _ in range(2):
             with pytest.raises(LogError, match=r"predictions\.jsonl was cut"):
                 log.append(make_records(1))
@@ -324,7 +327,7 @@ def test_a_disk_that_does_not_answer_refuses_decisions_until_it_does(
         await log.append(make_records(1))  # type: ignore[misc]
         sync.answers.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(log_module, "MOST_SECONDS", 0.2)
+            patch.setattr(sync_module, "LONGEST_SYNC_SECONDS", 0.2)
             futures = [log.append(make_records(2)) for _ in range(3)]
             results = await asyncio.wait_for(asyncio.gather(*(future for future in futures if future), return_exceptions=True), 60)
         assert [(type(result), "the disk does not answer" in str(result)) for result in results] == [(LogError, True)] * 3
@@ -354,7 +357,7 @@ def test_close_does_not_wait_for_a_disk_that_does_not_answer(tmp_path: Path, mon
         sync.answers.clear()
         future = log.append(make_records(2))
         with monkeypatch.context() as patch:
-            patch.setattr(log_module, "MOST_SECONDS", 0.2)
+            patch.setattr(sync_module, "LONGEST_SYNC_SECONDS", 0.2)
             log.close()
         with pytest.raises(LogError):
             await asyncio.wait_for(future, 60)  # type: ignore[arg-type]
@@ -372,7 +375,8 @@ def test_a_folder_in_which_no_file_can_be_made_is_told_before_the_service_starts
     code = f"""
 import os
 from pathlib import Path
-from monitoring.decision_log.writer import LogError, check_writable
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.writer import check_writable
 check_writable(Path({str(tmp_path)!r}))
 os.setegid(65534)
 os.seteuid(65534)

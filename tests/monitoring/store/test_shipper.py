@@ -14,8 +14,10 @@ from records import Clock, make_records, stored, wait_for, write_log
 from running import Postgres
 from sqlalchemy import Connection, Engine, select
 
-from monitoring.decision_log.reader import log_id, verify
-from monitoring.decision_log.writer import DecisionLog, LogError
+from monitoring.decision_log.layout import log_id
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.verify import verify
+from monitoring.decision_log.writer import DecisionLog
 from monitoring.metrics import Metrics
 from monitoring.store import database
 from monitoring.store import shipper as module
@@ -136,7 +138,7 @@ def test_a_log_that_was_cut_or_written_anew_stays_found_after_it_was_shipped(log
     for _ in range(2):
         sum(iter(make(logs, store).ship, 0))
         (problem,) = problems(logs, store)
-        assert "does not hold a line that the store had as its last" in problem
+        assert "does not hold the last line that the store had" in problem
     write_log(logs, make_records(5))
     sum(iter(make(logs, store).ship, 0))
     assert len(problems(logs, store)) == 1

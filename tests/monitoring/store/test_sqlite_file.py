@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from records import make_records, stored, write_log
 
-from monitoring.decision_log.reader import rotated_sequences
+from monitoring.decision_log.layout import rotated_sequences
 from monitoring.metrics import Metrics
 from monitoring.store.database import Store, StoreError, reading, writing
 from monitoring.store.queries import insert_lines

@@ -14,7 +14,7 @@ from records import TIME, make_records
 from running import ROOT
 from sqlalchemy import Engine, func, inspect, select, text
 
-from monitoring.decision_log.reader import START, Position
+from monitoring.decision_log.layout import START, Position
 from monitoring.store import database
 from monitoring.store.database import Store, StoreError, decisions, metadata, open_store, outcomes, reading, records, upgrade, writing
 from monitoring.store.queries import (

@@ -6,7 +6,7 @@ from records import make_records, stored, wait_for
 from running import Postgres
 from sqlalchemy import text
 
-from monitoring.decision_log.writer import LogError
+from monitoring.decision_log.sink import LogError
 from monitoring.store import store_sink
 from monitoring.store.database import Store, metadata, writing
 from monitoring.store.store_sink import StoreLog
