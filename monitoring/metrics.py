@@ -17,12 +17,19 @@ PD_BUCKETS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4
 
 
 class Metrics:
-    """The metrics of one service process, in a registry of their own."""
+    """The metrics of one service process, in their own registry.
+
+    Attributes
+    ----------
+    registry : of all of them.
+    store : those of the store and the shipper.
+    """
 
     def __init__(self) -> None:
-        # BentoML asks for values in memory-mapped files, for workers to share; there is one worker, and they cost 4 % of a request
+        # BentoML has set values in memory-mapped files, which workers can share; here is one worker, and they cost 4 % of a request
         prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         self.registry = CollectorRegistry()
+        self.store = StoreMetrics(self.registry)
         self._labelled: Callable[..., Any] = cache(
             lambda metric, *labels: metric.labels(*labels)
         )  # looking labels up costs more than counting
@@ -55,30 +62,16 @@ class Metrics:
             "credit_keys_failures", "Times that the file of API keys was found gone or broken.", registry=self.registry
         )
         self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
-        self._store_ready = Gauge(
-            "credit_store_ready", "1 while the file of the store is the one that was opened, and whole.", registry=self.registry
-        )
-        self._went_back = Counter(
-            "credit_store_went_back", "Times that the store was found to be an older copy of itself.", registry=self.registry
-        )
         self._guarded = Gauge(
             "credit_connections_guarded",
             "1 while connections have limits, clocks and early refusal; 0 behind another server.",
             registry=self.registry,
         )
-        self._lag_seconds = Gauge(
-            "credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=self.registry
-        )
-        self._lag_bytes = Gauge("credit_shipper_lag_bytes", "Size of what is in the log only.", registry=self.registry)
-        self._shipped = Counter("credit_shipper_lines", "Lines of the log that the store has taken.", registry=self.registry)
-        self._refused = Counter("credit_shipper_refused", "Lines of the log that the store refused; set aside.", registry=self.registry)
-        self._shipping_errors = Counter("credit_shipper_errors", "Failed attempts to ship to the store.", registry=self.registry)
-        self._outcomes = Counter("credit_outcomes", "Outcomes received, by what became of them.", ("status",), registry=self.registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is one of the known routes, never a raw path.
 
-        What is refused (4xx, 503) has no latency: refused at once, it would make the others look quick.
+        The histogram leaves out refusals (4xx, 503): they are answered at once and would lower the latency.
         """
         self._labelled(self._requests, route, str(status)).inc()
         if not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
@@ -93,7 +86,7 @@ class Metrics:
                 self._labelled(self._warnings, warning["code"]).inc()
 
     def queue(self, rows: Callable[[], int]) -> None:
-        """Show how many rows wait, asked at each scrape."""
+        """Show how many rows wait; each scrape calls `rows`."""
         self._queue.set_function(rows)
 
     def batch(self, rows: int, waited: Sequence[float], seconds: float) -> None:
@@ -108,40 +101,62 @@ class Metrics:
         self._row_errors.inc(count)
 
     def model(self, name: str, version: str, trained_on: str) -> None:
-        """State which model is served."""
+        """Show which model is served."""
         self._model.labels(name, version, trained_on).set(1)
 
     def guarded(self, is_guarded: Callable[[], bool]) -> None:
-        """Show whether the connections are guarded, asked at each scrape."""
+        """Show whether the connections are guarded; each scrape calls `is_guarded`."""
         self._guarded.set_function(is_guarded)
 
     def recording(self, ready: Callable[[], bool]) -> None:
-        """Show whether decisions can be recorded, asked at each scrape."""
+        """Show whether decisions can be recorded; each scrape calls `ready`."""
         self._log_ready.set_function(ready)
 
     def keys_failed(self) -> None:
         """Count that the file of API keys was found gone or broken."""
         self._keys_failures.inc()
 
-    def storing(self, ready: Callable[[], bool]) -> None:
-        """Show whether the file of the store is the one that was opened, asked at each scrape."""
-        self._store_ready.set_function(ready)
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self.registry)
 
-    def store_went_back(self) -> None:
-        """Count a store that lacks what it had committed."""
+
+class StoreMetrics:
+    """The metrics of the store, the shipper and the outcomes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._store_ready = Gauge(
+            "credit_store_ready", "1 while the file of the store is the one that was opened, and whole.", registry=registry
+        )
+        self._went_back = Counter(
+            "credit_store_went_back", "Times that the store was found to be an older copy of itself.", registry=registry
+        )
+        self._lag_seconds = Gauge("credit_shipper_lag_seconds", "Age of the oldest decision that is in the log only.", registry=registry)
+        self._lag_bytes = Gauge("credit_shipper_lag_bytes", "Size of what is in the log only.", registry=registry)
+        self._shipped = Counter("credit_shipper_lines", "Lines of the log that the store has taken.", registry=registry)
+        self._refused = Counter("credit_shipper_refused", "Lines of the log that the store refused; set aside.", registry=registry)
+        self._shipping_errors = Counter("credit_shipper_errors", "Failed attempts to ship to the store.", registry=registry)
+        self._outcomes = Counter("credit_outcomes", "Outcomes received, by what became of them.", ("status",), registry=registry)
+
+    def ready(self, is_ready: Callable[[], bool]) -> None:
+        """Show whether the file of the store is the one that was opened; each scrape calls `is_ready`."""
+        self._store_ready.set_function(is_ready)
+
+    def went_back(self) -> None:
+        """Count that the store was found to lack something it had committed."""
         self._went_back.inc()
 
     def shipping(self, lag: Callable[[], tuple[float, int]]) -> None:
-        """Show how far the store is behind the decision log, seconds and bytes, asked at each scrape."""
+        """Show how far the store is behind the decision log; each scrape calls `lag`, which returns seconds and bytes."""
 
-        def told(place: int) -> float:
+        def value(index: int) -> float:
             try:
-                return lag()[place]
-            except OSError:  # the log cannot be read; what else is to be told of that must not fail with it
+                return lag()[index]
+            except OSError:  # the log cannot be read; the other metrics must be served all the same
                 return math.nan
 
-        self._lag_seconds.set_function(lambda: told(0))
-        self._lag_bytes.set_function(lambda: told(1))
+        self._lag_seconds.set_function(lambda: value(0))
+        self._lag_bytes.set_function(lambda: value(1))
 
     def shipped(self, lines: int, refused: int) -> None:
         """Count the lines that the store took or had already, and those that it refused."""
@@ -153,10 +168,6 @@ class Metrics:
         self._shipping_errors.inc()
 
     def outcomes(self, counts: Mapping[str, int]) -> None:
-        """Count outcomes by what became of them."""
+        """Count outcomes by their status."""
         for status, count in counts.items():
-            self._labelled(self._outcomes, status).inc(count)
-
-    def exposition(self) -> bytes:
-        """The metrics in Prometheus's text format."""
-        return generate_latest(self.registry)
+            self._outcomes.labels(status).inc(count)

@@ -1,4 +1,4 @@
-"""How a file or folder of CREDIT_HOME is made, for its owner only, and opened for writing: the file itself, never what a link points to."""
+"""Files and folders of CREDIT_HOME: only their owner can read them, and symbolic links to files are refused."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ def open_private(path: Path, flags: int) -> int:
 
     Parameters
     ----------
-    flags : of `os.open`. A file that is made gets the mode 0600, whatever the umask; one that is there keeps its own.
+    flags : as for `os.open`. A new file gets the mode 0600, whatever the umask; an existing one keeps its mode.
 
     Raises
     ------
     OSError
-        It cannot be opened, or is a symbolic link, a folder, a pipe or a device.
+        The file cannot be opened, or is a symbolic link, a folder, a pipe or a device.
     """
     if flags & os.O_CREAT:
         with suppress(FileExistsError):
@@ -29,7 +29,7 @@ def open_private(path: Path, flags: int) -> int:
             return descriptor
     if flags & os.O_EXCL:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    try:  # a pipe without a reader would wait for one; O_TRUNC comes below, once it is known what would be emptied
+    try:  # O_NONBLOCK: a pipe would wait for a reader; O_TRUNC follows below, once the file is known to be a regular one
         descriptor = os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -47,18 +47,18 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and those above it that are missing, for their owner only, whatever the umask; one that is there stays as it is.
+    """Make a folder and its missing parents with the mode 0700, whatever the umask; existing folders stay as they are.
 
     Raises
     ------
     OSError
-        It cannot be made, or something else has its name.
+        A folder cannot be made, or another kind of file has its name.
     """
     for path in (*reversed(folder.parents), folder):
         if not path.is_dir():
             try:
                 path.mkdir(OWNER_FOLDER)
-            except FileExistsError:  # another process was quicker, or it is no folder
+            except FileExistsError:  # another process made it first, or it is not a folder
                 if not path.is_dir():
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
             else:

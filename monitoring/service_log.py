@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error, each with the id of its request."""
+"""The log of the service: a JSON object a line on standard error, each with the id of its request."""
 
 import logging
 from contextvars import ContextVar
@@ -19,7 +19,7 @@ def configure_logging(level: str) -> logging.Logger:
     logger.handlers = [handler]
     logger.setLevel(level)
     logger.propagate = False
-    logger.disabled = False  # BentoML's own configuration disables the loggers that were there before it
+    logger.disabled = False  # BentoML's configuration disables all loggers that existed before it
     return logger
 
 

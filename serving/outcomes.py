@@ -11,9 +11,10 @@ from typing import Any, TextIO
 
 from monitoring.metrics import Metrics
 from monitoring.service_log import LOGGER
-from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
+from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
 from monitoring.store.shipper import Shipper
+from monitoring.store.tables import decisions
 from serving.contract import MAX_OUTCOMES, frame_errors, read_client_id
 from serving.documents import DECODE_ERRORS, explained, read_frame, read_item, repeated
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
@@ -174,7 +175,7 @@ class OutcomeDesk:
             result = await asyncio.wait_for(asyncio.to_thread(self._take, body), MOST_SECONDS)
         except TimeoutError:  # they may be kept yet; sent again they are `repeated`
             raise _unusable() from None
-        self._metrics.outcomes(result["counts"])
+        self._metrics.store.outcomes(result["counts"])
         return result
 
     def _take(self, body: bytes) -> dict[str, Any]:

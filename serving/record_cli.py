@@ -34,10 +34,10 @@ MOST_SHOWN = 1_000_000
 @store_app.command("upgrade")
 def upgrade_store() -> None:
     """Make the tables of the store, or bring them to this release; every command and the service do it too."""
-    from monitoring.store.database import place
+    from monitoring.store.database import address
 
     with opened_store() as engine:
-        typer.echo(f"the tables of {place(engine.url)} are those of this release")
+        typer.echo(f"the tables of {address(engine.url)} are those of this release")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def verify_log() -> None:
     from monitoring.decision_log.layout import log_id
     from monitoring.decision_log.verify import verify
     from monitoring.store.database import reading
-    from monitoring.store.queries import known_positions
+    from monitoring.store.positions import known_positions
 
     folder = settings().log_folder
     log = log_id(folder)
@@ -257,7 +257,7 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     """Write the columns of the decisions and their outcomes, text that a spreadsheet would run behind an apostrophe; returns how many."""
-    from monitoring.store.database import decisions
+    from monitoring.store.tables import decisions
     from serving.spreadsheet import shield
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")

@@ -18,7 +18,7 @@ from monitoring.metrics import Metrics
 from monitoring.store.database import Store, reading
 from monitoring.store.queries import newest_lines
 from monitoring.store.shipper import Shipper
-from monitoring.store.store_sink import StoreLog
+from monitoring.store.store_sink import StoreSink
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
 
@@ -37,12 +37,12 @@ class Recording:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         durability = settings.log.durability
-        self.store = Store(settings.store_url, metrics.store_went_back)
+        self.store = Store(settings.store_url, metrics.store.went_back)
         self.shipper: Shipper | None = None
         self.sink: Sink
         synced: Callable[[], tuple[int, int]] = partial(sync_to_end, settings.log_folder)
         if durability == "database":
-            self.sink = StoreLog(self.store)
+            self.sink = StoreSink(self.store)
         elif durability == "off":
             self.sink = NoLog()
         else:
@@ -53,7 +53,7 @@ class Recording:
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)
-        metrics.storing(lambda: not self.store.fault)
+        metrics.store.ready(lambda: not self.store.fault)
 
     @property
     def ready(self) -> bool:

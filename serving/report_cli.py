@@ -11,7 +11,7 @@ from serving.console import chosen_model, fail, settings
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
-    from monitoring.performance.figures import Counts
+    from monitoring.performance.counts import Counts
     from monitoring.reports.drift_report import Window
     from serving.bundle import Bundle
 
@@ -33,7 +33,8 @@ def drift(
     out: Out = None,
 ) -> None:
     """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
-    from monitoring.reports.drift_report import ReportError, drift_table, write_drift, write_evidently
+    from monitoring.reports.drift_report import ReportError, drift_table, write_drift
+    from monitoring.reports.evidently_report import write_evidently
 
     options, bundle = settings(), _bundle()
     folder = out or options.home / "reports" / "drift"
@@ -63,7 +64,7 @@ def performance(
     out: Out = None,
 ) -> None:
     """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
-    from monitoring.reports.drift_report import performance_lines, write_performance
+    from monitoring.reports.performance_report import performance_lines, write_performance
 
     options = settings()
     folder = out or options.home / "reports" / "performance"
@@ -84,7 +85,8 @@ def retraining_signal() -> None:
     """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
     import bentoml
 
-    from monitoring.performance.figures import merge, row
+    from monitoring.performance.counts import merge
+    from monitoring.performance.summary import row
     from monitoring.reports.drift_report import ReportError
     from monitoring.retraining import known_share, reasons
 
@@ -140,7 +142,7 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
 
 def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
     """The decisions of a model version in so long before a time, and from it on."""
-    from monitoring.performance.figures import read_counts
+    from monitoring.performance.counts import read_counts
 
     with opened_store() as engine:
         old, young = (
@@ -151,7 +153,8 @@ def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Coun
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
-    from monitoring.performance.figures import performance, read_counts
+    from monitoring.performance.counts import read_counts
+    from monitoring.performance.summary import performance
 
     with opened_store() as engine:
         return performance(read_counts(engine, by, since, until), options.decision)

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from monitoring.drift.psi import DRIFT, WARNING, Matrix, Measurement, Reference, Values
 from monitoring.service_log import LOGGER
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 STOP_SECONDS = 5.0
 
@@ -26,16 +26,16 @@ class _Measured(NamedTuple):
 
 
 class LiveDrift(Collector):
-    """The last rows that were scored, compared with the reference every few seconds in a thread of its own.
+    """Compares the last scored rows with the reference every few seconds, in a thread.
 
-    Below the reference's minimum of rows only the number of rows is published.
+    Below the minimum of the reference it publishes the number of rows only.
 
     Parameters
     ----------
     reference : of the features in their order and, last, of the PD.
-    threshold : of the PD, from which an applicant is declined.
-    approval_rate : share of the training applicants that were below the threshold.
-    window : rows that are kept; the older ones leave.
+    threshold : PD from which an applicant is declined.
+    approval_rate : share of the training applicants below the threshold.
+    window : number of the last rows that are kept.
     interval_seconds : time between two measurements.
     """
 
@@ -51,10 +51,12 @@ class LiveDrift(Collector):
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
         if reference.minimum_rows > window:
-            log.warning("drift is not measured: it takes %s rows, the window holds %d (drift.window)", reference.minimum_rows, window)
+            logger.warning(
+                "drift is not measured: it needs %s rows, and the window holds %d (drift.window)", reference.minimum_rows, window
+            )
 
     def add(self, matrix: Matrix, pds: Values) -> None:
-        """Take scored rows: features, shape (rows, features), and PDs, shape (rows,); they are copied."""
+        """Add scored rows: features, shape (rows, features), and PDs, shape (rows,); they are copied."""
         window = len(self._ring)
         matrix, pds = matrix[-window:], pds[-window:]
         with self._lock:
@@ -66,7 +68,7 @@ class LiveDrift(Collector):
             self._added += len(pds)
 
     def fill(self, earlier: Matrix) -> None:
-        """Put rows that were scored before the others into the window, as far as there is room; shape (rows, features + 1), the PD last, oldest first."""
+        """Put earlier rows before those of the window, as many as fit; shape (rows, features + 1), the PD last, oldest first."""
         with self._lock:
             room = max(0, len(self._ring) - self._added)
             earlier = earlier[max(0, len(earlier) - room) :]
@@ -90,14 +92,14 @@ class LiveDrift(Collector):
 
         Parameters
         ----------
-        earlier : what was scored before this run, as `fill` takes it; called in the thread. Where it fails the window begins empty.
+        earlier : returns rows that were scored before this run, for `fill`; called in the thread. If it fails, the window begins empty.
         """
         registry.register(self)
         self._earlier = earlier
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; one that waits for what was scored before is left to the process's end."""
+        """End the thread. If it still reads earlier rows, it is left to end with the process."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
@@ -131,8 +133,8 @@ class LiveDrift(Collector):
         try:
             if self._earlier:
                 self.fill(self._earlier())
-        except Exception as error:  # whatever it is, what is scored from now on is measured
-            log.warning("the drift window begins empty: %s", error)
+        except Exception as error:  # new rows must be measured all the same
+            logger.warning("the drift window begins empty: %s", error)
         measured = 0
         while True:
             if self._added != measured:
@@ -140,6 +142,6 @@ class LiveDrift(Collector):
                 try:
                     self.measure()
                 except Exception:
-                    log.exception("drift could not be measured")
+                    logger.exception("drift could not be measured")
             if self._stopped.wait(self._interval):
                 return

@@ -1,8 +1,8 @@
-"""Drift of the population: reference distributions, frozen at training, and the population stability index against them.
+"""The population stability index (PSI) of samples against reference distributions that training froze.
 
-PSI = sum over bins of (actual - expected) * ln(actual / expected), with shares of the rows. The bins of a column are those of its
-reference, one for missing values and, for categories, one for codes that the reference does not know. Half a row is added to every bin of
-both samples, so that an empty bin has no infinite logarithm (the prior of Jeffreys).
+PSI = sum over bins of (actual - expected) * ln(actual / expected), with shares of the rows. A column has the bins of its reference, one
+for missing values and, if it holds categories, one for codes that the reference does not know. Half a row is added to every bin of both
+samples (the prior of Jeffreys), so that an empty bin does not give an infinite logarithm.
 """
 
 import math
@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
-LEVELS = (0.001, *(level / 100 for level in range(1, 100)), 0.999)  # of the frozen quantiles; the ends are no single person's values
+LEVELS = (
+    0.001,
+    *(level / 100 for level in range(1, 100)),
+    0.999,
+)  # of the frozen quantiles; the outermost ones are not the values of single persons
 DECILES = slice(BINS, -1, BINS)  # of LEVELS
-LUMP = 0.2  # of the known values: less, and it is a round number that incomes one percent higher would all leave
-RARE = 0.01  # codes rarer than this are one bin: their shares are too noisy to be compared one by one
+LUMP = 0.2  # share of the known values that have one value; smaller lumps are often round incomes, which a rise of 1 % would move
+RARE = 0.01  # codes with a smaller share are one bin: their single shares are too noisy to compare
 SMOOTHING = 0.5  # rows added to each bin
-WARNING, DRIFT = 0.1, 0.25  # bands of the PSI in credit risk (Siddiqi 2006, page 137): no change below, a great one from the second on
-FALSE_ALARM = 0.01  # chance that any column of an unshifted sample of the minimum size passes WARNING
+WARNING, DRIFT = 0.1, 0.25  # usual limits in credit risk (Siddiqi 2006, page 137): slight change from the first on, large from the second
+FALSE_ALARM = 0.01  # probability that any column of an unshifted sample of the minimum size reaches WARNING
 
 Matrix = NDArray[np.float64]
 Values = NDArray[np.float64]
@@ -33,20 +37,21 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
 
     Parameters
     ----------
-    matrix : shape (rows, columns), NaN where not known.
+    matrix : shape (rows, columns), NaN if unknown.
     names : of the columns.
     categories : positions of the columns that hold category codes.
 
     Returns
     -------
-    For each name: `quantiles`, those of the known values at LEVELS (none where no value is known), and `edges`, inner edges at
-    the deciles with equal ones merged (bin i holds edges[i-1] < value <= edges[i]), and one just below each decile that is the value of LUMP of them or more, else it would share its bin with whatever came to lie beneath it; for a category column `codes` instead;
-    `shares` of the bins, of the rows; and `missing`, the share of rows not known. Shares and missing add up to 1.
+    For each name: `quantiles` of the known values at LEVELS (empty if none is known), and `edges`, the inner edges of the bins; a category
+    column has its `codes` instead. Then `shares`, those of the bins among the rows, and `missing`, the share of unknown values; together
+    they add up to 1. Bin i holds edges[i-1] < value <= edges[i]. The edges are the distinct deciles, and one just below each decile that
+    is the value of LUMP of the known ones or more, so that this value has a bin of its own.
 
     Raises
     ------
     ValueError
-        There is no row.
+        The matrix has no row.
     """
     if not len(matrix):
         raise ValueError("no row to take a reference distribution from")
@@ -74,20 +79,20 @@ def _edges(known: Values, deciles: Values) -> Values:
 
 
 def band(psi: float) -> str:
-    """The word for a PSI: stable below WARNING, drift from DRIFT on, warning between."""
+    """The band of a PSI: `stable` below WARNING, `warning` below DRIFT, else `drift`."""
     return "drift" if psi >= DRIFT else "warning" if psi >= WARNING else "stable"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A sample beside the reference.
+    """A sample measured against the reference.
 
     Attributes
     ----------
     rows : of the sample.
     psi : shape (columns,).
-    missing : share of the sample's rows that are not known, shape (columns,).
-    missing_shift : `missing` less that of the reference, shape (columns,).
+    missing : share of unknown values in the sample, shape (columns,).
+    missing_shift : `missing` minus that of the reference, shape (columns,).
     """
 
     rows: int
@@ -107,8 +112,8 @@ class Reference:
     Attributes
     ----------
     names : of the columns.
-    minimum_rows : the least sample in which, without any shift, the chance that any column passes WARNING is FALSE_ALARM.
-        Without a shift PSI is about chi2(bins - 1) * (1 / n + 1 / rows) (Yurdakul 2018); inf where `rows` are too few for any n.
+    minimum_rows : the smallest sample in which, without a shift, the probability that any column reaches WARNING is FALSE_ALARM.
+        Without a shift PSI is about chi2(bins - 1) * (1 / n + 1 / rows) (Yurdakul 2018); inf if `rows` is too small for any n.
     """
 
     def __init__(self, entries: Mapping[str, Mapping[str, Any]], rows: int) -> None:
@@ -118,28 +123,28 @@ class Reference:
         self._numeric = np.array([position for position in range(len(shares)) if position not in self._codes], dtype=np.intp)
         inner = [entry.get("edges", []) for entry in entries.values()]
         self._edges = np.full((max(map(len, inner), default=0), len(self._numeric)), np.inf)
-        for place, position in enumerate(self._numeric):
-            self._edges[: len(inner[position]), place] = inner[position]
+        for column, position in enumerate(self._numeric):
+            self._edges[: len(inner[position]), column] = inner[position]
         self._missing, self._unseen = -2, -1  # the last two bins
         bins = max(map(len, shares), default=1) + 2
         expected = np.zeros((len(shares), bins))
         self._used = np.zeros((len(shares), bins), dtype=bool)
-        for position, (column, entry) in enumerate(zip(shares, entries.values(), strict=True)):
-            expected[position, : len(column)] = column
+        for position, (own, entry) in enumerate(zip(shares, entries.values(), strict=True)):
+            expected[position, : len(own)] = own
             expected[position, self._missing] = entry["missing"]
-            self._used[position, : len(column)] = self._used[position, self._missing] = True
+            self._used[position, : len(own)] = self._used[position, self._missing] = True
             self._used[position, self._unseen] = position in self._codes
         self._reference_missing = expected[:, self._missing]
         self._expected = self._smoothed(expected * rows, rows)
         self.minimum_rows = _minimum_rows(np.count_nonzero(expected, axis=1), rows)
 
     def count(self, matrix: Matrix) -> Counts:
-        """Rows in each bin, shape (columns, bins), of a sample of shape (rows, columns); counts of several samples may be added.
+        """Count the rows of a sample, shape (rows, columns), in each bin; returns shape (columns, bins). Counts of several samples may be added.
 
         Raises
         ------
         ValueError
-            The matrix has another number of columns than the reference.
+            The matrix and the reference differ in their number of columns.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.names):
             raise ValueError(f"got a matrix of shape {matrix.shape}; expected (rows, {len(self.names)})")
@@ -155,9 +160,9 @@ class Reference:
         for position, (codes, bins) in self._codes.items():
             values = matrix[:, position]
             values = values[~np.isnan(values)]
-            place = np.searchsorted(codes, values)
-            known = np.append(codes, np.nan)[place] == values
-            counts[position] += np.bincount(np.append(bins, 0)[place[known]], minlength=counts.shape[1])
+            found = np.searchsorted(codes, values)
+            known = np.append(codes, np.nan)[found] == values
+            counts[position] += np.bincount(np.append(bins, 0)[found[known]], minlength=counts.shape[1])
             counts[position, self._unseen] = np.count_nonzero(~known)
         return counts
 
@@ -193,7 +198,7 @@ class Reference:
 
 
 def _minimum_rows(bins: NDArray[np.intp], rows: int) -> float:
-    """See Reference.minimum_rows; the quantile of chi2 is that of Wilson and Hilferty (1931)."""
+    """See Reference.minimum_rows; the quantile of chi2 is the approximation of Wilson and Hilferty (1931)."""
     freedom = max(int(bins.max(initial=0)) - 1, 1)
     normal = NormalDist().inv_cdf(1 - FALSE_ALARM / max(len(bins), 1))
     quantile = freedom * (1 - 2 / (9 * freedom) + normal * math.sqrt(2 / (9 * freedom))) ** 3

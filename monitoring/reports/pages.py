@@ -1,4 +1,4 @@
-"""HTML reports of one file that needs no other."""
+"""HTML reports in one self-contained file."""
 
 import base64
 import html
@@ -10,7 +10,7 @@ STYLE = "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,
 
 
 def page(title: str, about: Mapping[str, Any], content: str) -> str:
-    """A page of a heading, a line for each fact about it, and HTML content."""
+    """A page: its heading, a line for each fact about it, and content in HTML."""
     facts = "".join(f"<p>{html.escape(f'{name}: {value}')}</p>" for name, value in about.items())
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{facts}{content}</html>\n'
 
@@ -23,7 +23,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def image(figure: Any, text: str) -> str:
-    """A Matplotlib figure within the page; `text` says what it shows where it cannot be seen."""
+    """A Matplotlib figure as a PNG inside the page; `text` describes it for readers who cannot see it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=90, metadata={"Software": None})
     return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"></p>'

@@ -1,7 +1,7 @@
 """The file of a SQLite store, watched while it is open.
 
-SQLite goes on writing to a file that was removed, replaced or cut, and says that it committed. Nobody can read that again after the next
-start, so a transaction compares what it writes to with what is at the path, before and after.
+If the file is removed, replaced or cut, SQLite keeps writing to the old one and reports commits that are lost at the next start. So each
+transaction compares the open file with the one at its path, before and after.
 """
 
 import os
@@ -17,15 +17,15 @@ from monitoring.private_files import make_private, open_private
 
 PIN = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC  # opens nothing to read: closing it leaves SQLite's locks alone
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-LOG = "-wal"  # what SQLite adds to the name, for the log of what it has committed last
+WAL = "-wal"  # suffix of the write-ahead log, which holds the latest commits
 
 
 class FileGoneError(OSError):
-    """The file of the store is not the one that was opened, or not whole; the message says why and what helps."""
+    """The file of the store was replaced or damaged; the message says how and what to do."""
 
 
-class StoreFile:
-    """The file of a store and its log, made where they are missing; once `check` has failed for a cut, only a new start helps.
+class SqliteFile:
+    """The file of a store and its write-ahead log; the file is made if it is missing. After a cut the service must be restarted.
 
     Parameters
     ----------
@@ -34,74 +34,74 @@ class StoreFile:
     Raises
     ------
     OSError
-        It cannot be made, or is no regular file.
+        The file cannot be made, or is not a regular file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._log_path = path, path.with_name(path.name + LOG)
+        self._path, self._wal_path = path, path.with_name(path.name + WAL)
         make_private(path.parent)
         with suppress(FileExistsError):
-            os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # what SQLite puts beside it gets the same mode
+            os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # SQLite gives the files beside it the same mode
         self._file = _Pin(path)
         if not stat.S_ISREG(self._file.stat().st_mode):
-            raise OSError(f"{path} is a symbolic link or no regular file; expected the file of a store")
-        self._log: _Pin | None = None
+            raise OSError(f"{path} is not a regular file; expected the file of a store")
+        self._wal: _Pin | None = None
         self._size = self._seen = 0
         self._cut = ""
         self._looking = threading.Lock()
 
     @property
     def fault(self) -> str:
-        """Why nothing may be committed to it now; empty where all is well. It costs a few microseconds."""
+        """Why nothing may be committed to the file; empty if all is well. This takes a few microseconds."""
         return self._cut or self._compare()
 
     @property
     def is_cut(self) -> bool:
-        """Whether it was seen that a part of it is missing."""
+        """Whether a part of the file is known to be missing."""
         return bool(self._cut)
 
     def compare(self) -> None:
-        """Compare the file that is open with the one at its path.
+        """Compare the open file with the one at its path.
 
         Raises
         ------
         FileGoneError
-            They are not the same, or what is open was cut, or may not be written.
+            They differ, or the open file was cut or made read-only.
         """
         if fault := self.fault:
             raise FileGoneError(fault)
 
     def check(self) -> None:
-        """Compare them while connected, and read the file where it was written since the last time; see compare."""
+        """Compare while connected, and read the file if it was written since the last check; raises like `compare`."""
         self.compare()
         if fault := self._look():
             raise FileGoneError(fault)
-        if self._log is None:  # not sooner: what a killed process left there SQLite may replace when it connects
+        if self._wal is None:  # once connected: SQLite may first replace the log of a killed process
             with suppress(FileNotFoundError):
-                self._log = _Pin(self._log_path)
+                self._wal = _Pin(self._wal_path)
 
-    def release_log(self) -> None:
-        """Let go of the log: SQLite removes it after the last connection, and makes another one for the next."""
-        self._log = None
+    def release_wal(self) -> None:
+        """Forget the write-ahead log: SQLite removes it with the last connection and makes another one for the next."""
+        self._wal = None
 
     def _compare(self) -> str:
         name = self._path.name
         if not self._file.is_at_path():
-            return f"{name} was moved, removed or replaced; put it back, or start the service again"
-        log = self._log
-        if log and not log.is_at_path():
-            return f"{self._log_path.name} was moved, removed or replaced; put it back, or start the service again"
-        known, found = self._size, self._file.stat()  # in this order: another thread may note a longer one between them
+            return f"{name} was moved, removed or replaced; put it back, or restart the service"
+        wal = self._wal
+        if wal and not wal.is_at_path():
+            return f"{self._wal_path.name} was moved, removed or replaced; put it back, or restart the service"
+        known, found = self._size, self._file.stat()  # in this order: another thread may raise _size between the two
         if found.st_size < known:
-            self._cut = f"{name} was cut; put back a whole one and start the service again"
+            self._cut = f"{name} was cut; put back a whole one and restart the service"
             return self._cut
         self._size = max(self._size, found.st_size)
         return "" if found.st_mode & ANY_WRITE else f"{name} may not be written; give it back the mode 0600"
 
     def _look(self) -> str:
-        """Read the ends of each table as another process would, where the file was written since: by a checkpoint, or by somebody after a cut.
+        """Read the ends of each table as another process would, if the file was written since the last look.
 
-        A checkpoint that follows a cut makes the file as long as before, with nothing in between.
+        After a cut, a checkpoint makes the file as long as before with a hole in it, which its size does not show.
         """
         with self._looking:
             written = self._file.stat().st_mtime_ns
@@ -109,15 +109,15 @@ class StoreFile:
                 try:
                     _read_ends(self._path)
                 except sqlite3.DatabaseError as error:
-                    if isinstance(error, sqlite3.OperationalError):  # it is locked or cannot be opened now: the transaction itself tells
+                    if isinstance(error, sqlite3.OperationalError):  # locked or not to be opened now; the transaction itself will fail
                         return ""
-                    self._cut = f"{self._path.name} was cut or overwritten ({error}); put back a whole one and start the service again"
+                    self._cut = f"{self._path.name} was cut or overwritten ({error}); put back a whole one and restart the service"
                 self._seen = written
         return self._cut
 
 
 class _Pin:
-    """A file held open, so that its number is not given to another one."""
+    """A file held open, so that the system does not give its inode to another file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -140,7 +140,7 @@ def _read_ends(path: Path) -> None:
     Raises
     ------
     sqlite3.DatabaseError
-        It is no database, or a page that leads there is none.
+        The file is not a database, or a page on the way to a row is damaged.
     """
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as connection:
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():

@@ -13,51 +13,53 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
-from monitoring.decision_log.reader import START
-from monitoring.decision_log.writer import PROBE_SECONDS, LogError
+from monitoring.decision_log.layout import START
+from monitoring.decision_log.sink import PROBE_SECONDS, LogError
 from monitoring.service_log import LOGGER
 from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
-from monitoring.store.queries import forget_position, has_decision, insert_lines, write_position
+from monitoring.store.insertion import insert_lines
+from monitoring.store.positions import forget_position, write_position
+from monitoring.store.queries import has_decision
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 MAX_WAITING_BYTES = 64_000_000
-MOST_SECONDS = 2.0 * ANSWER_SECONDS  # a server that is stopped, or whose disk is, ends no statement
-PROBE = "probe"
-FOUND = "found the last"  # of the notes on a connection
+COMMIT_SECONDS = 2.0 * ANSWER_SECONDS  # limit of a commit: a server that is stopped, or whose disk hangs, ends no statement
+PROBE = "probe"  # key of the row that a probe writes
+FOUND = "found the last"  # key of a note on a connection
 
 
 class _Job(NamedTuple):
-    """The lines of a batch, and the future that waits for them; no future for a probe."""
+    """The lines of a batch and the future that waits for them; a probe has no future."""
 
     lines: bytes
     future: "asyncio.Future[None] | None"
 
 
 class _RefusedError(Exception):
-    """Among these lines is one that the database does not take."""
+    """The database refuses one of these lines."""
 
 
-class StoreLog:
-    """Commits decisions to the store, in one thread: what arrives during a transaction goes into the next one.
+class StoreSink:
+    """Commits decisions to the store in one thread; batches that arrive during a transaction share the next one.
 
-    It is not ready until the store was reached; after a failure a probe that writes is tried once a second.
+    It is ready once a probe has written to the store; after a failure it probes again, at most once a second.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._last = b""  # line of those that are committed
+        self._last = b""  # line that was committed
         self._bytes = 0
-        self._broken = True  # until it was reached
+        self._broken = True  # until the store was reached
         self._probed = time.monotonic()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._jobs.put(_Job(b"", None))
-        self._thread = threading.Thread(target=self._run, name="store-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="store-sink", daemon=True)
         self._thread.start()
 
     @property
     def ready(self) -> bool:
-        """Whether the last transaction went well; after a failure, whether a probe did since."""
+        """Whether the last transaction or probe went well."""
         if self._broken and time.monotonic() - self._probed >= PROBE_SECONDS:
             self._probed = time.monotonic()
             self._jobs.put(_Job(b"", None))
@@ -73,21 +75,21 @@ class StoreLog:
         future = loop.create_future()
         lines = b"".join([record + b"\n" for record in records])
         self._bytes += len(lines)
-        timer = loop.call_later(MOST_SECONDS, self._give_up, future)
+        timer = loop.call_later(COMMIT_SECONDS, self._give_up, future)
         future.add_done_callback(partial(self._forget, timer, len(lines)))
         self._jobs.put(_Job(lines, future))
         return future
 
     def close(self) -> None:
-        """Commit what waits, end the thread, unless the store does not answer."""
+        """Commit the batches that wait and end the thread; gives up after COMMIT_SECONDS."""
         self._jobs.put(None)
-        self._thread.join(MOST_SECONDS)
+        self._thread.join(COMMIT_SECONDS)
 
     def _give_up(self, future: "asyncio.Future[None]") -> None:
-        """Fail what has waited too long; it may be committed yet."""
+        """Fail a batch that has waited too long; it may be committed yet."""
         if not future.done():
             self._broken, self._probed = True, time.monotonic()
-            log.error("decisions are not committed within %g seconds", MOST_SECONDS)
+            logger.error("the store has not committed decisions within %g seconds", COMMIT_SECONDS)
             future.set_exception(_unusable())
 
     def _forget(self, timer: asyncio.TimerHandle, size: int, _: object) -> None:
@@ -106,7 +108,7 @@ class StoreLog:
                 self._commit(waiting)
 
     def _commit(self, jobs: list[_Job]) -> None:
-        """Store these together; where the store refuses a line, each job by itself."""
+        """Commit jobs together; if the store refuses a line, each job by itself."""
         broken = False
         failed: LogError | None = None
         try:
@@ -117,11 +119,11 @@ class StoreLog:
                     self._commit([job])
                 return
             failed = LogError("the store refuses this decision")
-        except Exception as error:  # whatever it is, the thread goes on
+        except Exception as error:  # the thread must go on
             broken = True
             failed = _unusable()
-            log.error("decisions cannot be committed: %s", error, exc_info=not isinstance(error, StoreError))
-            self._store.close()  # the next connection looks for the tables anew
+            logger.error("decisions cannot be committed: %s", error, exc_info=not isinstance(error, StoreError))
+            self._store.close()  # the next connection checks the tables again
         self._broken, self._probed = broken, time.monotonic()
         for job in jobs:
             if job.future is not None:
@@ -140,7 +142,7 @@ class StoreLog:
         self._last = lines.splitlines()[-1] if lines else self._last
 
     def _find_last(self, connection: Connection) -> None:
-        """Look in a database that was connected anew for the decision that was committed last."""
+        """On a new connection, look for the decision that was committed last."""
         if FOUND not in connection.info and self._last:
             last = msgspec.json.decode(self._last)["prediction_id"]
             if not has_decision(connection, last):
@@ -157,5 +159,5 @@ def _settle(future: "asyncio.Future[None]", failed: LogError | None) -> None:
 
 
 def _unusable() -> LogError:
-    """What a client may know; the cause, with the store's address, is logged."""
+    """The error that clients see; the log has the cause with the store's address."""
     return LogError("decisions cannot be put on record now (the store cannot be used)")

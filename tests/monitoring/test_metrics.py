@@ -47,7 +47,7 @@ def test_a_log_that_cannot_be_read_hides_no_other_metric() -> None:
         raise PermissionError("no")
 
     metrics = Metrics()
-    metrics.shipping(unreadable)
+    metrics.store.shipping(unreadable)
     metrics.recording(lambda: False)
     text = metrics.exposition().decode()
     assert "credit_log_ready 0.0" in text

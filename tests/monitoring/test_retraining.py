@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 
 from configs.settings import DecisionSettings, RetrainingSettings
 from monitoring.drift.psi import Measurement
-from monitoring.performance.figures import Counts, Values, performance
+from monitoring.performance.counts import Counts
+from monitoring.performance.figures import Values
+from monitoring.performance.summary import performance
 from monitoring.retraining import reasons
 
 LIMITS = RetrainingSettings(

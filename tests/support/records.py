@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from monitoring.decision_log.record import Record, feature_json
 from monitoring.decision_log.writer import DecisionLog
-from monitoring.store.database import Store, decisions, reading
+from monitoring.store.database import Store, reading
+from monitoring.store.tables import decisions
 from serving.contract import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

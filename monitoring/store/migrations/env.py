@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, within the transaction of the connection that `monitoring.store.database.upgrade` hands over."""
+"""Alembic's script: it runs the revisions in the transaction of the connection that `monitoring.store.database.upgrade` passes."""
 
 from alembic import context
 

@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
 from monitoring.performance import figures as performance_module
-from monitoring.performance.figures import ALL, Values, figures, merge, performance, read_counts, with_intervals
+from monitoring.performance.counts import ALL, merge, read_counts
+from monitoring.performance.figures import Values, figures, figures_with_intervals
+from monitoring.performance.summary import performance
 from monitoring.store.database import open_store
 
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0, thin_application="warn")
@@ -133,7 +135,7 @@ def test_intervals_of_shares_of_few_people_cover_them(count: int) -> None:
     hits = []
     for _ in range(300):
         bad = rng.binomial(count, 0.08)
-        row = with_intervals(np.array([0.08]), np.array([False]), np.array([float(bad)]), np.array([float(count - bad)]), COSTS)
+        row = figures_with_intervals(np.array([0.08]), np.array([False]), np.array([float(bad)]), np.array([float(count - bad)]), COSTS)
         interval = row["default_rate"]
         assert interval["low"] is not None
         assert interval["high"] is not None
@@ -150,7 +152,7 @@ def test_intervals_of_cells_put_together_are_those_of_all(monkeypatch: pytest.Mo
     both = []
     for cells in (performance_module.CELLS, 10**9):
         monkeypatch.setattr(performance_module, "CELLS", cells)
-        both.append(with_intervals(pds, pds >= THRESHOLD, bad, 1 - bad, COSTS, expected=expected))
+        both.append(figures_with_intervals(pds, pds >= THRESHOLD, bad, 1 - bad, COSTS, expected=expected))
     for name, found in both[0].items():
         exact = both[1][name]
         assert found["value"] == exact["value"]
@@ -203,7 +205,7 @@ def test_all_periods_together_equal_one_period_of_all(engine: Engine) -> None:
 def test_the_interval_of_observed_over_expected_is_that_of_a_poisson_count(count: int) -> None:
     repaid = 10 * count + 10.0
     pd = np.array([0.1])
-    figures = with_intervals(pd, np.array([False]), np.array([float(count)]), np.array([repaid]), COSTS)
+    figures = figures_with_intervals(pd, np.array([False]), np.array([float(count)]), np.array([repaid]), COSTS)
     expected = 0.1 * (count + repaid)
     exact = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0, chi2.ppf(0.975, 2 * count + 2) / 2
     found = figures["observed_to_expected"]

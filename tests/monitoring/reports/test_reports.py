@@ -11,19 +11,12 @@ from sqlalchemy import Engine
 
 from configs.settings import DecisionSettings
 from monitoring.drift.psi import Matrix, Reference, reference
-from monitoring.performance.figures import performance, read_counts
+from monitoring.performance.counts import read_counts
+from monitoring.performance.summary import performance
 from monitoring.reports import drift_report
-from monitoring.reports.drift_report import (
-    ReportError,
-    Window,
-    draw,
-    drift_table,
-    performance_lines,
-    read_window,
-    write_drift,
-    write_evidently,
-    write_performance,
-)
+from monitoring.reports.drift_report import ReportError, Window, drift_table, read_window, write_drift
+from monitoring.reports.evidently_report import draw, write_evidently
+from monitoring.reports.performance_report import performance_lines, write_performance
 from monitoring.store.database import open_store
 
 RNG = np.random.default_rng(0)

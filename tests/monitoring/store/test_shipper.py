@@ -21,9 +21,10 @@ from monitoring.decision_log.writer import DecisionLog
 from monitoring.metrics import Metrics
 from monitoring.store import database
 from monitoring.store import shipper as module
-from monitoring.store.database import Store, StoreError, decisions, reading, writing
-from monitoring.store.queries import known_positions, read_position, write_position
+from monitoring.store.database import Store, StoreError, reading, writing
+from monitoring.store.positions import known_positions, read_position, write_position
 from monitoring.store.shipper import Shipper
+from monitoring.store.tables import decisions, records
 
 Wait = Callable[[Callable[[], object]], None]
 
@@ -362,7 +363,7 @@ def test_where_the_database_is_an_older_one_again_it_goes_on_from_there(logs: Pa
     with database.writing(store.engine) as connection:  # what a restored backup or a replica that was behind looks like
         lost = select(decisions.c.prediction_id).order_by(decisions.c.prediction_id.desc()).limit(10)
         gone = list(connection.execute(lost).scalars())
-        connection.execute(database.records.delete().where(database.records.c.prediction_id.in_(gone)))
+        connection.execute(records.delete().where(records.c.prediction_id.in_(gone)))
         connection.execute(decisions.delete().where(decisions.c.prediction_id.in_(gone)))
         write_position(connection, (logs / "predictions.lock").read_text().strip(), before)
     while shipper.ship():  # without a new decision

@@ -13,7 +13,7 @@ from records import make_records, stored, write_log
 from monitoring.decision_log.layout import rotated_sequences
 from monitoring.metrics import Metrics
 from monitoring.store.database import Store, StoreError, reading, writing
-from monitoring.store.queries import insert_lines
+from monitoring.store.insertion import insert_lines
 from monitoring.store.shipper import Shipper
 
 Harm = Callable[[Path], None]

@@ -8,11 +8,12 @@ from sqlalchemy import text
 
 from monitoring.decision_log.sink import LogError
 from monitoring.store import store_sink
-from monitoring.store.database import Store, metadata, writing
-from monitoring.store.store_sink import StoreLog
+from monitoring.store.database import Store, writing
+from monitoring.store.store_sink import StoreSink
+from monitoring.store.tables import metadata
 
 
-def ready(log: StoreLog) -> StoreLog:
+def ready(log: StoreSink) -> StoreSink:
     wait_for(lambda: log.ready)
     return log
 
@@ -21,7 +22,7 @@ def test_committed_decisions_are_in_the_store_when_their_future_is_done(store: S
     batches = [make_records(7) for _ in range(30)]
 
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         await log.append(batches[0])
         assert len(stored(store)) == 7
         await asyncio.gather(*(log.append(batch) for batch in batches[1:]))
@@ -34,7 +35,7 @@ def test_committed_decisions_are_in_the_store_when_their_future_is_done(store: S
 
 def test_close_commits_what_waits(store: Store) -> None:
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         futures = [log.append(make_records(2)) for _ in range(10)]
         log.close()
         await asyncio.gather(*futures)
@@ -45,7 +46,7 @@ def test_close_commits_what_waits(store: Store) -> None:
 
 def test_a_refused_decision_fails_alone(store: Store) -> None:
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         bad = make_records(2, timestamp=None)
         results = await asyncio.gather(*(log.append(batch) for batch in (make_records(2), bad, make_records(2))), return_exceptions=True)
         assert [type(result) for result in results] == [type(None), LogError, type(None)]
@@ -61,7 +62,7 @@ def test_without_the_database_it_is_not_ready_and_refuses(postgres: Postgres) ->
     given = make_records(3)
 
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         await log.append(given[:1])
         postgres.stop()
         try:
@@ -87,10 +88,10 @@ def test_a_database_that_does_not_answer_fails_what_waits_for_it(postgres: Postg
     given = make_records(3)
 
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         await log.append(given[:1])
         with postgres.stopped(), monkeypatch.context() as patch:
-            patch.setattr(store_sink, "MOST_SECONDS", 0.5)
+            patch.setattr(store_sink, "COMMIT_SECONDS", 0.5)
             waiting = [log.append(given[1:2]), log.append(given[1:2])]
             for future in waiting:
                 with pytest.raises(LogError, match="cannot be put on record now"):
@@ -98,7 +99,7 @@ def test_a_database_that_does_not_answer_fails_what_waits_for_it(postgres: Postg
             assert not log.ready
             with pytest.raises(LogError, match="cannot be put on record now"):
                 log.append(given[1:2])
-            log_of_its_own = StoreLog(store)
+            log_of_its_own = StoreSink(store)
             begun = time.monotonic()
             log_of_its_own.close()
             assert time.monotonic() - begun < 60
@@ -116,7 +117,7 @@ def test_tables_that_are_gone_are_made_anew(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(store_sink, "PROBE_SECONDS", 0)
 
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         await log.append(make_records(3))
         with writing(store.engine) as connection:
             metadata.drop_all(connection)
@@ -135,7 +136,7 @@ def test_what_waits_for_the_database_is_bounded(store: Store, monkeypatch: pytes
     monkeypatch.setattr(store_sink, "MAX_WAITING_BYTES", 1000)
 
     async def scenario() -> None:
-        log = ready(StoreLog(store))
+        log = ready(StoreSink(store))
         future = log.append(make_records(10))
         with pytest.raises(LogError, match="too many decisions wait"):
             log.append(make_records(1))

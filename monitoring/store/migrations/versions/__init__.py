@@ -1,1 +1,1 @@
-"""One module a revision, in the order of their numbers."""
+"""One module for each revision of the tables, numbered."""

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from monitoring.store.database import IDENTIFIER, UtcTime
+from monitoring.store.tables import IDENTIFIER, UtcTime
 
 revision = "0001"
 down_revision = None

@@ -16,19 +16,11 @@ from sqlalchemy import Engine, func, inspect, select, text
 
 from monitoring.decision_log.layout import START, Position
 from monitoring.store import database
-from monitoring.store.database import Store, StoreError, decisions, metadata, open_store, outcomes, reading, records, upgrade, writing
-from monitoring.store.queries import (
-    Outcome,
-    add_outcomes,
-    client_history,
-    export,
-    find_decision,
-    forget_position,
-    insert_lines,
-    newest_lines,
-    read_position,
-    write_position,
-)
+from monitoring.store.database import Store, StoreError, open_store, reading, upgrade, writing
+from monitoring.store.insertion import insert_lines
+from monitoring.store.positions import forget_position, read_position, write_position
+from monitoring.store.queries import Outcome, add_outcomes, client_history, export, find_decision, newest_lines
+from monitoring.store.tables import decisions, metadata, outcomes, records
 
 
 @pytest.fixture
