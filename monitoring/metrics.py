@@ -28,44 +28,41 @@ class Metrics:
     def __init__(self) -> None:
         # BentoML has set values in memory-mapped files, which workers can share; here is one worker, and they cost 4 % of a request
         prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
-        self.registry = CollectorRegistry()
-        self.store = StoreMetrics(self.registry)
-        self._labelled: Callable[..., Any] = cache(
-            lambda metric, *labels: metric.labels(*labels)
-        )  # looking labels up costs more than counting
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry)
+        self.registry = registry = CollectorRegistry()
+        self.store = StoreMetrics(registry)
+        # looking labels up costs more than counting
+        self._labelled: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._requests = Counter("credit_requests", "Requests answered, by route and status.", ("route", "status"), registry=registry)
         self._latency = Histogram(
             "credit_request_duration_seconds",
             "Time from the head of a request to the end of its answer, of all but those answered 503.",
             ("route",),
             buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
         self._predictions = Counter(
-            "credit_predictions", "Applicants scored, by decision and risk level.", ("decision", "risk_level"), registry=self.registry
+            "credit_predictions", "Applicants scored, by decision and risk level.", ("decision", "risk_level"), registry=registry
         )
         self._pd = Histogram(
-            "credit_probability_of_default", "Calibrated PD of the applicants scored.", buckets=PD_BUCKETS, registry=self.registry
+            "credit_probability_of_default", "Calibrated PD of the applicants scored.", buckets=PD_BUCKETS, registry=registry
         )
-        self._warnings = Counter("credit_warnings", "Warnings in answers, by code.", ("code",), registry=self.registry)
-        self._batch_rows = Histogram("credit_batch_rows", "Rows scored together.", buckets=ROWS_BUCKETS, registry=self.registry)
-        self._queue = Gauge("credit_queue_rows", "Rows waiting to be scored.", registry=self.registry)
-        self._waiting = Histogram("credit_waiting_seconds", "Time of a call in the queue.", buckets=LATENCY_BUCKETS, registry=self.registry)
-        self._scoring = Histogram("credit_scoring_seconds", "Time to score a batch.", buckets=LATENCY_BUCKETS, registry=self.registry)
-        self._row_errors = Counter("credit_row_errors", "Rows of batches that could not be scored.", registry=self.registry)
-        self._model = Gauge(
-            "credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=self.registry
-        )
+        self._warnings = Counter("credit_warnings", "Warnings in answers, by code.", ("code",), registry=registry)
+        self._batch_rows = Histogram("credit_batch_rows", "Rows scored together.", buckets=ROWS_BUCKETS, registry=registry)
+        self._queue = Gauge("credit_queue_rows", "Rows waiting to be scored.", registry=registry)
+        self._waiting = Histogram("credit_waiting_seconds", "Time of a call in the queue.", buckets=LATENCY_BUCKETS, registry=registry)
+        self._scoring = Histogram("credit_scoring_seconds", "Time to score a batch.", buckets=LATENCY_BUCKETS, registry=registry)
+        self._row_errors = Counter("credit_row_errors", "Rows of batches that could not be scored.", registry=registry)
+        self._model = Gauge("credit_model_info", "1 for the model that is served.", ("name", "version", "trained_on"), registry=registry)
         self._keys_failures = Counter(
-            "credit_keys_failures", "Times that the file of API keys was found gone or broken.", registry=self.registry
+            "credit_keys_failures", "Times that the file of API keys was found gone or broken.", registry=registry
         )
-        self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=self.registry)
+        self._log_ready = Gauge("credit_log_ready", "1 while decisions can be put on record.", registry=registry)
         self._guarded = Gauge(
             "credit_connections_guarded",
             "1 while connections have limits, clocks and early refusal; 0 behind another server.",
-            registry=self.registry,
+            registry=registry,
         )
 
     def request(self, route: str, status: int, seconds: float) -> None:

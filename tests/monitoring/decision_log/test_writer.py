@@ -1,5 +1,4 @@
 import asyncio
-import mmap
 import os
 import threading
 from pathlib import Path
@@ -179,43 +178,6 @@ def test_a_rotated_file_has_no_room(tmp_path: Path, durability: str) -> None:
     assert not any(b"\t" in content for content in kept)
     result = verify(tmp_path)
     assert (result.files > 3, result.lines, result.problems) == (True, 30, [])
-
-
-@pytest.mark.parametrize("room", [b"\t", b"\0"])
-def test_room_behind_the_lines_is_no_loss(tmp_path: Path, room: bytes) -> None:
-    write_log(tmp_path, make_records(3, client_id="a\tb\0"))
-    with (tmp_path / "predictions.jsonl").open("ab") as file:
-        file.write(room * 3_000_000)
-    assert end_of_log(tmp_path)[1] == sum(len(line) + 1 for line in log_lines(tmp_path))
-    write_log(tmp_path, make_records(2))
-    result = verify(tmp_path)
-    assert (result.lines, result.problems) == (5, [])
-    assert not list(tmp_path.glob("*.partial"))
-
-
-@pytest.mark.parametrize("byte", [b"\t", b"\0"])
-def test_lines_behind_a_gap_were_never_synced_and_are_set_aside(tmp_path: Path, byte: bytes) -> None:
-    write_log(tmp_path, make_records(4))
-    *first, last = (tmp_path / "predictions.jsonl").read_bytes().splitlines(keepends=True)
-    whole = b"".join(first)
-    gap = byte * (2 * mmap.PAGESIZE - len(whole))
-    (tmp_path / "predictions.jsonl").write_bytes(whole + gap + last + gap)
-    write_log(tmp_path, make_records(2))
-    result = verify(tmp_path)
-    assert (result.lines, result.problems) == (5, [])
-    (partial,) = tmp_path.glob("predictions-*.partial")
-    assert partial.read_bytes() == gap + last
-
-
-def test_a_spoilt_byte_is_no_gap_and_cuts_nothing_off(tmp_path: Path) -> None:
-    write_log(tmp_path, make_records(4))
-    content = (tmp_path / "predictions.jsonl").read_bytes()
-    place = content.index(b"APPROVE")
-    (tmp_path / "predictions.jsonl").write_bytes(content[:place] + b"\t" + content[place + 1 :] + b"\t" * 100)
-    write_log(tmp_path, make_records(2))
-    result = verify(tmp_path)
-    assert (result.lines, len(result.problems)) == (6, 1)
-    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_off_lets_every_answer_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

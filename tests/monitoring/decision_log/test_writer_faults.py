@@ -31,37 +31,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PROBE_SECONDS", 0)
 
 
-@pytest.mark.parametrize("tail", [b'{"format":1,"predict', b"\0\0\n\0\n", b'{"a":1}\n', b"\n"])
-@pytest.mark.parametrize("whole", [0, 3])
-def test_a_tail_that_is_no_whole_line_is_set_aside(tmp_path: Path, tail: bytes, whole: int) -> None:
-    write_log(tmp_path, make_records(whole))
-    with (tmp_path / "predictions.jsonl").open("ab") as file:
-        file.write(tail)
-    log = open_log(tmp_path)
-    assert len(log_lines(tmp_path)) == whole, "it is gone from the file before a line is written there"
-    log.close()
-    write_log(tmp_path, make_records(2))
-    result = verify(tmp_path)
-    assert (result.lines, result.problems) == (whole + 2, [])
-    (partial,) = tmp_path.glob("predictions-*.partial")
-    assert partial.read_bytes() == tail
-
-
-def test_what_is_set_aside_is_on_the_disk_before_it_leaves_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[tuple[bytes, bytes]] = []
-
-    def sync(file: int) -> None:
-        files = [path for path in tmp_path.glob("*.partial") if os.path.samestat(os.fstat(file), path.stat())]
-        synced.extend((path.read_bytes(), (tmp_path / "predictions.jsonl").read_bytes()[-4:]) for path in files)
-
-    write_log(tmp_path, make_records(1))
-    with (tmp_path / "predictions.jsonl").open("ab") as file:
-        file.write(b"half")
-    monkeypatch.setattr(os, "fsync", sync)
-    write_log(tmp_path, [])
-    assert synced == [(b"half", b"half")]
-
-
 def limited(size: int) -> Callable[[], None]:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
