@@ -69,7 +69,7 @@ class CreditScoring:
         self.version = bundle.version
         self.scorer = Scorer(bundle, SETTINGS.service.scoring_threads)
         self.contract = Contract(bundle.features, SETTINGS.service.max_rows, SETTINGS.log.raw_fields)
-        self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
+        self.drift = LiveDrift(bundle.drift_reference, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
         self._score([self.contract.parse_example()])  # the first call of everything is slow; let it not be a client's
         self.recording = Recording(SETTINGS, metrics)
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})

@@ -65,8 +65,8 @@ class Bundle:
         return {**{name: self.reference["features"][name] for name in self.features.names}, "pd": self.reference["pd"]}
 
     @property
-    def population(self) -> Reference:
-        """What drift is measured against: the columns of `distributions`."""
+    def drift_reference(self) -> Reference:
+        """The reference that drift is measured against, with the columns of `distributions`."""
         return Reference(self.distributions, self.metadata["data"]["applications"])
 
     @property

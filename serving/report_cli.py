@@ -40,7 +40,7 @@ def drift(
     folder = out or options.home / "reports" / "drift"
     try:
         read = _window(bundle, window or (None if since else WINDOW), read_time("--since", since))
-        table = drift_table(read.drift, bundle.population.names)
+        table = drift_table(read.drift, bundle.drift_reference.names)
         typer.echo(f"{read.drift.rows} decisions of {bundle.version}, {read.first:%Y-%m-%d %H:%M} to {read.last:%Y-%m-%d %H:%M} UTC")
         typer.echo(f"{'column':40s} {'PSI':>7s} {'band':8s} {'missing':>8s} {'change':>8s}")
         for row in table[:SHOWN]:
@@ -137,7 +137,7 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
     from monitoring.reports.drift_report import read_window
 
     with opened_store() as engine:
-        return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
+        return read_window(engine, bundle.version, bundle.drift_reference, rows=rows, since=since)
 
 
 def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
