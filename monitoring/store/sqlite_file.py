@@ -44,7 +44,7 @@ class SqliteFile:
             os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # SQLite gives the files beside it the same mode
         self._file = _Pin(path)
         if not stat.S_ISREG(self._file.stat().st_mode):
-            raise OSError(f"{path} is not a regular file; expected the file of a store")
+            raise OSError(f"{path} is a symbolic link or not a regular file; expected the file of a store")
         self._wal: _Pin | None = None
         self._size = self._seen = 0
         self._cut = ""

@@ -55,7 +55,7 @@ def test_the_migrations_make_the_tables_that_the_code_names(engine: Engine) -> N
 def test_tables_of_a_newer_release_are_refused(engine: Engine, store_url: str) -> None:
     with writing(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="of another release"):
+    with pytest.raises(StoreError, match="belong to another release"):
         open_store(store_url)
 
 
