@@ -10,9 +10,9 @@ import bentoml
 from starlette.responses import Response
 
 from configs.settings import SettingsError, settings
-from monitoring.live import LiveDrift
-from monitoring.logs import configure_logging
+from monitoring.drift.live import LiveDrift
 from monitoring.metrics import Metrics
+from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, find_in_store, read_bundle
 from serving.contract.prediction import batch_answers
@@ -67,7 +67,7 @@ class CreditScoring:
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows)
-        self.drift = LiveDrift(bundle.population, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
+        self.drift = LiveDrift(bundle.drift_reference, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
         self.recording = Recording(SETTINGS, metrics)
         self.pipeline = Pipeline(
             bundle,

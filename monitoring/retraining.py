@@ -1,11 +1,11 @@
-"""When a model should be trained again: a rule over drift, performance and age."""
+"""The rule that says when to train a model again, from drift, performance and age."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from configs.settings import RetrainingSettings
-from monitoring.drift import DRIFT, Measurement
-from monitoring.performance import OF_APPROVED
+from monitoring.drift.psi import DRIFT, Measurement
+from monitoring.performance.summary import OF_APPROVED
 
 Row = Mapping[str, Any]
 
@@ -13,21 +13,21 @@ Row = Mapping[str, Any]
 def reasons(
     limits: RetrainingSettings, drift: Measurement | None, every: Row | None, older: Row | None, *, trained_roc_auc: float, age_days: float
 ) -> list[str]:
-    """Why the model should be trained again; empty where it should not.
+    """Why the model should be trained again; empty if it should not.
 
     Parameters
     ----------
-    drift : of the last decisions, every feature and last the PD; None where there are too few.
-    every : what monitoring.performance.row says of the model's decisions since `limits.outcome_days` and `judged_days` ago; None where there is none.
-    older : the same of those of them that are older than `limits.outcome_days`.
-    trained_roc_auc : what the training run measured out of fold.
-    age_days : since the model was saved.
+    drift : of the last decisions, features first and the PD last; None if they are too few.
+    every : row (see monitoring.performance.summary.row) of the model's decisions of the last `outcome_days` + `judged_days`; None if none.
+    older : row of those among them that are older than `outcome_days`.
+    trained_roc_auc : measured out of fold by the training run.
+    age_days : days since the model was saved.
     """
     return [*_drift(limits, drift), *_performance(limits, every, older, trained_roc_auc), *_age(limits, age_days)]
 
 
 def known_share(row: Row | None) -> float:
-    """The share of the decisions of a row whose outcome is known; of the approved, where only they are judged."""
+    """The share of a row's decisions whose outcome is known; of the approved only, if only they are judged."""
     if row is None or row["realised"] is None:
         return 0.0
     of = ("approved",) if row["realised"]["of"] == OF_APPROVED else ("approved", "declined")
@@ -46,10 +46,10 @@ def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
 
 
 def _performance(limits: RetrainingSettings, every: Row | None, older: Row | None, trained_roc_auc: float) -> list[str]:
-    """Training measured all applicants, outcomes are of some: their shortfall is taken from the estimate of all.
+    """Training measured all applicants, but only some have outcomes. So the ROC-AUC is the estimate for all, plus realised minus expected of some.
 
-    Outcomes are judged once nearly all are known: a default is known before a loan is repaid, so the first ones are the worst. A ROC-AUC without
-    an interval is of too few to say anything.
+    Outcomes count once nearly all are known: defaults are known before repayments, so the first outcomes are the worst. A ROC-AUC without an
+    interval comes from too few decisions and is not judged.
     """
     if every is None:
         return []

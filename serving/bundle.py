@@ -20,7 +20,7 @@ import yaml
 
 from features.schema import SchemaError, load_schema, schema_digest, schema_from_json, schema_to_json
 from features.transform import FeatureError, FeatureTransform
-from monitoring.drift import Reference
+from monitoring.drift.psi import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
 from serving.files import locked, whole_file, whole_folder
@@ -53,7 +53,7 @@ class Bundle:
     model : the LightGBM model as text.
     features : the fitted transform.
     metadata : `trained_on` ("generated" or the fingerprint of the data), `metrics`, `libraries` and more.
-    reference : distribution of every feature and of the PD at training; see monitoring.drift.reference.
+    reference : distribution of every feature and of the PD at training; see monitoring.drift.psi.reference.
     """
 
     model: str
@@ -69,8 +69,8 @@ class Bundle:
         return {**{name: self.reference["features"][name] for name in self.features.names}, "pd": self.reference["pd"]}
 
     @property
-    def population(self) -> Reference:
-        """What drift is measured against: the columns of `distributions`."""
+    def drift_reference(self) -> Reference:
+        """The reference that drift is measured against, with the columns of `distributions`."""
         return Reference(self.distributions, self.metadata["data"]["applications"])
 
     @property

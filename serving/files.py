@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monitoring.files import make_private
+from monitoring.private_files import make_private
 
 
 @contextmanager

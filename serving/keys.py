@@ -22,8 +22,8 @@ from typing import Annotated
 import msgspec
 
 from configs.settings import Settings
-from monitoring.files import make_private, open_private
-from monitoring.logs import LOGGER
+from monitoring.private_files import make_private, open_private
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 
 FORMAT = 1

@@ -11,11 +11,12 @@ from typing import Any, TextIO
 
 import msgspec
 
-from monitoring.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import Kept, Outcome, add_outcomes, newest_outcome
+from monitoring.service_log import LOGGER
+from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
+from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
+from monitoring.store.shipper import Shipper
+from monitoring.store.tables import decisions
 from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, read_frame, read_item, repeated, too_many
 from serving.contract.fields import kind
 from serving.contract.ids import read_client_id
@@ -217,7 +218,7 @@ class OutcomeDesk:
             result = await asyncio.wait_for(asyncio.to_thread(self._take, body), MOST_SECONDS)
         except TimeoutError:  # they may be kept yet; sent again they are `repeated`
             raise _unusable() from None
-        self._metrics.outcomes(result["counts"])
+        self._metrics.store.outcomes(result["counts"])
         return result
 
     def _take(self, body: bytes) -> dict[str, Any]:

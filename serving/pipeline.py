@@ -9,8 +9,8 @@ from functools import partial
 import msgspec
 
 from features.history import Matrix
-from monitoring.lines import Prediction
-from monitoring.logs import LOGGER
+from monitoring.decision_log.record import Prediction
+from monitoring.service_log import LOGGER
 from serving.bundle import Bundle
 from serving.contract.documents import encode
 from serving.contract.inputs import InputReader

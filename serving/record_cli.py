@@ -36,19 +36,19 @@ MOST_SHOWN = 1_000_000
 @store_app.command("upgrade")
 def upgrade_store() -> None:
     """Make the tables of the store, or bring them to this release; every command and the service do it too."""
-    from monitoring.database import place
+    from monitoring.store.database import address
 
     with opened_store() as engine:
-        typer.echo(f"the tables of {place(engine.url)} are those of this release")
+        typer.echo(f"the tables of {address(engine.url)} are those of this release")
 
 
 @app.command()
 def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there and end")] = False) -> None:
     """Move the decision log into the store, as the running service does by itself."""
-    from monitoring.database import Store, StoreError
-    from monitoring.lines import sync_to_end
+    from monitoring.decision_log.reader import sync_to_end
     from monitoring.metrics import Metrics
-    from monitoring.shipper import Shipper
+    from monitoring.store.database import Store, StoreError
+    from monitoring.store.shipper import Shipper
 
     options = settings()
     folder = options.log_folder
@@ -70,8 +70,8 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
 @app.command("decision")
 def show_decision(prediction_id: PredictionId) -> None:
     """Print one decision of the store with its log line and its outcomes, as JSON."""
-    from monitoring.database import reading
-    from monitoring.store import find_decision
+    from monitoring.store.database import reading
+    from monitoring.store.queries import find_decision
 
     with opened_store() as engine, reading(engine) as connection:
         found = find_decision(connection, checked(prediction_id))
@@ -87,8 +87,8 @@ def list_decisions(
     limit: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Most decisions to show")] = 100,
 ) -> None:
     """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
-    from monitoring.database import reading
-    from monitoring.store import client_history
+    from monitoring.store.database import reading
+    from monitoring.store.queries import client_history
     from serving.contract.fields import encodable
 
     if not encodable(client):
@@ -105,9 +105,9 @@ def export(
     until: Time = None,
 ) -> None:
     """Write decisions with their present outcome to a file: as JSON lines with the whole record, or as CSV without features."""
-    from monitoring.database import reading
-    from monitoring.files import open_private
-    from monitoring.store import export as rows
+    from monitoring.private_files import open_private
+    from monitoring.store.database import reading
+    from monitoring.store.queries import export as rows
 
     check_out(out, ".csv", ".jsonl")
     first, last = read_time("--since", since), read_time("--until", until)
@@ -123,9 +123,10 @@ def export(
 @app.command("verify-log")
 def verify_log() -> None:
     """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
-    from monitoring.database import reading
-    from monitoring.lines import log_id, verify
-    from monitoring.store import known_positions
+    from monitoring.decision_log.layout import log_id
+    from monitoring.decision_log.verify import verify
+    from monitoring.store.database import reading
+    from monitoring.store.positions import known_positions
 
     folder = settings().log_folder
     log = log_id(folder)
@@ -144,9 +145,9 @@ def verify_log() -> None:
 @app.command("replay")
 def replay_decision(prediction_id: PredictionId) -> None:
     """Score a recorded decision again with the model that made it: the same PD to the last bit, or why not."""
-    from monitoring.database import reading
-    from monitoring.lines import find_line
-    from monitoring.store import find_decision
+    from monitoring.decision_log.reader import find_line
+    from monitoring.store.database import reading
+    from monitoring.store.queries import find_decision
     from serving.bundle import BundleError
     from serving.replay import ReplayError, replay
 
@@ -172,8 +173,8 @@ def import_outcomes(
 
     It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
     """
-    from monitoring.database import StoreError, writing
-    from monitoring.store import Outcome, add_outcomes
+    from monitoring.store.database import StoreError, writing
+    from monitoring.store.queries import Outcome, add_outcomes
     from serving.outcomes import STATUSES
 
     ship(once=True)
@@ -229,7 +230,7 @@ def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | N
 @contextlib.contextmanager
 def opened_store() -> Iterator["Engine"]:
     """The store of the settings; where it cannot be used, an error and exit code 1."""
-    from monitoring.database import StoreError, open_store
+    from monitoring.store.database import StoreError, open_store
 
     try:
         engine = open_store(settings().store_url)
@@ -277,7 +278,7 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     """Write the columns of the decisions and their outcomes, text that a spreadsheet would run behind an apostrophe; returns how many."""
-    from monitoring.database import decisions
+    from monitoring.store.tables import decisions
     from serving.spreadsheet import shield
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")

@@ -9,14 +9,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from configs.settings import Settings
-from monitoring.database import Store, reading
-from monitoring.drift import Matrix
-from monitoring.lines import log_id, scored, sync_to_end
-from monitoring.log import DecisionLog, LogError, NoLog, Sink
+from monitoring.decision_log.layout import log_id
+from monitoring.decision_log.reader import sync_to_end
+from monitoring.decision_log.record import scored
+from monitoring.decision_log.sink import LogError, NoLog, Sink
+from monitoring.decision_log.writer import DecisionLog
+from monitoring.drift.psi import Matrix
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import newest_lines
-from monitoring.store_log import StoreLog
+from monitoring.store.database import Store, reading
+from monitoring.store.queries import newest_lines
+from monitoring.store.shipper import Shipper
+from monitoring.store.store_sink import StoreSink
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
 
@@ -44,12 +47,12 @@ class Recording:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         durability = settings.log.durability
-        self.store = Store(settings.store_url, metrics.store_went_back)
+        self.store = Store(settings.store_url, metrics.store.went_back)
         self.shipper: Shipper | None = None
         self.sink: Sink
         synced: Callable[[], tuple[int, int]] = partial(sync_to_end, settings.log_folder)
         if durability == "database":
-            self.sink = StoreLog(self.store)
+            self.sink = StoreSink(self.store)
         elif durability == "off":
             self.sink = NoLog()
         else:
@@ -60,7 +63,7 @@ class Recording:
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
         metrics.recording(lambda: self.sink.ready)
-        metrics.storing(lambda: not self.store.fault)
+        metrics.store.ready(lambda: not self.store.fault)
 
     @property
     def ready(self) -> bool:
@@ -75,7 +78,7 @@ class Recording:
         return Status("no_store", "the store cannot be used; outcomes are refused until it can") if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
-        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.log.Sink.
+        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.decision_log.sink.Sink.
 
         Raises
         ------

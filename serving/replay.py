@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from monitoring.lines import Record
+from monitoring.decision_log.record import Record
 from serving.bundle import find_in_store, read_bundle
 from serving.scorer import Scorer
 

@@ -11,8 +11,8 @@ from serving.console import chosen_model, fail, settings
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
-    from monitoring.performance import Counts
-    from monitoring.reports import Window
+    from monitoring.performance.counts import Counts
+    from monitoring.reports.drift_report import Window
     from serving.bundle import Bundle
 
 app = typer.Typer()
@@ -33,13 +33,14 @@ def drift(
     out: Out = None,
 ) -> None:
     """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
-    from monitoring.reports import ReportError, drift_table, write_drift, write_evidently
+    from monitoring.reports.drift_report import ReportError, drift_table, write_drift
+    from monitoring.reports.evidently_report import write_evidently
 
     options, bundle = settings(), _bundle()
     folder = out or options.home / "reports" / "drift"
     try:
         read = _window(bundle, window or (None if since else WINDOW), read_time("--since", since))
-        table = drift_table(read.drift, bundle.population.names)
+        table = drift_table(read.drift, bundle.drift_reference.names)
         typer.echo(f"{read.drift.rows} decisions of {bundle.version}, {read.first:%Y-%m-%d %H:%M} to {read.last:%Y-%m-%d %H:%M} UTC")
         typer.echo(f"{'column':40s} {'PSI':>7s} {'band':8s} {'missing':>8s} {'change':>8s}")
         for row in table[:SHOWN]:
@@ -63,7 +64,7 @@ def performance(
     out: Out = None,
 ) -> None:
     """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
-    from monitoring.reports import performance_lines, write_performance
+    from monitoring.reports.performance_report import performance_lines, write_performance
 
     options = settings()
     folder = out or options.home / "reports" / "performance"
@@ -84,8 +85,9 @@ def retraining_signal() -> None:
     """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
     import bentoml
 
-    from monitoring.performance import merge, row
-    from monitoring.reports import ReportError
+    from monitoring.performance.counts import merge
+    from monitoring.performance.summary import row
+    from monitoring.reports.drift_report import ReportError
     from monitoring.retraining import known_share, reasons
 
     options, bundle = settings(), _bundle()
@@ -132,15 +134,15 @@ def _gain(bundle: "Bundle") -> Any:
 
 
 def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Window":
-    from monitoring.reports import read_window
+    from monitoring.reports.drift_report import read_window
 
     with opened_store() as engine:
-        return read_window(engine, bundle.version, bundle.population, rows=rows, since=since)
+        return read_window(engine, bundle.version, bundle.drift_reference, rows=rows, since=since)
 
 
 def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
     """The decisions of a model version in so long before a time, and from it on."""
-    from monitoring.performance import read_counts
+    from monitoring.performance.counts import read_counts
 
     with opened_store() as engine:
         old, young = (
@@ -151,7 +153,8 @@ def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Coun
 
 
 def _performance(options: Settings, by: Literal["week", "month"], since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
-    from monitoring.performance import performance, read_counts
+    from monitoring.performance.counts import read_counts
+    from monitoring.performance.summary import performance
 
     with opened_store() as engine:
         return performance(read_counts(engine, by, since, until), options.decision)

@@ -11,8 +11,9 @@ import click
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from configs.settings import Settings
-from monitoring.lines import log_id
-from monitoring.log import LogError, check_writable
+from monitoring.decision_log.layout import log_id
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.writer import check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds

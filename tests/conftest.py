@@ -16,7 +16,7 @@ from running import ROOT, Home, Postgres, Server, bundle_folder, run_cli, serve
 
 from configs.settings import Settings, load_settings
 from features.schema import Table, load_schema
-from monitoring.database import Store
+from monitoring.store.database import Store
 from serving.bundle import Bundle, read_bundle
 
 REAL_DATA = Path(os.environ.get("HOME_CREDIT_DATA", ROOT.parent / "shared/data/home_credit"))

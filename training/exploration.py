@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from features.schema import Column, Table, load_schema
-from monitoring import pages
-from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
+from monitoring.drift.psi import DRIFT, WARNING, Reference, Values, reference
+from monitoring.reports import pages
 from training.data import find_optional, find_source, is_generated
 from training.validation import read_table
 

@@ -10,7 +10,7 @@ import pandas as pd
 from features.history import History, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform
-from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
+from monitoring.drift.psi import DRIFT, WARNING, Reference, Values, reference
 from training.data import DataError, Say, find_source
 from training.folder import HistoryFolder
 from training.validation import read_table

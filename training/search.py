@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sqlalchemy import URL
 
 from configs.settings import LightGBMSettings, Settings
-from monitoring.files import make_private
+from monitoring.private_files import make_private
 from training.comparison import paired
 from training.data import Say
 from training.train import Fold, Prepared, fit_here, folds_of

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from configs.settings import Settings
-from monitoring.files import make_private
+from monitoring.private_files import make_private
 from serving.console import chosen_model, fail, settings
 from training.console import Data, built_in, replace_between
 

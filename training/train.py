@@ -19,7 +19,7 @@ from configs.settings import CONFIGS, Settings
 from features.history import Mask, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform, chosen_features
-from monitoring.drift import reference
+from monitoring.drift.psi import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client

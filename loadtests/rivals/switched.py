@@ -8,7 +8,7 @@ import random
 import time
 from typing import Any
 
-from monitoring.log import NoLog
+from monitoring.decision_log.sink import NoLog
 from service import CreditScoring
 
 __all__ = ["CreditScoring"]

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from monitoring.lines import Prediction
-from monitoring.logs import LOGGER
+from monitoring.decision_log.record import Prediction
+from monitoring.service_log import LOGGER
 from serving.contract.ids import new_prediction_ids, now
 from serving.contract.inputs import Warnings
 from serving.contract.rows import Row

@@ -8,7 +8,7 @@ import msgspec
 
 from features.history import Matrix
 from features.schema import Table
-from monitoring.log import feature_json
+from monitoring.decision_log.record import feature_json
 from serving.contract.documents import encode
 from serving.contract.rows import Row
 
@@ -35,7 +35,7 @@ class RecordWriter:
         self._raw = {name: places[name] for name in raw_fields}
 
     def write(self, rows: Sequence[Row], answers: Sequence[msgspec.Raw], matrix: Matrix, sent: Sequence[msgspec.Raw | None]) -> list[bytes]:
-        """The `monitoring.lines.Record` of each decision as JSON: the members of its answer and what a replay needs beside them.
+        """The `monitoring.decision_log.record.Record` of each decision as JSON: the members of its answer and what a replay needs beside them.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.transform import FeatureTransform
-from monitoring.logs import REQUEST_ID
+from monitoring.service_log import REQUEST_ID
 from serving.contract.documents import repeated
 from serving.contract.fields import Fields, escape, kind, read_number
 from serving.contract.history_rows import HistoryReader, Tables

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from configs.settings import Settings
-from monitoring.logs import REQUEST_ID
 from monitoring.metrics import Metrics
+from monitoring.service_log import REQUEST_ID
 from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.http.boundary import Boundary
 from serving.http.cors import cross_origin

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs.settings import ServiceSettings
-from monitoring.logs import LOGGER, REQUEST_ID
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER, REQUEST_ID
 from serving.errors import ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.http.body import BODY_LIMIT

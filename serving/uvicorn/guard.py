@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from monitoring.logs import LOGGER
+from monitoring.service_log import LOGGER
 from serving.uvicorn.connection import HOOKS, Connection
 from serving.uvicorn.door import Door, Gate
 

@@ -15,7 +15,7 @@ import pytest
 from running import Home, Server, run_cli, serve
 
 from features.schema import Table
-from monitoring.database import open_store
+from monitoring.store.database import open_store
 
 pytestmark = pytest.mark.fault
 CLIENTS = 8

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import ROOT, Home, Server, free_port, serve
 
 from features.history import Matrix
-from monitoring.drift import WARNING
+from monitoring.drift.psi import WARNING
 from serving.bundle import Bundle
 
 FILES = ROOT / "configs/prometheus"

@@ -5,9 +5,9 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.lines import Prediction
-from monitoring.logs import REQUEST_ID, configure_logging
+from monitoring.decision_log.record import Prediction
 from monitoring.metrics import Metrics
+from monitoring.service_log import REQUEST_ID, configure_logging
 
 
 def test_metrics_count_what_happened_under_conventional_names() -> None:
@@ -49,7 +49,7 @@ def test_a_log_that_cannot_be_read_hides_no_other_metric() -> None:
         raise PermissionError("no")
 
     metrics = Metrics()
-    metrics.shipping(unreadable)
+    metrics.store.shipping(unreadable)
     metrics.recording(lambda: False)
     text = metrics.exposition().decode()
     assert "credit_log_ready 0.0" in text

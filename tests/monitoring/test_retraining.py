@@ -5,8 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from configs.settings import DecisionSettings, RetrainingSettings
-from monitoring.drift import Measurement
-from monitoring.performance import Counts, Values, performance
+from monitoring.drift.psi import Measurement
+from monitoring.performance.counts import Counts
+from monitoring.performance.figures import Values
+from monitoring.performance.summary import performance
 from monitoring.retraining import reasons
 
 LIMITS = RetrainingSettings(

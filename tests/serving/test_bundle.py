@@ -105,7 +105,7 @@ def test_reading_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> 
     assert again.files() == bundle.files()
     assert again.version == stored_version(tmp_path) == bundle.version
     assert set(FILES) | {MANIFEST} == set(bundle.files())
-    assert again.population.names == (*bundle.features.names, "pd")  # in the order of the matrix, however they are stored
+    assert again.drift_reference.names == (*bundle.features.names, "pd")  # in the order of the matrix, however they are stored
 
 
 def test_a_bundle_that_another_release_wrote_in_other_words_keeps_its_version(bundle: Bundle, folder: Path) -> None:

@@ -11,8 +11,8 @@ from uvicorn.protocols.http import auto
 from wire import POST, Wired, answer, answers, flood, parsed, play, until
 
 from configs.settings import load_settings
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.http.boundary import Boundary
 from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, MOST_URL

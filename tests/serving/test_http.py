@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message
 from wire import until
 
 from configs.settings import ServiceSettings, load_settings
-from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.http.boundary import Boundary
 from serving.http.exchange import client_gone

@@ -12,7 +12,7 @@ import pytest
 from running import ROOT
 
 from configs.settings import load_settings
-from monitoring.logs import LOGGER
+from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.keys import MAX_BYTES, RECHECK_SECONDS, KeyRing, KeysError, create_key, read_keys, required_keys, revoke_key
 

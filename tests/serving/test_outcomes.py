@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from records import make_records, write_log
 from running import Postgres
-from serving.contract.documents import MOST_BATCH_VALUES, MOST_VALUES
 
-from monitoring.database import Store
 from monitoring.metrics import Metrics
-from monitoring.shipper import Shipper
-from monitoring.store import Outcome
+from monitoring.store.database import Store
+from monitoring.store.queries import Outcome
+from monitoring.store.shipper import Shipper
 from serving import outcomes
+from serving.contract.documents import MOST_BATCH_VALUES, MOST_VALUES
 from serving.errors import MOST_ERRORS, ServiceError
 from serving.outcomes import EXPORTED, OutcomeDesk, parse_outcomes, read_csv, read_json_lines
 

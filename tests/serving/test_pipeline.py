@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from monitoring.logs import LOGGER
+from monitoring.service_log import LOGGER
 from serving.bundle import Bundle
 from serving.contract.requests import RequestParser
 from serving.contract.rows import Row

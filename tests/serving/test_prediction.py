@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitoring.lines import Record
+from monitoring.decision_log.record import Record
 from serving.bundle import Bundle
 from serving.contract.requests import RequestParser
 from serving.openapi import openapi

@@ -12,8 +12,8 @@ from records import TIME, make_records, write_log
 from running import Home, run_cli
 
 from configs.settings import Settings
-from monitoring import lines
-from monitoring.store import Outcome
+from monitoring.decision_log import reader
+from monitoring.store.queries import Outcome
 from serving.outcomes import read_csv
 from serving.record_cli import export, import_outcomes, list_decisions, ship, write_csv, write_lines
 
@@ -66,13 +66,13 @@ def test_a_wrong_place_is_told_in_a_sentence(variable: str, value: str, command:
 def test_ship_once_ends_though_decisions_are_made_meanwhile(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    end = lines.sync_to_end
+    end = reader.sync_to_end
 
     def busy(folder: Path) -> tuple[int, int]:
         write_log(folder, make_records(2))
         return end(folder)
 
-    monkeypatch.setattr(lines, "sync_to_end", busy)
+    monkeypatch.setattr(reader, "sync_to_end", busy)
     write_log(settings.log_folder, make_records(3))
     ship(once=True)
     ship(once=True)

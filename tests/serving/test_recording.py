@@ -10,7 +10,8 @@ import pytest
 from records import TIME, Made, make_records, stored, write_log
 
 from configs.settings import Settings
-from monitoring.log import LogError, check_writable
+from monitoring.decision_log.sink import LogError
+from monitoring.decision_log.writer import check_writable
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 from serving.recording import Recording, Status

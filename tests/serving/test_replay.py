@@ -9,7 +9,7 @@ from records import make_records, write_log
 from running import Home, bundle_folder, run_cli
 
 from features.history import UNSEEN
-from monitoring.lines import Record
+from monitoring.decision_log.record import Record
 from serving.bundle import Bundle, BundleError, save_to_store
 from serving.contract.requests import RequestParser
 from serving.contract.rows import Row

@@ -7,7 +7,7 @@ import pytest
 from decided import generated, keep, tell
 from running import Home, run, run_cli
 
-from monitoring.database import open_store
+from monitoring.store.database import open_store
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 

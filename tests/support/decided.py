@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert
 
 from features.history import Matrix
 from features.transform import Applications
-from monitoring.database import decisions, outcomes, records
+from monitoring.store.tables import decisions, outcomes, records
 from serving.bundle import Bundle
 from training.folder import HistoryFolder
 from training.generator import generate

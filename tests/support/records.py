@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from sqlalchemy import select
 
-from monitoring.database import Store, decisions, reading
-from monitoring.lines import Record
-from monitoring.log import DecisionLog, feature_json
+from monitoring.decision_log.record import Record, feature_json
+from monitoring.decision_log.writer import DecisionLog
+from monitoring.store.database import Store, reading
+from monitoring.store.tables import decisions
 from serving.contract.ids import new_prediction_ids
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

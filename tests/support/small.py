@@ -6,7 +6,7 @@ import lightgbm
 import numpy as np
 
 from features.transform import Applications, FeatureTransform
-from monitoring.drift import reference
+from monitoring.drift.psi import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import Costs, Decision, cost_curve

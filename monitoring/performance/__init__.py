@@ -1,0 +1,1 @@
+"""Performance: how good the decisions were, realised and estimated."""
