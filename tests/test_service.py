@@ -21,8 +21,8 @@ from features.schema import Table, history_tables
 from features.transform import Applications
 from serving.bundle import Bundle
 from serving.scorer import Scorer
-from training.folder import HistoryFolder
-from training.generator import Generator, generate
+from training.data.history_folder import HistoryFolder
+from training.home_credit.generator import Generator, generate
 
 pytestmark = pytest.mark.service
 

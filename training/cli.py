@@ -11,8 +11,8 @@ import typer
 
 from serving.cli import app
 from serving.console import check_out, chosen_model, fail, settings
-from training import study_cli
 from training.console import Data, built_in, replace_between
+from training.studies import cli as study_cli
 
 app.add_typer(study_cli.app)
 
@@ -40,7 +40,7 @@ def train(
         else:
             return
     from training.cluster import fit_over
-    from training.data import DataError
+    from training.data.source import DataError
     from training.results import keep, report_folder
     from training.train import fit_here, prepare
     from training.train import train as run
@@ -106,7 +106,7 @@ def score(  # noqa: PLR0917 - Typer names them all
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
     from serving.bundle import BundleError, find_in_store, read_bundle
-    from training.data import DataError
+    from training.data.source import DataError
     from training.portfolio import ENDINGS, score_on_cluster
     from training.portfolio import score as run
 
@@ -135,8 +135,8 @@ def generate(
     history: Annotated[bool, typer.Option(help="Write the six history tables too, some 160 rows an application")] = True,
 ) -> None:
     """Generate applications and their history that resemble the real data, from aggregates of these."""
-    from training.generator import generate as run
-    from training.generator import unlabelled
+    from training.home_credit.generator import generate as run
+    from training.home_credit.generator import unlabelled
 
     if file_format not in ("csv", "parquet"):
         fail(f"--format is {file_format!r}; expected csv or parquet")
@@ -152,12 +152,11 @@ def fit_profile(
 ) -> None:
     """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
     from features.schema import load_schema
-    from training import generator
-    from training import history as history_generator
-    from training.data import DataError, find_source
-    from training.history_profile import read_and_fit
-    from training.profile import fit_profile as fit
-    from training.validation import read_table
+    from training.data.source import DataError, find_source
+    from training.data.validation import read_table
+    from training.home_credit import generator, history_generator
+    from training.home_credit.history_profile import read_and_fit
+    from training.home_credit.profile import fit_profile as fit
 
     table = load_schema()["application"]
     try:
@@ -181,8 +180,8 @@ def fidelity(
     history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
-    from training.data import DataError
-    from training.fidelity import compare, compare_gain, compare_history
+    from training.data.source import DataError
+    from training.studies.fidelity import compare, compare_gain, compare_history
 
     try:
         if history:
@@ -203,8 +202,8 @@ def select_features(
     write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
 ) -> None:
     """Choose the 189 features of new models from the pool by what each gives out of fold."""
-    from training import selection
-    from training.data import DataError
+    from training.data.source import DataError
+    from training.studies import selection
 
     try:
         chosen = selection.select(data, settings(), _say)
@@ -224,8 +223,8 @@ def drift_power(
     seed: Seed = 0,
 ) -> None:
     """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
-    from training.data import DataError
-    from training.power import measure
+    from training.data.source import DataError
+    from training.studies.drift_power import measure
 
     try:
         table = measure(data or built_in(settings()), seed, _say)

@@ -21,8 +21,8 @@ Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zi
 
 def built_in(settings: Settings) -> Path:
     """The folder of the built-in data, generated where it is not there."""
-    from training.generator import generate as run
-    from training.generator import unlabelled
+    from training.home_credit.generator import generate as run
+    from training.home_credit.generator import unlabelled
 
     rows, seed = settings.training.generated_applications, settings.training.seed
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
@@ -37,9 +37,10 @@ def built_in(settings: Settings) -> Path:
 
 
 def _generator_digest() -> str:
-    from training import generator, history
+    from training.home_credit import generator, history_generator
 
-    files = (Path(generator.__file__), generator.PROFILE, Path(history.__file__), history.PROFILE)
+    code = sorted(Path(generator.__file__).parent.glob("*.py"))
+    files = (*code, generator.PROFILE, history_generator.PROFILE)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from serving.calibration import Calibration
 from serving.decision import Costs, cost_per_client
-from training.data import DataError
+from training.data.source import DataError
 
 Values = NDArray[np.float64]
 Labels = NDArray[np.int8]

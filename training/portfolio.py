@@ -23,10 +23,10 @@ from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.files import whole_file
 from serving.scorer import Scorer
-from training.data import DataError, Say, Source, find_source, reading
-from training.folder import Files, HistoryFolder, history_sources
-from training.tables import Part, TableReader, fields_of
-from training.validation import Validator
+from training.data.history_folder import Files, HistoryFolder, history_sources
+from training.data.reader import Part, TableReader, fields_of
+from training.data.source import DataError, Say, Source, find_source, reading
+from training.data.validation import Validator
 
 CHUNK = 20_000  # applications in memory at once, twice: one chunk is read while another is scored
 WITH_HISTORY = 300_000  # the same where there is a history, whose tables are read through once for each chunk

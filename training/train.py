@@ -26,12 +26,12 @@ from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshol
 from serving.files import locked, whole_folder
 from serving.thin import ThinRule, gain_parts, thin_limit
 from training.constraints import constraints
-from training.data import DataError, Say, find_source, fingerprint, is_generated, target_of
+from training.data.history_folder import Files, HistoryFolder, history_sources
+from training.data.leakage import refusal, suspect_features, suspects
+from training.data.source import DataError, Say, find_source, fingerprint, is_generated, target_of
+from training.data.sufficiency import check_enough
+from training.data.validation import read_table
 from training.evaluation import Labels, Values, calibration_table, fit_calibration, metrics, with_intervals
-from training.folder import Files, HistoryFolder, history_sources
-from training.leakage import refusal, suspect_features, suspects
-from training.sufficiency import check_enough
-from training.validation import read_table
 
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
 SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
@@ -268,16 +268,8 @@ def _prepare(folder: Path, kept: Path, names: Sequence[str] | None, settings: Se
 
 def _code_digest(names: Sequence[str] | None, settings: Settings) -> str:
     """Names the code, the schema, the features and the settings that prepared matrices depend on."""
-    files = sorted(
-        [
-            *CONFIGS.parent.glob("features/*.py"),
-            CONFIGS / "schema.yaml",
-            *(
-                Path(__file__).with_name(f"{name}.py")
-                for name in ("conversion", "data", "dialect", "folder", "leakage", "tables", "train", "validation")
-            ),
-        ]
-    )
+    code = [Path(__file__), *Path(__file__).parent.glob("data/*.py"), *CONFIGS.parent.glob("features/*.py")]
+    files = sorted([*code, CONFIGS / "schema.yaml"])
     content = [
         *(file.read_bytes() for file in files),
         f"{settings.data} {' '.join(names or chosen_features())} {settings.training.hidden} {settings.training.seed}".encode(),

@@ -20,7 +20,7 @@ from features.transform import (
     feature_pool,
     history_features,
 )
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
 

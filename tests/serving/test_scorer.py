@@ -7,7 +7,7 @@ import pytest
 from features.transform import Applications
 from serving.bundle import Bundle
 from serving.scorer import SHARED_ROWS, Scorer
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 
 @pytest.fixture(scope="module")

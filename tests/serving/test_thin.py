@@ -12,7 +12,7 @@ from serving.bundle import Bundle
 from serving.contract import Contract, predictions
 from serving.scorer import Scorer
 from serving.thin import gain_parts, thin_limit, unknown_share
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 NAN = np.nan
 

@@ -11,7 +11,7 @@ from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import Costs, Decision, cost_curve
 from training.evaluation import calibration_table, metrics
-from training.generator import Generator
+from training.home_credit.generator import Generator
 from training.train import Training
 
 COSTS = Costs(10, 1)

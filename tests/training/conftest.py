@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import Settings
-from training.generator import generate
+from training.home_credit.generator import generate
 from training.train import Prepared, prepare
 
 

@@ -10,7 +10,7 @@ from features.application import EXPECTED
 from features.transform import Applications, chosen_features
 from serving.scorer import Scorer
 from training import constraints
-from training.generator import Generator, generate
+from training.home_credit.generator import Generator, generate
 from training.train import prepare, train
 
 

@@ -22,13 +22,13 @@ from serving.scorer import Scorer
 from serving.thin import ThinRule
 from training import portfolio
 from training.cluster import fit_over
-from training.data import DataError, find_source
-from training.folder import HistoryFolder
-from training.generator import Generator, generate
+from training.data.history_folder import HistoryFolder
+from training.data.reader import Part, Texts
+from training.data.source import DataError, find_source
+from training.data.validation import read_table
+from training.home_credit.generator import Generator, generate
 from training.portfolio import prepare_chunk, score
-from training.tables import Part, Texts
 from training.train import fit_here, prepare
-from training.validation import read_table
 
 ROWS = 700
 Again = Callable[..., pd.DataFrame]

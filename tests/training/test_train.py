@@ -9,8 +9,8 @@ from features.transform import Applications, FeatureTransform
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 from training import plots
-from training.data import DataError
-from training.generator import Generator, generate
+from training.data.source import DataError
+from training.home_credit.generator import Generator, generate
 from training.report import training_table
 from training.train import Prepared, Training, hide, learned_from, prepare, train
 

@@ -1,0 +1,34 @@
+"""Whether there is enough to learn from, by the settings."""
+
+from configs.settings import TrainingSettings
+from training.data.source import DataError
+from training.evaluation import Labels
+
+LEAST_OUTCOMES = 10  # defaults, and repaid loans, in each fold: fewer tell nothing of how good its PDs are
+
+
+def check_enough(defaulted: Labels, options: TrainingSettings) -> None:
+    """Refuse too few applications or outcomes, before anything is fitted.
+
+    Raises
+    ------
+    DataError
+        There are too few; it says how many the settings need.
+    """
+    # a tree that learns on all folds but one splits only where both sides can hold min_data_in_leaf
+    folds, leaf = options.folds, options.lightgbm.min_data_in_leaf
+    rows = -(-2 * leaf * folds // (folds - 1))
+    bad = int((defaulted == 1).sum())
+    problems = []
+    if len(defaulted) < rows:
+        problems.append(
+            f"{len(defaulted):,} applications, {rows:,} are needed: two leaves of {leaf} (training.lightgbm.min_data_in_leaf) "
+            f"on {folds - 1} of {folds} folds"
+        )
+    for name, count in (("defaults", bad), ("repaid loans", len(defaulted) - bad)):
+        if count < LEAST_OUTCOMES * folds:
+            problems.append(
+                f"{count:,} {name}, {LEAST_OUTCOMES * folds:,} are needed: {LEAST_OUTCOMES} in each of {folds} folds (training.folds)"
+            )
+    if problems:
+        raise DataError(f"too little to learn from: {'; '.join(problems)}")

@@ -1,0 +1,291 @@
+"""Generated history tables: the loans at other lenders and at this one that go with generated applications.
+
+A loan is a row of a Gaussian copula as an application is, in three parts: what follows from the client (the outcome and
+some columns of the application, by regression), what the client's loans share, and what is the loan's own. So default
+shows in the history beyond what the application tells. Loans fall into segments (kind and state) with marginals of their
+own. The monthly tables are simulated from their loans by training/months.py. configs/history_profile.json holds the aggregates;
+training/history_profile.py fits it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from configs.settings import CONFIGS
+from training.home_credit.months import MONTH, OLDEST, MonthlyTables, Values, at, cents, repeat, round_to
+
+PROFILE = CONFIGS / "history_profile.json"
+TABLES = ("bureau", "bureau_balance", "previous_application", "POS_CASH_balance", "installments_payments", "credit_card_balance")
+CLIENTS = 1_000  # clients drawn from one random stream, whatever the size of a chunk
+STREAM = 7  # keeps these streams apart from those of the applications
+MOST_LOANS = 100  # keys set aside for each client in each table
+FIRST_BUREAU, FIRST_PREVIOUS = 5_000_000, 1_000_000
+LAST_END = 31_199  # the latest planned end of a loan in the source, in days from the application
+NEVER = 365243.0  # the source's day for what has not happened
+SPREAD = 1.3  # standard deviation of the logarithm of how often clients are late
+APPROVED_LOANS = ("Cash loans|Approved", "Consumer loans|Approved")
+CARD = ("SK_ID_PREV", "SK_ID_CURR", "AMT_CREDIT", "DAYS_DECISION", "DAYS_FIRST_DRAWING", "DAYS_TERMINATION")  # what its months depend on
+APPROVED_CARDS = "Revolving loans|Approved"
+COVARIATES = ("DAYS_BIRTH", "AMT_INCOME_TOTAL", "AMT_CREDIT", "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
+MEASURES = ("bureau", "previous_application", "late_bureau", "late_own", "card_use")  # what the profile tells of a client as a whole
+
+Columns = dict[str, NDArray[Any]]
+
+
+def covariates(frame: pd.DataFrame, default_rate: float) -> Values:
+    """What the history of an application depends on, shape (rows, 1 + len(COVARIATES)), each with mean 0 and, the outcome aside, variance 1.
+
+    The outcome counts from its mean; an outcome or a value that is not known counts as the mean.
+    """
+    columns = [np.nan_to_num(frame["TARGET"].to_numpy(dtype=float) - default_rate)]
+    for name in COVARIATES:
+        values = frame[name].to_numpy(dtype=float)
+        if name.startswith("AMT"):
+            values = np.log(values)
+        centre, scale = _SCALES[name]
+        columns.append(np.clip(np.nan_to_num((values - centre) / scale), -3, 3))
+    return np.column_stack(columns)
+
+
+# centre and scale of each covariate; round figures, since the regression takes up what they miss
+_SCALES = {
+    "DAYS_BIRTH": (-16_000, 4_360),
+    "AMT_INCOME_TOTAL": (11.9, 0.49),
+    "AMT_CREDIT": (13.07, 0.72),
+    "EXT_SOURCE_1": (0.5, 0.21),
+    "EXT_SOURCE_2": (0.51, 0.19),
+    "EXT_SOURCE_3": (0.51, 0.19),
+}
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Quantiles of a continuous column, or values and shares of a discrete one."""
+
+    quantiles: Values
+    values: NDArray[Any]
+    bounds: Values
+
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> Self:
+        """The marginal of a profile's entry."""
+        values = entry.get("values", [])
+        kind = object if values and isinstance(values[0], str) else float
+        return cls(np.array(entry.get("quantiles", []), dtype=float), np.array(values, dtype=kind), np.cumsum(entry.get("shares", []))[:-1])
+
+    def draw(self, level: Values) -> NDArray[Any]:
+        """The values at these levels in (0, 1)."""
+        if len(self.quantiles):
+            return np.interp(level, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+        return np.asarray(self.values[np.searchsorted(self.bounds, level, side="right")])
+
+
+class Loans:
+    """The loans of one table: a copula with a part that a client's loans share, and marginals for each segment."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        self.segments: list[str] = [segment["name"] for segment in profile["segments"]]
+        self._bounds = np.cumsum([segment["share"] for segment in profile["segments"]])[:-1]
+        self._marginals = [
+            {name: Marginal.from_dict(entry) for name, entry in segment["marginals"].items()} for segment in profile["segments"]
+        ]
+        self._missing = [segment["missing"] for segment in profile["segments"]]
+        self._groups: dict[str, list[str]] = profile["missing"]
+        self._variables: list[str] = profile["variables"]
+        self._centre, self._regression = np.array(profile["centre"]), np.array(profile["regression"])
+        self._between, self._within = factor(np.array(profile["between"])), factor(np.array(profile["within"]))
+
+    def draw(self, random: np.random.Generator, clients: Values, owner: NDArray[np.intp]) -> tuple[NDArray[np.intp], Columns]:
+        """The segment of each loan and its columns.
+
+        Parameters
+        ----------
+        clients : shape (clients, covariates).
+        owner : for each loan the place of its client.
+        """
+        size = len(self._between)
+        shared = (clients - self._centre) @ self._regression.T + random.standard_normal((len(clients), size)) @ self._between.T
+        level = ndtr(shared[owner] + random.standard_normal((len(owner), size)) @ self._within.T)
+        segment = np.searchsorted(self._bounds, level[:, 0], side="right")
+        columns: Columns = {}
+        text = {name for marginals in self._marginals for name, marginal in marginals.items() if marginal.values.dtype == object}
+        for name in self._variables:
+            columns[name] = np.full(len(owner), None, dtype=object) if name in text else np.full(len(owner), np.nan)
+        for place, (marginals, missing) in enumerate(zip(self._marginals, self._missing, strict=True)):
+            rows = np.flatnonzero(segment == place)
+            for position, name in enumerate(self._variables, 1):
+                if name in marginals:
+                    columns[name][rows] = marginals[name].draw(level[rows, position])
+            for position, (group, members) in enumerate(self._groups.items(), 1 + len(self._variables)):
+                gone = rows[level[rows, position] < missing.get(group, 0.0)]
+                columns[f"missing {group}"] = columns.get(f"missing {group}", np.zeros(len(owner), dtype=bool))
+                columns[f"missing {group}"][gone] = True
+                for member in members:
+                    if member in columns:
+                        columns[member][gone] = None if member in text else np.nan
+        return segment, columns
+
+
+class HistoryGenerator:
+    """Draws the six history tables of generated applications."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        self.profile = profile
+        self._bureau, self._previous = Loans(profile["bureau"]), Loans(profile["previous_application"])
+        client = profile["client"]
+        self._regression, self._factor = np.array(client["regression"]), factor(np.array(client["correlation"]))
+        self._counts = [Marginal.from_dict(entry) for entry in client["counts"]]
+        self._monthly = MonthlyTables(profile)
+
+    @classmethod
+    def from_file(cls, path: Path = PROFILE) -> Self:
+        """The generator of a stored profile."""
+        return cls(json.loads(path.read_text(encoding="utf-8")))
+
+    def draw(self, applications: pd.DataFrame, wanted: int, seed: int, stream: int, *, role: str) -> dict[str, pd.DataFrame]:
+        """The history of the first of CLIENTS applications, which have key and outcome, by table.
+
+        Parameters
+        ----------
+        wanted : how many of the applications; all are drawn, so that none depends on how many are wanted.
+        stream : the number of these clients' random stream; the same clients need the same.
+        role : train or test, which differ in how many clients have a bureau_balance.
+        """
+        random = np.random.default_rng([seed, stream, STREAM])
+        keys = applications["SK_ID_CURR"].to_numpy()
+        known = covariates(applications, self.profile["default_rate"])
+        traits = known @ self._regression.T + random.standard_normal((len(keys), len(MEASURES))) @ self._factor.T
+        counts = [
+            np.minimum(marginal.draw(ndtr(traits[:, place])), MOST_LOANS - 1).astype(int) for place, marginal in enumerate(self._counts)
+        ]
+        clients = np.hstack([known, traits[:, :2]])
+        first = stream * CLIENTS * MOST_LOANS
+        late = np.exp(SPREAD * traits[:, 2:4] - SPREAD**2 / 2)
+        covered = random.random(len(keys)) < self.profile["covered"][role]
+
+        owner, number = repeat(counts[0])
+        segment, columns = self._bureau.draw(random, clients, owner)
+        ids = FIRST_BUREAU + first + owner * MOST_LOANS + number
+        bureau = self._bureau_table(keys[owner], ids, segment, columns)
+        with_balance = covered[owner]
+        balance = self._monthly.bureau_balance(random, bureau[with_balance].reset_index(drop=True), late[owner[with_balance], 0])
+
+        owner, number = repeat(counts[1])
+        segment, columns = self._previous.draw(random, clients, owner)
+        ids = FIRST_PREVIOUS + first + owner * MOST_LOANS + number + 1
+        kind = np.array(self._previous.segments, dtype=object)[segment]
+        previous = self._previous_table(random, keys[owner], ids, kind, columns)
+        running = ~columns["missing DAYS_FIRST_DRAWING"]
+        running &= ~columns["missing AMT_ANNUITY"]
+        loans = running & np.isin(kind, APPROVED_LOANS) & (previous["DAYS_FIRST_DUE"].to_numpy() < 0)
+        pos, instalments = self._monthly.of_loans(
+            random, previous[loans].reset_index(drop=True), traits[owner[loans], 3], late[owner[loans], 1]
+        )
+        held = np.flatnonzero(running & (kind == APPROVED_CARDS))
+        old = np.flatnonzero(random.random(len(keys)) < self.profile["old_cards"])
+        cards = pd.concat([previous.loc[held, list(CARD)], self._old_cards(random, keys[old], FIRST_PREVIOUS + first + old * MOST_LOANS)])
+        holder = np.concatenate([owner[held], old])
+        card, payments = self._monthly.of_cards(random, cards.reset_index(drop=True), traits[holder, 4], late[holder, 1])
+        instalments = pd.concat([instalments, payments], ignore_index=True)
+        tables = dict(zip(TABLES, (bureau, balance, previous, pos, instalments, card), strict=True))
+        if wanted == len(keys):
+            return tables
+        end = FIRST_BUREAU + first + wanted * MOST_LOANS
+        return {
+            name: frame[frame["SK_ID_CURR"] < keys[wanted] if "SK_ID_CURR" in frame else frame["SK_ID_BUREAU"] < end]
+            for name, frame in tables.items()
+        }
+
+    def _bureau_table(self, keys: NDArray[Any], ids: NDArray[Any], segment: NDArray[np.intp], c: Columns) -> pd.DataFrame:
+        kinds = np.array([name.split("|") for name in self._bureau.segments], dtype=object)[segment]
+        opened = np.round(c["DAYS_CREDIT"])
+        ended = np.where(c["missing DAYS_ENDDATE_FACT"], np.nan, np.minimum(np.round(opened * (1 - c["OPEN_SHARE"])), -1))
+        amount = cents(c["AMT_CREDIT_SUM"])
+        updated = np.minimum(np.fmax(np.fmax(np.round(c["DAYS_CREDIT_UPDATE"]), opened), ended), 0)
+        return pd.DataFrame(
+            {
+                "SK_ID_CURR": keys,
+                "SK_ID_BUREAU": ids,
+                "CREDIT_ACTIVE": kinds[:, 0],
+                "CREDIT_CURRENCY": c["CREDIT_CURRENCY"],
+                "DAYS_CREDIT": opened.astype(np.int64),
+                "CREDIT_DAY_OVERDUE": np.round(c["CREDIT_DAY_OVERDUE"]).astype(np.int64),
+                "DAYS_CREDIT_ENDDATE": np.where(
+                    c["missing DAYS_CREDIT_ENDDATE"], np.nan, np.minimum(np.round(opened + c["TERM"]), LAST_END)
+                ),
+                "DAYS_ENDDATE_FACT": ended,
+                "AMT_CREDIT_MAX_OVERDUE": cents(c["AMT_CREDIT_MAX_OVERDUE"]),
+                "CNT_CREDIT_PROLONG": np.round(c["CNT_CREDIT_PROLONG"]).astype(np.int64),
+                "AMT_CREDIT_SUM": amount,
+                "AMT_CREDIT_SUM_DEBT": np.where(c["missing AMT_CREDIT_SUM_DEBT"], np.nan, cents(c["DEBT_SHARE"] * amount)),
+                "AMT_CREDIT_SUM_LIMIT": cents(c["AMT_CREDIT_SUM_LIMIT"]),
+                "AMT_CREDIT_SUM_OVERDUE": cents(c["AMT_CREDIT_SUM_OVERDUE"]),
+                "CREDIT_TYPE": kinds[:, 1],
+                "DAYS_CREDIT_UPDATE": updated.astype(np.int64),
+                "AMT_ANNUITY": cents(c["AMT_ANNUITY"]),
+            }
+        )
+
+    def _previous_table(
+        self, random: np.random.Generator, keys: NDArray[Any], ids: NDArray[Any], kind: NDArray[Any], c: Columns
+    ) -> pd.DataFrame:
+        kinds = np.array([name.split("|") for name in kind], dtype=object).reshape(-1, 2)
+        credit = round_to(c["AMT_CREDIT"], 4.5)
+        application = round_to(c["AMT_APPLICATION"] * credit, 4.5)
+        dates = ~c["missing DAYS_FIRST_DRAWING"]
+        decided = np.round(c["DAYS_DECISION"])
+        first = np.where(dates, decided + np.round(c["DUE_DELAY"]), np.nan)
+        instalments = np.maximum(c["CNT_PAYMENT"], 1)
+        planned = first + 30 * (instalments - 1)
+        last = first + 30 * np.round(c["PAID_SHARE"] * (instalments - 1))
+        over = last + random.integers(4, 9, len(last))
+        card = kind == APPROVED_CARDS
+        drawn = np.where(card & (random.random(len(card)) < np.interp(decided, *self.profile["cards_used"])), first, NEVER)
+        ends = card & (random.random(len(card)) < self.profile["cards_ended"])
+        over = np.where(card, np.where(ends, np.round(first * random.random(len(card))), NEVER), over)
+        rest = {name: c[name] for name in self.profile["previous_application"]["as_drawn"]}
+        follows = {
+            name: np.array([values.get(value) for value in c["PRODUCT_COMBINATION"]], dtype=object)
+            for name, values in self.profile["previous_application"]["follows"].items()
+        }
+        columns = {
+            "SK_ID_PREV": ids,
+            "SK_ID_CURR": keys,
+            "NAME_CONTRACT_TYPE": kinds[:, 0],
+            "NAME_CONTRACT_STATUS": kinds[:, 1],
+            "AMT_ANNUITY": round_to(c["AMT_ANNUITY"] * credit, 0.045),
+            "AMT_APPLICATION": application,
+            "AMT_CREDIT": credit,
+            "AMT_DOWN_PAYMENT": round_to(c["RATE_DOWN_PAYMENT"] * application / 1.089, 4.5),
+            "AMT_GOODS_PRICE": np.where(c["missing AMT_GOODS_PRICE"], np.nan, application),
+            "DAYS_DECISION": decided.astype(np.int64),
+            "DAYS_FIRST_DRAWING": np.where(dates, np.where(drawn < 0, drawn, NEVER), np.nan),
+            "DAYS_FIRST_DUE": np.where(first < 0, first, np.where(dates, NEVER, np.nan)),
+            "DAYS_LAST_DUE_1ST_VERSION": np.where(card & dates, NEVER, planned),
+            "DAYS_LAST_DUE": np.where((card | (last >= 0)) & dates, NEVER, last),
+            "DAYS_TERMINATION": np.where((over >= 0) & dates, NEVER, np.where(dates, over, np.nan)),
+            **rest,
+            "SELLERPLACE_AREA": np.round(c["SELLERPLACE_AREA"]),
+            **follows,
+        }
+        return pd.DataFrame({name: columns[name] for name in self.profile["previous_application"]["columns"]})
+
+    def _old_cards(self, random: np.random.Generator, keys: NDArray[Any], ids: NDArray[Any]) -> pd.DataFrame:
+        """Cards from before previous_application begins."""
+        limit = at(np.array(self.profile["quantiles"]["old_limit"]), random.random(len(keys)))
+        decided = np.round(-OLDEST * MONTH * random.uniform(0.9, 1.1, len(keys)))
+        return pd.DataFrame(dict(zip(CARD, (ids, keys, limit, decided, decided, np.full(len(keys), NEVER)), strict=True)))
+
+
+def factor(covariance: Values) -> Values:
+    """A matrix whose product with its transpose is the nearest covariance with no negative eigenvalue and the same variances."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    norm = np.linalg.norm(root, axis=1, keepdims=True)
+    return np.asarray(root / np.maximum(norm, 1e-12) * np.sqrt(np.maximum(np.diag(covariance), 0))[:, None])
