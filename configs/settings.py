@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from configs.errors import UserError
+
 CONFIGS = Path(__file__).parent
 PREFIX = "CREDIT_"
 FILE_VARIABLE = "CREDIT_CONFIG"
@@ -26,7 +28,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting is unknown or has a value that it cannot take; the message names each."""
 
 

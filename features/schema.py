@@ -12,12 +12,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import CONFIGS
 
 SCHEMA_VERSION = 1
 
 
-class SchemaError(ValueError):
+class SchemaError(UserError):
     """The schema file breaks its own rules; the message names the column."""
 
 

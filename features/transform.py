@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import CONFIGS
 from features.absence import Absence, Odd
 from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
@@ -23,7 +24,7 @@ STATE_FORMAT = 4
 CHOSEN = CONFIGS / "features.yaml"
 
 
-class FeatureError(ValueError):
+class FeatureError(UserError):
     """The raw columns or a stored state do not fit; the message names what and what was expected."""
 
 

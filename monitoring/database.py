@@ -40,6 +40,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
+from configs.errors import UserError
 from monitoring.logs import LOGGER
 from monitoring.store_file import FileGoneError, StoreFile
 
@@ -127,7 +128,7 @@ UPGRADE_LOCK = 0x63726564  # a number of PostgreSQL's advisory locks
 FILE = "store_file"  # the execution option of an engine that names its StoreFile
 
 
-class StoreError(RuntimeError):
+class StoreError(UserError):
     """The store cannot be read or written; the message says why."""
 
 

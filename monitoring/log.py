@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from monitoring.files import make_private, open_private
 from monitoring.lines import ACTIVE, LOCK, ROOM, log_id, rotated, rotated_sequences
 from monitoring.logs import LOGGER
@@ -40,7 +41,7 @@ _End = tuple[int, int, bytes]  # the number of a file, the bytes before a place 
 _SHA256 = hashlib.sha256()  # copied for each line, since a new one makes OpenSSL look up the algorithm
 
 
-class LogError(RuntimeError):
+class LogError(UserError):
     """A decision cannot be put on record now, so it must not be answered; the message says why."""
 
 

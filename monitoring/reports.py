@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Engine, select
 
+from configs.errors import UserError
 from monitoring import pages
 from monitoring.database import decisions, reading, records
 from monitoring.drift import LEVELS, Matrix, Measurement, Reference, Values, band
@@ -42,7 +43,7 @@ FIGURES = {
 }
 
 
-class ReportError(RuntimeError):
+class ReportError(UserError):
     """There is nothing to report; the message says why."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from configs.errors import UserError
 from features.schema import schema_digest
 from features.transform import FeatureError, FeatureTransform
 from monitoring.drift import Reference
@@ -32,7 +33,7 @@ GENERATED = "generated"
 PARTIAL = "credit-scoring.partial"  # in the store: a folder of files only has no versions, so it is not listed
 
 
-class BundleError(RuntimeError):
+class BundleError(UserError):
     """A bundle cannot be served; the message is one sentence that says why."""
 
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from configs.settings import load_settings
 from serving.cli import app
-from serving.console import check_out, chosen_model, fail, settings
+from serving.console import check_out, chosen_model, fail
 from training.console import Data, built_in, replace_between
 from training.studies import cli as study_cli
 
@@ -27,31 +28,25 @@ def train(
     scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
-    from serving.bundle import BundleError, MissingBundleError, find_in_store
+    from serving.bundle import MissingBundleError, find_in_store
 
-    options = settings()
+    options = load_settings()
     if if_missing:
         try:
             find_in_store(options.model.name, options.model.version)
         except MissingBundleError:
             _say("the model store has no model yet: training on the built-in data")
-        except BundleError as error:
-            fail(str(error))
         else:
             return
     from training.cluster import fit_over
-    from training.data.source import DataError
     from training.results import keep, report_folder
     from training.train import fit_here, prepare
     from training.train import train as run
 
     start = time.perf_counter()
-    try:
-        prepared = prepare(data or built_in(options), options, _say)
-        training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
-        tag = keep(training, options, _say)
-    except (BundleError, DataError, ValueError) as error:
-        fail(str(error))
+    prepared = prepare(data or built_in(options), options, _say)
+    training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
+    tag = keep(training, options, _say)
     bundle = training.bundle
     for metric, values in bundle.metadata["metrics"].items():
         _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
@@ -65,31 +60,24 @@ def record(
     version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` names it")],
 ) -> None:
     """Record a trained model in MLflow, where `train` could not; it can be repeated."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    from serving.bundle import find_in_store, read_bundle
     from training.results import put_on_record
-    from training.tracking import TrackingError
 
-    options = settings()
+    options = load_settings()
     name = options.model.name
-    try:
-        bundle = read_bundle(find_in_store(name, version))
-        latest = find_in_store(name, "latest").name == bundle.version
-        new = put_on_record(bundle, options, _say, champion=latest)
-    except (BundleError, TrackingError) as error:
-        fail(str(error))
+    bundle = read_bundle(find_in_store(name, version))
+    latest = find_in_store(name, "latest").name == bundle.version
+    new = put_on_record(bundle, options, _say, champion=latest)
     _say(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
 
 
 @app.command()
 def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine")] = 5000) -> None:
     """Show the training runs and registered models in MLflow's own pages."""
-    from training.tracking import TrackingError, make_database, tracking_uri
+    from training.tracking import make_database, tracking_uri
 
-    home = settings().home
-    try:
-        make_database(home)
-    except TrackingError as error:
-        fail(str(error))
+    home = load_settings().home
+    make_database(home)
     program = Path(sys.executable).with_name("mlflow")
     arguments = ["ui", "--backend-store-uri", tracking_uri(home), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(program, [str(program), *arguments])  # noqa: S606 - no shell, a fixed program
@@ -105,23 +93,19 @@ def score(  # noqa: PLR0917 - Typer names them all
     scheduler: Scheduler = None,
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
-    from training.data.source import DataError
+    from serving.bundle import find_in_store, read_bundle
     from training.portfolio import ENDINGS, score_on_cluster
     from training.portfolio import score as run
 
     check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
-    options = settings()
+    options = load_settings()
     tag = chosen_model(options, model)
-    try:
-        if scheduler:
-            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler, limits=options.data)
-        else:
-            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads, limits=options.data)
-    except (BundleError, DataError, OSError) as error:
-        fail(str(error))
+    if scheduler:
+        done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler, limits=options.data)
+    else:
+        done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads, limits=options.data)
     rate = done.applications / max(done.seconds, 1e-9)
     _say(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
 
@@ -152,20 +136,17 @@ def fit_profile(
 ) -> None:
     """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
     from features.schema import load_schema
-    from training.data.source import DataError, find_source
+    from training.data.source import find_source
     from training.data.validation import read_table
     from training.home_credit import generator, history_generator
     from training.home_credit.history_profile import read_and_fit
     from training.home_credit.profile import fit_profile as fit
 
     table = load_schema()["application"]
-    try:
-        if history:
-            profile = read_and_fit(data)
-        else:
-            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
-    except (DataError, ValueError) as error:
-        fail(str(error))
+    if history:
+        profile = read_and_fit(data)
+    else:
+        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
     _say(f"wrote {out}")
@@ -180,16 +161,12 @@ def fidelity(
     history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
 ) -> None:
     """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
-    from training.data.source import DataError
     from training.studies.fidelity import compare, compare_gain, compare_history
 
-    try:
-        if history:
-            table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, settings(), seed, _say)
-        else:
-            table = compare(data, out or settings().home / "reports" / "fidelity", settings(), seed, _say)
-    except DataError as error:
-        fail(str(error))
+    if history:
+        table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, load_settings(), seed, _say)
+    else:
+        table = compare(data, out or load_settings().home / "reports" / "fidelity", load_settings(), seed, _say)
     _say(table)
     if write:
         replace_between(write, "history" if history else "fidelity", table)
@@ -202,13 +179,9 @@ def select_features(
     write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
 ) -> None:
     """Choose the 189 features of new models from the pool by what each gives out of fold."""
-    from training.data.source import DataError
     from training.studies import selection
 
-    try:
-        chosen = selection.select(data, settings(), _say)
-    except (DataError, ValueError) as error:
-        fail(str(error))
+    chosen = selection.select(data, load_settings(), _say)
     selection.write(chosen, out)
     _say(chosen.table)
     _say(f"wrote {out}")
@@ -223,13 +196,9 @@ def drift_power(
     seed: Seed = 0,
 ) -> None:
     """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
-    from training.data.source import DataError
     from training.studies.drift_power import measure
 
-    try:
-        table = measure(data or built_in(settings()), seed, _say)
-    except DataError as error:
-        fail(str(error))
+    table = measure(data or built_in(load_settings()), seed, _say)
     _say(table)
     if write:
         replace_between(write, "drift-power", table)
@@ -241,13 +210,10 @@ def document(
     write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),
 ) -> None:
     """Write the measured table of training runs into a guide."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    from serving.bundle import find_in_store, read_bundle
     from training.report import training_table
 
-    try:
-        bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
-    except BundleError as error:
-        fail(str(error))
+    bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
     replace_between(write, "training", training_table(bundles))
 
 

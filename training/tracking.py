@@ -16,6 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from configs.errors import UserError
 from serving.bundle import Bundle
 from serving.files import locked
 
@@ -34,7 +35,7 @@ class Record(NamedTuple):
     new: bool
 
 
-class TrackingError(RuntimeError):
+class TrackingError(UserError):
     """MLflow cannot take a record; the message is one sentence that says why."""
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
 from monitoring.files import make_private
-from serving.console import chosen_model, fail, settings
+from serving.console import chosen_model
 from training.console import Data, built_in, replace_between
 
 app = typer.Typer()
@@ -20,16 +20,12 @@ def compare(
 ) -> None:
     """Compare LightGBM with simpler models: the same features, folds and costs; one table, one plot."""
     from training import plots
-    from training.data.source import DataError
     from training.studies import comparison
     from training.train import prepare
 
-    options = settings()
+    options = load_settings()
     folder = data or built_in(options)
-    try:
-        results = comparison.compare(prepare(folder, options, typer.echo), options, typer.echo)
-    except DataError as error:
-        fail(str(error))
+    results = comparison.compare(prepare(folder, options, typer.echo), options, typer.echo)
     table = comparison.comparison_table(results)
     out = options.home / "reports" / "comparison"
     files = plots.save(iter([("comparison.png", comparison.comparison_plot(results))]), out)
@@ -46,15 +42,11 @@ def compare(
 @app.command()
 def explore(data: Data = None) -> None:
     """Report on the applications: target, missing values, distributions, correlations, outliers, stability; one HTML file."""
-    from training.data.source import DataError
     from training.studies.exploration import explore as run
 
-    options = settings()
+    options = load_settings()
     folder = data or built_in(options)
-    try:
-        page = run(folder)
-    except DataError as error:
-        fail(str(error))
+    page = run(folder)
     out = options.home / "reports" / "exploration.html"
     make_private(out.parent)
     out.write_text(page, encoding="utf-8")
@@ -67,20 +59,16 @@ def interpret(
     model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
 ) -> None:
     """Show what a model has learned: the contributions of its features, overall and against their values."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    from serving.bundle import find_in_store, read_bundle
     from serving.scorer import Scorer
     from training import plots
-    from training.data.source import DataError
     from training.studies import interpretation
     from training.train import prepare
 
-    options = settings()
+    options = load_settings()
     folder = data or built_in(options)
-    try:
-        bundle = read_bundle(find_in_store(*chosen_model(options, model)))
-        prepared = prepare(folder, options, typer.echo, bundle.features.names)
-    except (BundleError, DataError) as error:
-        fail(str(error))
+    bundle = read_bundle(find_in_store(*chosen_model(options, model)))
+    prepared = prepare(folder, options, typer.echo, bundle.features.names)
     matrix, values = interpretation.contributions(Scorer(bundle), prepared.matrix, options.training.seed)
     names = bundle.features.names
     for feature, mean in list(interpretation.importance(names, values).items())[:10]:
@@ -96,19 +84,15 @@ def tune(
 ) -> None:
     """Search for better parameters of the gradient boosting and judge them against those in force, on folds that it has not seen."""
     from training import plots
-    from training.data.source import DataError
     from training.studies import search as searching
     from training.train import prepare
 
-    options = settings()
+    options = load_settings()
     folder = data or built_in(options)
-    try:
-        prepared = prepare(folder, options, typer.echo)
-        study = searching.open_study(prepared, options)
-        searching.search(study, prepared, options, trials, typer.echo)
-        typer.echo(searching.verdict(study, prepared, options, typer.echo))
-    except DataError as error:
-        fail(str(error))
+    prepared = prepare(folder, options, typer.echo)
+    study = searching.open_study(prepared, options)
+    searching.search(study, prepared, options, trials, typer.echo)
+    typer.echo(searching.verdict(study, prepared, options, typer.echo))
     out = options.home / "reports" / "tuning"
     searching.write_parameters(study, out / "parameters.yaml")
     files = plots.save(searching.study_plots(study), out)
