@@ -39,8 +39,9 @@ def train(
         else:
             return
     from training.cluster import fit_over
+    from training.fitting import fit_here
+    from training.prepare import prepare
     from training.results import keep, report_folder
-    from training.train import fit_here, prepare
     from training.train import train as run
 
     start = time.perf_counter()
@@ -94,8 +95,9 @@ def score(  # noqa: PLR0917 - Typer names them all
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
     from serving.bundle import find_in_store, read_bundle
-    from training.portfolio import ENDINGS, score_on_cluster
+    from training.data.source import ENDINGS
     from training.portfolio import score as run
+    from training.portfolio import score_on_cluster
 
     check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from training.train import Fit, Prepared, fit_parameters, learned_from
+from training.fitting import Fit, fit_parameters, learned_from
+from training.prepare import Prepared
 
 
 def fit_over(scheduler: str) -> Fit:

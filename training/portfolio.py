@@ -5,15 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from configs.settings import DataSettings
@@ -23,15 +20,19 @@ from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.files import whole_file
 from serving.scorer import Scorer
+from training.aliases import Say
+from training.data.errors import DataError
+from training.data.fields import Part, fields_of
 from training.data.history_folder import Files, HistoryFolder, history_sources
-from training.data.reader import Part, TableReader, fields_of
-from training.data.source import DataError, Say, Source, find_source, reading
+from training.data.parquet_table import count_row_groups
+from training.data.reader import TableReader
+from training.data.source import Source, find_source
 from training.data.validation import Validator
+from training.data.writer import open_writer
 
 CHUNK = 20_000  # applications in memory at once, twice: one chunk is read while another is scored
 WITH_HISTORY = 300_000  # the same where there is a history, whose tables are read through once for each chunk
 AHEAD = 2  # chunks a worker of a cluster has waiting
-ENDINGS = (".parquet", ".csv", ".csv.gz")
 SAY_EVERY = 5.0  # seconds between two words on the progress
 SCORES = pa.schema(
     [("key", pa.int64()), ("probability", pa.float64()), ("decision", pa.string()), ("risk_level", pa.string()), ("warnings", pa.int32())]
@@ -103,11 +104,10 @@ def score_on_cluster(
 
     bundle = read_bundle(find_in_store(*tag))
     source = find_source(folder, name)
-    if source.path.suffix != ".parquet":
+    if not source.is_parquet:
         raise DataError(f"{source} is not Parquet; a cluster reads row groups of {name}.parquet")
     whole = _Whole(folder, source, bundle, say, limits)
-    with reading(source):
-        groups = pa.parquet.read_metadata(source.path).num_row_groups
+    groups = count_row_groups(source)
 
     def results(client: distributed.Client) -> Iterator[tuple[pa.Table, Validator, Files]]:
         most = AHEAD * max(1, sum(client.nthreads().values()))
@@ -214,7 +214,7 @@ def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path
     about = {"model_version": bundle.version, "threshold": repr(bundle.decision.threshold), "trained_on": bundle.trained_on}
     schema = SCORES.with_metadata(about)
     schema = schema.set(0, pa.field(bundle.features.table.key, KEYS[bundle.features.table.key_type]))
-    with whole_file(out) as file, _writer(file, out.name, schema) as writer:
+    with whole_file(out) as file, open_writer(file, out.name, schema) as writer:
         for part in scored:
             writer.write_table(part.rename_columns(schema.names).cast(schema))
             rows += len(part)
@@ -225,18 +225,6 @@ def _write(scored: Iterator[pa.Table], bundle: Bundle, source: Source, out: Path
         if not rows:
             raise DataError(f"{source} has no rows")
     return Summary(rows, declined, time.monotonic() - start)
-
-
-@contextmanager
-def _writer(file: Path, name: str, schema: pa.Schema) -> Iterator[Any]:
-    """Writes tables as the ending of the name says."""
-    if name.lower().endswith(".parquet"):
-        with pa.parquet.ParquetWriter(file, schema) as writer:
-            yield writer
-        return
-    compression = "gzip" if name.lower().endswith(".gz") else None
-    with pa.output_stream(file, compression=compression) as stream, pa.csv.CSVWriter(stream, schema) as writer:
-        yield writer
 
 
 def _score_row_group(

@@ -5,7 +5,7 @@ from pathlib import Path
 from configs.settings import Settings
 from serving.bundle import Bundle, name_run, save_to_store
 from training import plots, tracking
-from training.data.source import Say
+from training.aliases import Say
 from training.train import Training
 
 

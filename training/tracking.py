@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from configs.errors import UserError
 from serving.bundle import Bundle
 from serving.files import locked
+from training.aliases import Say
 
 EXPERIMENT = "credit-scoring"
 STUDIES = "credit-scoring-studies"
 CHAMPION = "champion"
 MODEL_TAG = "bentoml_model"
-
-Say = Callable[[str], None]
 
 
 class Record(NamedTuple):

@@ -4,7 +4,7 @@ import pytest
 
 from configs.settings import Settings
 from training.home_credit.generator import generate
-from training.train import Prepared, prepare
+from training.prepare import Prepared, prepare
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from features.transform import Applications, chosen_features
 from serving.scorer import Scorer
 from training import constraints
 from training.home_credit.generator import Generator, generate
-from training.train import prepare, train
+from training.prepare import prepare
+from training.train import train
 
 
 def say(_: str) -> None:

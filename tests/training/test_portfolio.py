@@ -22,13 +22,15 @@ from serving.scorer import Scorer
 from serving.thin import ThinRule
 from training import portfolio
 from training.cluster import fit_over
+from training.data.errors import DataError
+from training.data.fields import Part, Texts
 from training.data.history_folder import HistoryFolder
-from training.data.reader import Part, Texts
-from training.data.source import DataError, find_source
+from training.data.source import find_source
 from training.data.validation import read_table
+from training.fitting import fit_here
 from training.home_credit.generator import Generator, generate
 from training.portfolio import prepare_chunk, score
-from training.train import fit_here, prepare
+from training.prepare import prepare
 
 ROWS = 700
 Again = Callable[..., pd.DataFrame]

@@ -1,4 +1,4 @@
-"""From the values of a file to ids, numbers and categories, exactly or not at all."""
+"""From the values of a file to ids, numbers and categories: exactly, or with an error."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from features.schema import Column
 from training.data.dialect import shown
 
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
-MISSING = ("nan", "null", "na", "n/a", "#n/a", "<na>", "none", "\\n")  # words, in lower case, by which files say that a value is missing
+MISSING = ("nan", "null", "na", "n/a", "#n/a", "<na>", "none", "\\n")  # spellings of a missing value, in lower case
 
-_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:[.,]0?)?")  # 100001.0 is how floats are written; 100.000 may be thousands
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:[.,]0?)?")  # 100001.0 is a float's spelling; 100.000 may be a hundred thousand
 
 
 def as_whole(array: pa.Array) -> pa.Array:
@@ -24,7 +24,7 @@ def as_whole(array: pa.Array) -> pa.Array:
     Raises
     ------
     ValueError
-        A value is no whole number, has leading zeros, is beyond 64 bits, or is a float so large that it may stand for another.
+        A value is not a whole number, has leading zeros, exceeds 64 bits, or is a float too large to be exact.
     """
     array = _decoded(array)
     if pa.types.is_floating(array.type):
@@ -44,38 +44,41 @@ def as_whole(array: pa.Array) -> pa.Array:
 
 
 def as_text_ids(array: pa.Array) -> pa.Array:
-    """Ids as texts, null where missing."""
+    """Ids as text, null where missing."""
     array = _decoded(array).cast(pa.string())
     return pc.if_else(pc.equal(array, ""), None, array)
 
 
-def as_numbers(array: pa.Array, whole: bool, decimal: str) -> tuple[NDArray[np.float64], int]:
-    """Numbers as float64, NaN where missing, and how many say by a word that they are.
+def as_numbers(array: pa.Array, *, whole: bool, decimal: str, is_text: bool) -> tuple[NDArray[np.float64], int]:
+    """Numbers as float64, NaN where missing, and how many of these are spelled out, such as "NA".
 
     Parameters
     ----------
     whole : the column holds whole numbers, which may be written as true and false.
-    decimal : the decimal sign of texts.
+    decimal : the decimal sign of text.
+    is_text : the values come from a text file, where NaN is a word and only a blank is null.
 
     Raises
     ------
     ValueError
-        A value is no number.
+        A value is not a number.
     """
     array = _decoded(array)
     if pa.types.is_string(array.type):
         return _from_texts(array, whole, decimal)
+    words = is_text and pa.types.is_floating(array.type)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64())
     elif array.type != pa.float64():
         array = array.cast(pa.float64(), safe=False)
-    return array.to_numpy(zero_copy_only=False), 0
+    numbers = array.to_numpy(zero_copy_only=False)
+    return numbers, int(np.count_nonzero(np.isnan(numbers))) - int(array.null_count) if words else 0
 
 
 def as_categories(array: pa.Array, column: Column | None) -> tuple[NDArray[np.intp], list[str], int]:
-    """Of each row the place of its text in a list, or -1 where it is missing; the list; how many say by a word that they are missing.
+    """For each row the position of its text in a list, or -1 where missing; the list; how many missing values are spelled out.
 
     Raises
     ------
@@ -89,14 +92,14 @@ def as_categories(array: pa.Array, column: Column | None) -> tuple[NDArray[np.in
     known = {*column.categories, *column.unknown} if column else set()
     words = [value not in known and value is not None and value.strip().lower() in MISSING for value in given]
     spelled = int(np.count_nonzero(np.array([*words, False])[codes])) if any(words) else 0
-    places = np.arange(len(given) + 1)
-    places[[place for place, value in enumerate(given) if not value or words[place]] + [len(given)]] = -1
-    return places[codes], [value or "" for value in given], spelled
+    positions = np.arange(len(given) + 1)
+    positions[[position for position, value in enumerate(given) if not value or words[position]] + [len(given)]] = -1
+    return positions[codes], [value or "" for value in given], spelled
 
 
 def first_unfit(array: pa.Array, convert: Callable[[pa.Array], Any]) -> tuple[int, str]:
-    """The place of the first value that cannot be converted, and the value as an error may show it."""
-    low, high = 0, len(array)  # the first is at `low` or after, and within the first `high`
+    """The position of the first value that cannot be converted, and the value as a message may show it."""
+    low, high = 0, len(array)  # it lies at `low` or later, and before `high`
     while high - low > 1:
         middle = (low + high) // 2
         try:
@@ -126,7 +129,7 @@ def _from_texts(array: pa.Array, whole: bool, decimal: str) -> tuple[NDArray[np.
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    """Without a dictionary, and texts as plain strings."""
+    """Without a dictionary, and text as plain strings."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     texts = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)

@@ -1,75 +1,55 @@
-"""How a CSV file is written: its columns, its separator, its decimal sign; and where in it a row stands."""
+"""The dialect of a CSV file (columns, separator, decimal sign), and the line on which a row begins."""
 
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
-from training.data.signatures import PARQUET, ZIP, what_is
-from training.data.source import DataError, Source, reading
+from training.data.errors import DataError, reading
+from training.data.header import check_columns
+from training.data.signatures import check_csv
+from training.data.source import Source
 
-SAMPLE = 1 << 18  # bytes of the file by which the decimal sign is recognised
+SAMPLE = 1 << 18  # bytes read to recognise the dialect
 SEPARATORS = (",", ";", "\t", "|")
 NAMES = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-SHOWN = 5
-MOST_SHOWN = 40  # characters of one value in an error
+MAX_SHOWN = 40  # characters of one value in a message
 
 _COMMA = re.compile(r"\s*[-+]?(\d+),(\d+)\s*")
 _POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 
 
 class Dialect(NamedTuple):
-    """How a file is written: the names in its first line, what separates values, and the decimal sign."""
+    """The column names in the first line, the separator, and the decimal sign."""
 
     header: tuple[str, ...]
     separator: str
     decimal: str
 
     def __str__(self) -> str:
-        told = [f"separated by {NAMES[self.separator]}"] if self.separator in NAMES else []
-        return ", ".join([*told, *(["decimal comma"] if self.decimal == "," else [])])
-
-
-class Quotes:
-    """A binary file that counts the quotation marks that were read from it."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.marks, self.closed = 0, False
-
-    def read(self, size: int = -1) -> bytes:
-        """Read some bytes."""
-        content: bytes = self._file.read(size)
-        self.marks += content.count(b'"')
-        return content
-
-    def close(self) -> None:
-        """Read no more."""
-        self.closed = True
+        separator = [f"separated by {NAMES[self.separator]}"] if self.separator in NAMES else []
+        return ", ".join([*separator, *(["decimal comma"] if self.decimal == "," else [])])
 
 
 def dialect_of(source: Source, wanted: Collection[str], numbers: Collection[str]) -> Dialect:
-    """Recognise how a CSV file is written.
+    """Recognise the dialect of a CSV file.
 
-    The decimal sign is a comma where the numbers of the first rows have commas and no points, and some comma cannot stand between
-    thousands.
+    The decimal sign is a comma if the numbers in the first rows have commas and no points, and at least one of the commas cannot
+    separate thousands.
 
     Parameters
     ----------
-    wanted : the columns that it must have.
+    wanted : the columns that the file must have.
     numbers : those of them that hold numbers.
 
     Raises
     ------
     DataError
-        It is something else than CSV in UTF-8, lacks columns or has one twice, or a comma may be the decimal sign or not.
+        The file is not CSV in UTF-8, a column is missing or appears twice, or the meaning of a comma is ambiguous.
     """
     head = source.head(SAMPLE)
-    what = what_is(head) or ("is Parquet; let its name end in .parquet" if head.startswith(PARQUET) else None)
-    what = what or ("is a zip archive or an Excel workbook; expected CSV" if head.startswith(ZIP) else None)
-    if what:
-        raise DataError(f"{source} {what}")
+    check_csv(source, head)
     text = head.decode("utf-8-sig", "replace")
     headers = {separator: _first(text, separator) for separator in SEPARATORS}
     separator = max(SEPARATORS, key=lambda one: len(set(headers[one]).intersection(wanted)))
@@ -81,38 +61,15 @@ def dialect_of(source: Source, wanted: Collection[str], numbers: Collection[str]
     return plain._replace(decimal=_decimal(source, plain, text, numbers))
 
 
-def check_columns(source: Source, given: Sequence[str], wanted: Collection[str]) -> None:
-    """Refuse a file without some columns, or with two of a name.
-
-    Raises
-    ------
-    DataError
-        Columns are missing or there twice; it names them.
-    """
-    twice = [name for name in wanted if given.count(name) > 1]
-    if twice:
-        raise DataError(f"{source} has more than one column {', '.join(twice[:SHOWN])}")
-    missing = [name for name in wanted if name not in given]
-    if not missing:
-        return
-    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    hint = ""
-    if {name.lower() for name in missing} <= {name.strip().lower() for name in given}:
-        hint = "; it has them in another letter case or with spaces around them"
-    elif len(missing) == len(wanted):
-        hint = "; it has none of the expected ones: is its first line the names of the columns?"
-    raise DataError(f"{source} lacks columns: {', '.join(missing[:SHOWN])}{more}{hint}")
-
-
 def rows_of(source: Source, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV file with the line that each begins on, blank lines left out; slow: to find what is wrong and where.
+    """The rows of a CSV file and the line on which each begins, without blank lines. Slow; it serves to locate an error.
 
-    Bytes that are not UTF-8 are surrogates.
+    Bytes that are not UTF-8 become surrogates.
 
     Raises
     ------
     DataError
-        A quoted field does not end.
+        A quoted field does not end, or a row cannot be read as CSV.
     """
     with reading(source), source.open() as file:
         rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline=""), delimiter=dialect.separator, strict=True)
@@ -131,16 +88,16 @@ def rows_of(source: Source, dialect: Dialect) -> Iterator[tuple[int, list[str]]]
 
 
 def line_of(source: Source, dialect: Dialect, row: int) -> int:
-    """The line on which a row begins, both counted from 1 and 0; 0 if there is no such row."""
-    for place, (line, _) in enumerate(rows_of(source, dialect)):
-        if place == row:
+    """The line, counted from 1, on which a row, counted from 0, begins; 0 if there is no such row."""
+    for number, (line, _) in enumerate(rows_of(source, dialect)):
+        if number == row:
             return line
     return 0
 
 
 def explain(source: Source, dialect: Dialect, wanted: Collection[str]) -> DataError:
-    """What is wrong with the form of a CSV file, and in which line."""
-    places = {name: dialect.header.index(name) for name in wanted}
+    """Find the first line that breaks the form of a CSV file, and say how."""
+    positions = {name: dialect.header.index(name) for name in wanted}
     expected = len(dialect.header)
     try:
         for line, row in rows_of(source, dialect):
@@ -148,8 +105,8 @@ def explain(source: Source, dialect: Dialect, wanted: Collection[str]) -> DataEr
                 return DataError(f"{source}, line {line}: {WRAPPED.format('the row')}")
             if len(row) != expected:
                 return DataError(f"{source}, line {line}: expected {expected} values, as many as there are columns, got {len(row)}")
-            for name, place in places.items():
-                if any("\udc80" <= letter <= "\udcff" for letter in row[place]):
+            for name, position in positions.items():
+                if any("\udc80" <= letter <= "\udcff" for letter in row[position]):
                     return DataError(f"{source}, line {line}: {name} is not text in UTF-8; save the file in UTF-8")
     except DataError as error:
         return error
@@ -157,12 +114,12 @@ def explain(source: Source, dialect: Dialect, wanted: Collection[str]) -> DataEr
 
 
 def shown(value: str) -> str:
-    """One value for an error; not a longer text, which may be a whole row."""
-    return repr(value) if len(value) <= MOST_SHOWN and not set(value) & {*SEPARATORS, "\n", "\r"} else f"{len(value)} characters of text"
+    """One value for a message; of a longer text, which may be a whole row, only its length."""
+    return repr(value) if len(value) <= MAX_SHOWN and not set(value) & {*SEPARATORS, "\n", "\r"} else f"{len(value)} characters of text"
 
 
 def _is_blank(row: list[str]) -> bool:
-    """Whether nothing stands on a line."""
+    """Whether a line holds nothing but blanks."""
     return not row or (len(row) == 1 and not row[0].strip())
 
 
@@ -170,7 +127,7 @@ WRAPPED = "{} is one quoted field, as spreadsheets write it when they have not s
 
 
 def _first(text: str, separator: str) -> list[str]:
-    """The first line that is not blank."""
+    """The values of the first line that is not blank."""
     try:
         return next((row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if not _is_blank(row)), [])
     except csv.Error:
@@ -178,16 +135,16 @@ def _first(text: str, separator: str) -> list[str]:
 
 
 def _decimal(source: Source, dialect: Dialect, text: str, numbers: Collection[str]) -> str:
-    text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]  # the last line may be cut
-    places = {dialect.header.index(name): name for name in numbers}
+    text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]  # the sample may end within a line
+    positions = {dialect.header.index(name): name for name in numbers}
     decimals, ambiguous, points = False, None, False
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.separator)
     try:
         for row in rows:
             if len(row) != len(dialect.header):
                 continue
-            for place, name in places.items():
-                value = row[place]
+            for position, name in positions.items():
+                value = row[position]
                 if "," in value and (comma := _COMMA.fullmatch(value)):
                     if len(comma[2]) == 3 and comma[1].lstrip("0"):
                         ambiguous = ambiguous or f"{source}, line {rows.line_num}: {name}"
@@ -195,7 +152,7 @@ def _decimal(source: Source, dialect: Dialect, text: str, numbers: Collection[st
                         decimals = True
                 elif "." in value and _POINT.fullmatch(value):
                     points = True
-    except csv.Error:  # is told when the rows are read
+    except csv.Error:  # the reader reports it
         return "."
     if ambiguous and not decimals and not points:
         raise DataError(f"{ambiguous} has a comma that may be the decimal sign or stand between thousands; write a decimal point")

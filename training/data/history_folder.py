@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from configs.settings import DataSettings
 from features.history import UNSEEN, History, Matrix, Positions, Rows, codes_of, repeats
 from features.schema import Table, history_tables
-from training.data.reader import Part, TableReader, fields_of, key_of, read_ids
-from training.data.source import Say, Source, find_optional
+from training.aliases import Say
+from training.data.fields import Part, fields_of, key_of
+from training.data.reader import TableReader, read_ids
+from training.data.source import Source, find_optional
 from training.data.validation import Validator
 
 HISTORY_OF = "complete_history_ids"

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from features.history import Matrix
 from features.schema import Table
-from training.evaluation import Labels, Values
+from training.aliases import Labels, Values
 
 LIMIT = 0.95  # ROC-AUC of one column; the best of real applications has 0.66
 PARTS = 5  # in which the default rates of categories are judged on rows that they were not taken from

@@ -1,12 +1,43 @@
-"""What a file is that is not the table it should be, from its first bytes."""
+"""Files that are not what their name promises, recognised by their first bytes."""
+
+from training.data.errors import DataError
 
 PARQUET = b"PAR1"
 ZIP = b"PK\x03\x04"
-HEAD = 512  # bytes that are enough to tell
+HEAD = 512  # bytes that suffice to recognise a file
+
+
+def check_csv(file: object, head: bytes) -> None:
+    """Check that a file may be CSV in UTF-8.
+
+    Raises
+    ------
+    DataError
+        It is something else.
+    """
+    reason = what_is(head)
+    if head.startswith(PARQUET):
+        reason = "is Parquet; let its name end in .parquet"
+    elif head.startswith(ZIP):
+        reason = "is a zip archive or an Excel workbook; expected CSV"
+    if reason:
+        raise DataError(f"{file} {reason}")
+
+
+def check_parquet(file: object, head: bytes) -> None:
+    """Check that a file may be Parquet.
+
+    Raises
+    ------
+    DataError
+        It is something else.
+    """
+    if not head.startswith(PARQUET):
+        raise DataError(f"{file} {what_is(head) or 'is not Parquet; let the name of a CSV file end in .csv'}")
 
 
 def what_is(head: bytes) -> str | None:
-    """What a file is and what to do about it, as the end of a sentence; None for text that may be CSV, and for Parquet and zip."""
+    """What the file is instead and what to do, as the end of a sentence; None for Parquet, zip, and text that may be CSV."""
     text = head.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         return "is empty"

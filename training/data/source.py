@@ -1,64 +1,31 @@
-"""The files of a folder of tables: found, opened, and named where they cannot be read."""
+"""The files of a folder of tables: finding and opening them."""
 
-import csv
 import gzip
 import hashlib
 import json
 import re
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from features.schema import Table
+from training.data.errors import DataError, reading
 from training.data.signatures import HEAD, what_is
 
 GENERATED_MARKER = "generated.json"
 ENDINGS = (".parquet", ".csv", ".csv.gz")
-METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}  # of zip archives, which Python cannot unpack
+METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}  # of zip archives; Python cannot unpack them
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-# endings by which a file may hold a table, though not in a form that is read
+# endings of files that may hold a table in a format that is not read
 LIKE_A_TABLE = {
     ".7z", ".arrow", ".avro", ".bz2", ".crdownload", ".csv", ".feather", ".gz", ".orc", ".parquet", ".part", ".pq", ".rar", ".tar",
     ".tsv", ".txt", ".xls", ".xlsx", ".xz", ".zst",
 }  # fmt: skip
-MOST_TOLD = 200  # characters of what a library says
-
-Say = Callable[[str], None]
-
-
-class DataError(ValueError):
-    """The tables cannot be used; the message names the file, the columns and what was expected."""
-
-
-@contextmanager
-def reading(file: object) -> Iterator[None]:
-    """Turn whatever a library raises on a file that cannot be read into a sentence that names the file.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read.
-    """
-    try:
-        yield
-    except (zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, pa.ArrowInvalid, csv.Error) as error:
-        raise DataError(f"{file} cannot be read: it is damaged or cut short ({_told(error)}); copy it or download it again") from None
-    except (OSError, RuntimeError, NotImplementedError, UnicodeError, pa.ArrowException) as error:
-        raise DataError(f"{file} cannot be read: {_told(error)}") from None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a table: a Parquet file, a CSV file, packed by gzip or not, or a CSV member of a zip archive."""
+    """The file of a table: Parquet, CSV, CSV packed by gzip, or a CSV member of a zip archive."""
 
     path: Path
     member: str | None = None
@@ -72,12 +39,12 @@ class Source:
         return not self.member and self.path.suffix.lower() == ".parquet"
 
     def open(self) -> Any:
-        """The content, as a binary file; within `reading`.
+        """Open the content as a binary file; call it within `reading`.
 
         Raises
         ------
         DataError
-            It is a member of an archive that no Python can unpack.
+            The file is a member of an archive that Python cannot unpack.
         """
         if not self.member:
             return cast("Any", gzip.open(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb"))
@@ -96,7 +63,7 @@ class Source:
             return bytes(file.read(size))
 
     def size(self) -> str:
-        """The size of the content, of a file packed by gzip that of the file, in words."""
+        """The size of the content as text; of a file packed by gzip, the packed size."""
         with reading(self):
             if self.member:
                 with zipfile.ZipFile(self.path) as archive:
@@ -107,12 +74,12 @@ class Source:
 
 
 def find_source(folder: Path, stem: str) -> Source:
-    """The file of a table that must be there.
+    """The file of a required table.
 
     Raises
     ------
     DataError
-        As `find_optional`, or there is no such file.
+        As `find_optional`, or the folder has no such file.
     """
     found = find_optional(folder, stem)
     if found is None:
@@ -121,15 +88,15 @@ def find_source(folder: Path, stem: str) -> Source:
 
 
 def find_optional(folder: Path, stem: str) -> Source | None:
-    """The file of a table: STEM.parquet, STEM.csv, STEM.csv.gz, or STEM.csv in any zip archive of the folder; letter case is ignored.
+    """The file of a table: STEM.parquet, STEM.csv, STEM.csv.gz, or STEM.csv in any zip archive of the folder. Letter case is ignored.
 
-    None if nothing in the folder looks as if it were the table.
+    None if nothing in the folder looks like the table.
 
     Raises
     ------
     DataError
-        There is no such folder; there are two such files; there is a file of that name in another form; a zip archive that may
-        hold the table cannot be read.
+        The folder does not exist, holds two such files or the table in a format that is not read, or holds a zip archive that cannot
+        be read and may contain the table.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected the folder with {stem}.csv")
@@ -158,12 +125,12 @@ def find_optional(folder: Path, stem: str) -> Source | None:
 
 
 def expected_files(stem: str) -> str:
-    """The names by which a table is found, as a phrase."""
+    """The file names that a table may have, as a phrase."""
     return f"{stem}.parquet, {stem}.csv, {stem}.csv.gz or zip archive with {stem}.csv"
 
 
 def fingerprint(sources: list[Source]) -> str:
-    """Sixteen hexadecimal digits that name the content of the files.
+    """Sixteen hexadecimal digits that identify the content of the files.
 
     Raises
     ------
@@ -178,7 +145,7 @@ def fingerprint(sources: list[Source]) -> str:
 
 
 def is_generated(folder: Path) -> bool:
-    """Whether the generator of this project made the folder."""
+    """Whether the folder was generated by this project."""
     return (folder / GENERATED_MARKER).is_file()
 
 
@@ -187,13 +154,8 @@ def write_marker(folder: Path, content: dict[str, Any]) -> None:
     (folder / GENERATED_MARKER).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def target_of(frame: pd.DataFrame, table: Table) -> NDArray[np.int8]:
-    """The outcome of each row, 1 for default."""
-    return frame[table.target].to_numpy(dtype=np.int8)
-
-
 def _as_file(path: Path, stem: str) -> tuple[list[Source], list[str]]:
-    """A file as the table, if it is one, or its name if it may be the table in a form that is not read."""
+    """The file as the table if it is one, or its name if it may be the table in a format that is not read."""
     if path.name.lower() in {f"{stem}{ending}".lower() for ending in ENDINGS} and not path.is_dir():
         return [Source(path)], []
     parts = path.is_dir() and _stem(path.name) == stem.lower() and any(path.iterdir())
@@ -201,12 +163,12 @@ def _as_file(path: Path, stem: str) -> tuple[list[Source], list[str]]:
 
 
 def _in_archive(path: Path, stem: str) -> tuple[list[Source], list[str]]:
-    """As `_as_file`, of the files in a zip archive, and of itself if it has the name of the table and does not hold it.
+    """As `_as_file` for the members of a zip archive; the archive's own name if it is named like the table and does not hold it.
 
     Raises
     ------
     DataError
-        It is not one, or is damaged.
+        The file is not a zip archive, or is damaged.
     """
     with reading(path):
         with path.open("rb") as file:
@@ -221,17 +183,11 @@ def _in_archive(path: Path, stem: str) -> tuple[list[Source], list[str]]:
 
 
 def _stem(name: str) -> str:
-    """The part of a file's name that may be a table's: without endings and without the number of a second download."""
+    """A file's name without endings and without the number of a second download."""
     return re.split(r"[.\s(]", name.lower(), maxsplit=1)[0]
 
 
 def _is_like(name: str, stem: str) -> bool:
-    """Whether a file may be the table in a form that is not read."""
+    """Whether a file may be the table in a format that is not read."""
     suffixes = {suffix.lower() for suffix in PurePosixPath(name).suffixes}
     return _stem(name) == stem.lower() and bool(suffixes & LIKE_A_TABLE) and name.lower() != f"{stem}.csv".lower()
-
-
-def _told(error: Exception) -> str:
-    """What a library says, on one line; an error of the system without the path, which is told already."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return " ".join(text.split())[:MOST_TOLD]

@@ -1,8 +1,8 @@
 """Whether there is enough to learn from, by the settings."""
 
 from configs.settings import TrainingSettings
-from training.data.source import DataError
-from training.evaluation import Labels
+from training.aliases import Labels
+from training.data.errors import DataError
 
 LEAST_OUTCOMES = 10  # defaults, and repaid loans, in each fold: fewer tell nothing of how good its PDs are
 

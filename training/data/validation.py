@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from configs.settings import DataSettings
 from features.schema import Column, Table
-from training.data.dialect import SHOWN, shown
-from training.data.reader import Part, TableReader, fields_of
-from training.data.source import DataError, Say, Source
+from training.aliases import Say
+from training.data.dialect import shown
+from training.data.errors import DataError
+from training.data.fields import Part, fields_of
+from training.data.header import SHOWN
+from training.data.reader import TableReader
+from training.data.source import Source
 
 JUDGED = 20  # rows in which a value is known, or all rows: fewer are too few to judge their shares
 CHUNK = 100_000
@@ -99,7 +103,7 @@ class Validator:
         if len(wrong):
             got = values[wrong[0]]
             told = "a missing value" if np.isnan(got) else f"{got:g}"
-            raise DataError(f"{reader.place(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {told}")
+            raise DataError(f"{reader.locate(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {told}")
         ones = int(np.count_nonzero(values))
         self._targets.update({value: count for value, count in ((1.0, ones), (0.0, len(values) - ones)) if count})
 
@@ -109,7 +113,7 @@ class Validator:
         if np.isinf(low) or np.isinf(high) or (whole and np.any(np.floor(values) < values)):
             wrong = int(np.flatnonzero(np.isinf(values) | ((np.floor(values) < values) & whole))[0])
             expected = "a whole number" if whole else "a finite number"
-            raise DataError(f"{reader.place(int(part.rows[wrong]))}: {column.name}: expected {expected}, got {values[wrong]:g}")
+            raise DataError(f"{reader.locate(int(part.rows[wrong]))}: {column.name}: expected {expected}, got {values[wrong]:g}")
         self._missing[column.name] += int(np.count_nonzero(np.isnan(values)))
         if low < column.min or high > column.max:  # type: ignore[operator]
             outside = values[((values < column.min) | (values > column.max)) & ~np.isin(values, column.unknown)]  # type: ignore[operator]
@@ -139,7 +143,7 @@ class Validator:
         ordered = np.sort(keys)
         repeated = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(repeated):
-            first, second = (reader.place(int(row)) for row in np.flatnonzero(keys == repeated[0])[:2])
+            first, second = (reader.locate(int(row)) for row in np.flatnonzero(keys == repeated[0])[:2])
             again = second.removeprefix(f"{reader.source}, ")
             more = f"; {len(repeated)} rows repeat an id" if len(repeated) > 1 else ""
             raise DataError(f"{first}: {self.table.key} {repeated[0]} is there again in {again}; expected each once{more}")

@@ -16,15 +16,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from configs.settings import CONFIGS
 from features.schema import Table, load_schema
+from training.aliases import Values
 from training.data.source import write_marker
-from training.home_credit.history_generator import CLIENTS, TABLES, HistoryGenerator, factor
+from training.data.writer import open_writer
+from training.home_credit.draws import factor, round_to
+from training.home_credit.history_generator import CLIENTS, TABLES, HistoryGenerator
 
 PROFILE = CONFIGS / "generator_profile.json"
 BLOCK = 10_000  # rows drawn from one random stream, whatever the size of a chunk
@@ -39,8 +40,6 @@ TARGET = "TARGET"
 OCCUPATION = "OCCUPATION_TYPE"  # known of nobody without an employer
 INCOME_TYPE = "NAME_INCOME_TYPE"
 COUPLES = ("Married", "Civil marriage")
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -149,10 +148,10 @@ class Generator:
     def _consistent(self, columns: dict[str, NDArray[Any]], retired: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """Restore what holds in every real row, and the source's own ways to say 'not known'."""
         c = columns
-        c["AMT_CREDIT"] = _round(c["AMT_CREDIT"], 4.5)
-        c["AMT_GOODS_PRICE"] = _round(c["AMT_CREDIT"] / c["AMT_GOODS_PRICE"], 4.5)
-        c["AMT_ANNUITY"] = _round(c["AMT_ANNUITY"] * c["AMT_CREDIT"], 4.5)
-        c["AMT_INCOME_TOTAL"] = _round(c["AMT_INCOME_TOTAL"], 4.5)
+        c["AMT_CREDIT"] = round_to(c["AMT_CREDIT"], 4.5)
+        c["AMT_GOODS_PRICE"] = round_to(c["AMT_CREDIT"] / c["AMT_GOODS_PRICE"], 4.5)
+        c["AMT_ANNUITY"] = round_to(c["AMT_ANNUITY"] * c["AMT_CREDIT"], 4.5)
+        c["AMT_INCOME_TOTAL"] = round_to(c["AMT_INCOME_TOTAL"], 4.5)
         for column in self.table.numeric:
             if column.type == "integer":
                 c[column.name] = np.round(c[column.name])
@@ -206,7 +205,7 @@ def generate(
     loans = HistoryGenerator.from_file() if history else None
     with ExitStack() as stack:
         names = [*table.files.values(), *(TABLES if history else ())]
-        writers = {name: stack.enter_context(_Writer(folder / f"{name}.{file_format}")) for name in names}
+        writers = {name: _Writer(folder / f"{name}.{file_format}", stack) for name in names}
         for role, (total, start) in parts.items():
             for index, (rows, frame) in enumerate(generator.blocks(total, seed, start), start):
                 writers[table.files[role]].write(frame[:rows].drop(columns=[table.target] if role == "test" else []))
@@ -221,23 +220,20 @@ def generate(
 
 
 class _Writer:
-    """A CSV or Parquet file written frame by frame; frames are gathered to row groups of a size that reads well."""
+    """Writes a table frame by frame, gathered into row groups of a size that reads well."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._path, self._stack = path, stack
         self._writer: Any = None
         self._gathered: list[pa.Table] = []
-
-    def __enter__(self) -> Self:
-        return self
 
     def write(self, frame: pd.DataFrame) -> None:
         data = pa.Table.from_pandas(frame, preserve_index=False)
         if self._writer is None:
-            kind = pa.parquet.ParquetWriter if self._path.suffix == ".parquet" else pa.csv.CSVWriter
             fields = [pa.field(item.name, pa.string() if pa.types.is_null(item.type) else item.type) for item in data.schema]
             self._schema = pa.schema(fields)
-            self._writer = kind(self._path, self._schema)
+            self._writer = self._stack.enter_context(open_writer(self._path, self._path.name, self._schema))
+            self._stack.callback(self._flush)
         self._gathered.append(data.cast(self._schema))
         if sum(len(part) for part in self._gathered) >= ROW_GROUP:
             self._flush()
@@ -246,12 +242,3 @@ class _Writer:
         if self._gathered:
             self._writer.write_table(pa.concat_tables(self._gathered))
             self._gathered = []
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._flush()
-            self._writer.close()
-
-
-def _round(values: NDArray[Any], step: float) -> Values:
-    return np.asarray(np.round(np.asarray(values, dtype=float) / step) * step)

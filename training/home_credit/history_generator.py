@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from configs.settings import CONFIGS
-from training.home_credit.months import MONTH, OLDEST, MonthlyTables, Values, at, cents, repeat, round_to
+from training.aliases import Positions, Values
+from training.home_credit.draws import at, cents, factor, repeat, round_to
+from training.home_credit.months import MONTH, OLDEST, MonthlyTables
 
 PROFILE = CONFIGS / "history_profile.json"
 TABLES = ("bureau", "bureau_balance", "previous_application", "POS_CASH_balance", "installments_payments", "credit_card_balance")
@@ -101,7 +103,7 @@ class Loans:
         self._centre, self._regression = np.array(profile["centre"]), np.array(profile["regression"])
         self._between, self._within = factor(np.array(profile["between"])), factor(np.array(profile["within"]))
 
-    def draw(self, random: np.random.Generator, clients: Values, owner: NDArray[np.intp]) -> tuple[NDArray[np.intp], Columns]:
+    def draw(self, random: np.random.Generator, clients: Values, owner: Positions) -> tuple[Positions, Columns]:
         """The segment of each loan and its columns.
 
         Parameters
@@ -169,31 +171,9 @@ class HistoryGenerator:
         late = np.exp(SPREAD * traits[:, 2:4] - SPREAD**2 / 2)
         covered = random.random(len(keys)) < self.profile["covered"][role]
 
-        owner, number = repeat(counts[0])
-        segment, columns = self._bureau.draw(random, clients, owner)
-        ids = FIRST_BUREAU + first + owner * MOST_LOANS + number
-        bureau = self._bureau_table(keys[owner], ids, segment, columns)
-        with_balance = covered[owner]
-        balance = self._monthly.bureau_balance(random, bureau[with_balance].reset_index(drop=True), late[owner[with_balance], 0])
-
-        owner, number = repeat(counts[1])
-        segment, columns = self._previous.draw(random, clients, owner)
-        ids = FIRST_PREVIOUS + first + owner * MOST_LOANS + number + 1
-        kind = np.array(self._previous.segments, dtype=object)[segment]
-        previous = self._previous_table(random, keys[owner], ids, kind, columns)
-        running = ~columns["missing DAYS_FIRST_DRAWING"]
-        running &= ~columns["missing AMT_ANNUITY"]
-        loans = running & np.isin(kind, APPROVED_LOANS) & (previous["DAYS_FIRST_DUE"].to_numpy() < 0)
-        pos, instalments = self._monthly.of_loans(
-            random, previous[loans].reset_index(drop=True), traits[owner[loans], 3], late[owner[loans], 1]
-        )
-        held = np.flatnonzero(running & (kind == APPROVED_CARDS))
-        old = np.flatnonzero(random.random(len(keys)) < self.profile["old_cards"])
-        cards = pd.concat([previous.loc[held, list(CARD)], self._old_cards(random, keys[old], FIRST_PREVIOUS + first + old * MOST_LOANS)])
-        holder = np.concatenate([owner[held], old])
-        card, payments = self._monthly.of_cards(random, cards.reset_index(drop=True), traits[holder, 4], late[holder, 1])
-        instalments = pd.concat([instalments, payments], ignore_index=True)
-        tables = dict(zip(TABLES, (bureau, balance, previous, pos, instalments, card), strict=True))
+        bureau, balance = self._other_lenders(random, keys, clients, counts[0], late[:, 0], covered, first)
+        own = self._this_lender(random, keys, clients, counts[1], late[:, 1], traits, first)
+        tables = dict(zip(TABLES, (bureau, balance, *own), strict=True))
         if wanted == len(keys):
             return tables
         end = FIRST_BUREAU + first + wanted * MOST_LOANS
@@ -202,7 +182,55 @@ class HistoryGenerator:
             for name, frame in tables.items()
         }
 
-    def _bureau_table(self, keys: NDArray[Any], ids: NDArray[Any], segment: NDArray[np.intp], c: Columns) -> pd.DataFrame:
+    def _other_lenders(  # noqa: PLR0917
+        self,
+        random: np.random.Generator,
+        keys: NDArray[Any],
+        clients: Values,
+        counts: Positions,
+        late: Values,
+        covered: NDArray[np.bool_],
+        first: int,
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The tables bureau and bureau_balance."""
+        owner, number = repeat(counts)
+        segment, columns = self._bureau.draw(random, clients, owner)
+        ids = FIRST_BUREAU + first + owner * MOST_LOANS + number
+        bureau = self._bureau_table(keys[owner], ids, segment, columns)
+        with_balance = covered[owner]
+        balance = self._monthly.bureau_balance(random, bureau[with_balance].reset_index(drop=True), late[owner[with_balance]])
+        return bureau, balance
+
+    def _this_lender(  # noqa: PLR0917
+        self,
+        random: np.random.Generator,
+        keys: NDArray[Any],
+        clients: Values,
+        counts: Positions,
+        late: Values,
+        traits: Values,
+        first: int,
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """The tables previous_application, POS_CASH_balance, installments_payments and credit_card_balance."""
+        owner, number = repeat(counts)
+        segment, columns = self._previous.draw(random, clients, owner)
+        ids = FIRST_PREVIOUS + first + owner * MOST_LOANS + number + 1
+        kind = np.array(self._previous.segments, dtype=object)[segment]
+        previous = self._previous_table(random, keys[owner], ids, kind, columns)
+        running = ~columns["missing DAYS_FIRST_DRAWING"]
+        running &= ~columns["missing AMT_ANNUITY"]
+        loans = running & np.isin(kind, APPROVED_LOANS) & (previous["DAYS_FIRST_DUE"].to_numpy() < 0)
+        pos, instalments = self._monthly.of_loans(
+            random, previous[loans].reset_index(drop=True), traits[owner[loans], 3], late[owner[loans]]
+        )
+        held = np.flatnonzero(running & (kind == APPROVED_CARDS))
+        old = np.flatnonzero(random.random(len(keys)) < self.profile["old_cards"])
+        cards = pd.concat([previous.loc[held, list(CARD)], self._old_cards(random, keys[old], FIRST_PREVIOUS + first + old * MOST_LOANS)])
+        holder = np.concatenate([owner[held], old])
+        card, payments = self._monthly.of_cards(random, cards.reset_index(drop=True), traits[holder, 4], late[holder])
+        return previous, pos, pd.concat([instalments, payments], ignore_index=True), card
+
+    def _bureau_table(self, keys: NDArray[Any], ids: NDArray[Any], segment: Positions, c: Columns) -> pd.DataFrame:
         kinds = np.array([name.split("|") for name in self._bureau.segments], dtype=object)[segment]
         opened = np.round(c["DAYS_CREDIT"])
         ended = np.where(c["missing DAYS_ENDDATE_FACT"], np.nan, np.minimum(np.round(opened * (1 - c["OPEN_SHARE"])), -1))
@@ -281,11 +309,3 @@ class HistoryGenerator:
         limit = at(np.array(self.profile["quantiles"]["old_limit"]), random.random(len(keys)))
         decided = np.round(-OLDEST * MONTH * random.uniform(0.9, 1.1, len(keys)))
         return pd.DataFrame(dict(zip(CARD, (ids, keys, limit, decided, decided, np.full(len(keys), NEVER)), strict=True)))
-
-
-def factor(covariance: Values) -> Values:
-    """A matrix whose product with its transpose is the nearest covariance with no negative eigenvalue and the same variances."""
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    norm = np.linalg.norm(root, axis=1, keepdims=True)
-    return np.asarray(root / np.maximum(norm, 1e-12) * np.sqrt(np.maximum(np.diag(covariance), 0))[:, None])

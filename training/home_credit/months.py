@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from training.aliases import Positions, Values
+from training.home_credit.draws import at, cents, repeat, round_to
+
 MONTH = 365.25 / 12
 OLDEST = 96  # months that the monthly tables reach back
 STATES = ("5", "4", "3", "2", "1", "X", "0")  # of bureau_balance while a loan is open, the worst first
-
-Values = NDArray[np.float64]
 
 
 class Spells(NamedTuple):
@@ -28,7 +29,7 @@ class Spells(NamedTuple):
 
     late: NDArray[np.bool_]
     counted: NDArray[np.bool_]
-    stuck: NDArray[np.intp]
+    stuck: Positions
 
 
 class MonthlyTables:
@@ -175,7 +176,7 @@ class MonthlyTables:
             cards, owner[row], version=np.zeros(len(row)), number=mature[row] + 1 + part, due=day, days=days, amount=amount
         )
 
-    def _share_of_limit(self, random: np.random.Generator, months: NDArray[np.intp], used: NDArray[np.bool_], trait: Values) -> Values:
+    def _share_of_limit(self, random: np.random.Generator, months: Positions, used: NDArray[np.bool_], trait: Values) -> Values:
         """The share of the limit that is used, shape (cards, months); an autoregression around the card's own level."""
         keep, own = self._profile["use_persistence"], self._profile["use_of_card"]
         share = np.zeros((len(months), int(months.max(initial=0))))
@@ -186,7 +187,7 @@ class MonthlyTables:
             noise = keep * noise + np.sqrt(1 - keep**2) * random.standard_normal(len(months))
         return share
 
-    def _spells(self, random: np.random.Generator, months: NDArray[np.intp], late: Values) -> Spells:
+    def _spells(self, random: np.random.Generator, months: Positions, late: Values) -> Spells:
         begins, goes_on, counted = self._profile["late_begins"], self._profile["late_goes_on"], self._profile["late_counted"]
         longest = int(months.max(initial=0))
         passed = np.zeros((len(months), longest), dtype=bool)
@@ -201,7 +202,7 @@ class MonthlyTables:
 
 
 def _payments(
-    loans: pd.DataFrame, owner: NDArray[np.intp], *, version: Values, number: NDArray[Any], due: Values, days: Values, amount: Values
+    loans: pd.DataFrame, owner: Positions, *, version: Values, number: NDArray[Any], due: Values, days: Values, amount: Values
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -229,7 +230,7 @@ def _part_payments(random: np.random.Generator, rows: pd.DataFrame, share: float
 
 
 def _days_late(
-    random: np.random.Generator, owner: NDArray[np.intp], number: NDArray[np.intp], spells: Spells, quantiles: Values
+    random: np.random.Generator, owner: Positions, number: Positions, spells: Spells, quantiles: Values
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Days past due of each month, and those beyond what is tolerated."""
     longest, stuck = spells.late.shape[1], spells.stuck[owner]
@@ -239,24 +240,3 @@ def _days_late(
     for_ever = (stuck >= 0) & (number >= stuck)
     days = np.where(for_ever, 5 + np.round(MONTH * (number - stuck)), days)
     return days.astype(np.int64), np.where(beyond & ~for_ever, days, 0).astype(np.int64)
-
-
-def repeat(counts: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each of sum(counts) items its owner and its place among the owner's, from 0."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def at(quantiles: Values, level: Values) -> Values:
-    """The values at these levels in (0, 1) of a distribution by its evenly spaced quantiles."""
-    return np.interp(level, np.linspace(0, 1, len(quantiles)), quantiles)
-
-
-def cents(values: Values) -> Values:
-    """Amounts to three decimals, as the source has them."""
-    return np.asarray(np.round(values * 1000) / 1000)
-
-
-def round_to(values: Values, step: float) -> Values:
-    """The nearest multiples of a step."""
-    return np.asarray(np.round(values / step) * step)

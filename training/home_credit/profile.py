@@ -11,6 +11,8 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from features.schema import Table
+from training.aliases import Values
+from training.data.errors import DataError
 from training.home_credit.generator import BLOCK, INCOME_TYPE, OCCUPATION, RATIOS, RETIRED, Generator
 
 FEWEST = 50  # people behind any number of the profile
@@ -22,19 +24,17 @@ SAME_PATTERN = 0.995
 # ROC-AUC that it reaches on as many real ones: it cannot learn all of the truth.
 BAYES_AUC = 0.786
 
-Values = NDArray[np.float64]
-
 
 def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     """The profile of labelled applications: marginals, missingness, correlations and the scorecard of default.
 
     Raises
     ------
-    ValueError
+    DataError
         There are too few rows for aggregates of 50 people.
     """
     if len(frame) < 20 * FEWEST:
-        raise ValueError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people")
+        raise DataError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people")
     target = frame[table.target].to_numpy()
     unknown = {column.name: column.unknown for column in table.columns}
     no_employer = _values(frame, RETIRED, unknown[RETIRED]).isna()

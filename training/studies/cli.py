@@ -20,8 +20,8 @@ def compare(
 ) -> None:
     """Compare LightGBM with simpler models: the same features, folds and costs; one table, one plot."""
     from training import plots
+    from training.prepare import prepare
     from training.studies import comparison
-    from training.train import prepare
 
     options = load_settings()
     folder = data or built_in(options)
@@ -62,8 +62,8 @@ def interpret(
     from serving.bundle import find_in_store, read_bundle
     from serving.scorer import Scorer
     from training import plots
+    from training.prepare import prepare
     from training.studies import interpretation
-    from training.train import prepare
 
     options = load_settings()
     folder = data or built_in(options)
@@ -84,8 +84,8 @@ def tune(
 ) -> None:
     """Search for better parameters of the gradient boosting and judge them against those in force, on folds that it has not seen."""
     from training import plots
+    from training.prepare import prepare
     from training.studies import search as searching
-    from training.train import prepare
 
     options = load_settings()
     folder = data or built_in(options)

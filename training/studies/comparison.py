@@ -14,9 +14,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from configs.settings import Settings
 from features.history import Matrix
 from serving.decision import Costs, choose_threshold, cost_per_client
-from training.data.source import Say
-from training.evaluation import Labels, Values
-from training.train import Fold, Prepared, cross_fitted, fit_here, folds_of, learned_from
+from training.aliases import Labels, Say, Values
+from training.fitting import Fold, fit_here, folds_of, learned_from
+from training.prepare import Prepared
+from training.train import calibrate_out_of_fold
 
 BINS = 10
 TREES = 200  # of the random forest
@@ -118,7 +119,7 @@ def compare(prepared: Prepared, settings: Settings, say: Say) -> list[Result]:
         for inside, outside in folds:
             margins[outside] = model(prepared, settings, inside)(prepared.matrix[outside])
         seconds = time.perf_counter() - start
-        results.append(judge(name, cross_fitted(margins, y, folds), y, folds, settings, seconds))
+        results.append(judge(name, calibrate_out_of_fold(margins, y, folds), y, folds, settings, seconds))
         say(f"{name}: ROC-AUC {results[-1].auc.mean():.4f}, {seconds:.0f} s")
     return results
 

@@ -11,8 +11,10 @@ from features.history import History, Matrix
 from features.schema import load_schema
 from features.transform import Applications, FeatureTransform
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
+from training.aliases import Say
+from training.data.errors import DataError
 from training.data.history_folder import HistoryFolder
-from training.data.source import DataError, Say, find_source
+from training.data.source import find_source
 from training.data.validation import read_table
 
 DRAWS = 200

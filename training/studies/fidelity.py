@@ -13,15 +13,19 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
+from training.aliases import Say
+from training.data.fields import key_of
 from training.data.history_folder import HISTORY_OF
-from training.data.reader import key_of, read_ids
-from training.data.source import Say, find_optional, find_source
+from training.data.reader import read_ids
+from training.data.source import find_optional, find_source
 from training.data.validation import read_table
+from training.fitting import parameters
 from training.home_credit.generator import generate
 from training.home_credit.history_generator import TABLES
 from training.home_credit.history_profile import read_frame
+from training.prepare import Prepared, prepare
 from training.studies.comparison import paired
-from training.train import Prepared, parameters, prepare, train
+from training.train import train
 
 COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",

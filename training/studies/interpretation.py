@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from features.history import Matrix
 from serving.scorer import Scorer
-from training.evaluation import Values
+from training.aliases import Values
 
 SAMPLE = 5_000  # applicants whose contributions are computed
 SHOWN, DEPENDENCES = 25, 12

@@ -13,9 +13,10 @@ from sqlalchemy import URL
 
 from configs.settings import LightGBMSettings, Settings
 from monitoring.files import make_private
-from training.data.source import Say
+from training.aliases import Say
+from training.fitting import Fold, fit_here, folds_of
+from training.prepare import Prepared
 from training.studies.comparison import paired
-from training.train import Fold, Prepared, fit_here, folds_of
 
 FRESH_SPLITS = 2  # into folds that the search has not seen: the best of many trials is the best by luck too on the folds it won on
 MOST_TREES, MOST_LEAVES = 1000, 16  # what is scored within the budget of one row

@@ -17,9 +17,9 @@ from features.aggregates import AGGREGATES
 from features.application import DOMAIN
 from features.history import Matrix
 from features.transform import chosen_features, feature_pool, history_features
-from training.data.source import Say
-from training.evaluation import Values
-from training.train import Prepared, prepare
+from training.aliases import Say, Values
+from training.data.errors import DataError
+from training.prepare import Prepared, prepare
 
 SEATS = 189
 APPLICATION_SEATS = 100  # with the best 80, 100, 120 and all 150 the real applications gave ROC-AUC 0.7643, 0.7643, 0.7637 and 0.7645
@@ -79,9 +79,7 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     Raises
     ------
     DataError
-        The tables cannot be used.
-    ValueError
-        The pool holds too few features that differ between applicants.
+        The tables cannot be used, or too few features of the pool differ between applicants.
     """
     prepared = prepare(folder, settings, say, tuple(feature_pool()))
     names = prepared.features.names
@@ -107,7 +105,7 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     kept = [name for name in constant if name in chosen_features()]
     second = [*kept, *varied][: SEATS - len(first)]
     if len(first) + len(second) < SEATS:
-        raise ValueError(f"the pool gives {len(first) + len(second)} features that differ between applicants; expected {SEATS}")
+        raise DataError(f"the pool gives {len(first) + len(second)} features that differ between applicants; expected {SEATS}")
     chosen = {*first, *second}
     found = judged | added
     return Selection(tuple(name for name in names if name in chosen), found, _table(found, chosen, of_history))

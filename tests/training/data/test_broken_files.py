@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 import serving.bundle
 from features.schema import Table, history_tables
-from training import portfolio, train
+from training import portfolio, prepare
 from training.cli import app
+from training.data.errors import DataError
 from training.data.history_folder import HistoryFolder
-from training.data.source import DataError
 from training.home_credit.generator import Generator
 
 STEM = "application_train"
@@ -162,7 +162,7 @@ def test_a_command_names_the_file_that_it_cannot_read(
     monkeypatch.setattr(
         portfolio, "score_chunk", lambda *_: portfolio.SCORES.empty_table().rename_columns(["SK_ID_CURR", *portfolio.SCORES.names[1:]])
     )
-    monkeypatch.setattr(train, "FeatureTransform", None)  # what was read is not learned from
+    monkeypatch.setattr(prepare, "FeatureTransform", None)  # what was read is not learned from
     monkeypatch.setenv("CREDIT_HOME", str(tmp_path / "home"))
     data = tmp_path / "data"
     data.mkdir()

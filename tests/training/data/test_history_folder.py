@@ -11,8 +11,8 @@ from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
 from features.history import Aggregator, History, Rows
 from features.schema import Table, history_tables
 from training.data import history_folder
+from training.data.errors import DataError
 from training.data.history_folder import Files, HistoryFolder
-from training.data.source import DataError
 
 TABLES = {table.name: table for table in history_tables()}
 KEYS = np.array([30, 10, 20])  # clients 0, 1, 2

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
+from training.data.errors import DataError
 from training.data.leakage import category_auc, number_auc, refusal, suspects
-from training.data.source import DataError
 from training.home_credit.generator import Generator
-from training.train import prepare
+from training.prepare import prepare
 
 RANDOM = np.random.default_rng(0)
 DEFAULTED = (RANDOM.random(2000) < 0.1).astype(np.int8)

@@ -13,7 +13,8 @@ import pytest
 
 from configs.settings import DataSettings
 from features.schema import Column, Table
-from training.data.source import DataError, Source, find_source
+from training.data.errors import DataError
+from training.data.source import Source, find_source
 from training.data.validation import read_rows, read_table
 
 TABLE = Table(

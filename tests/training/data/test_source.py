@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.source import DataError, Source, find_optional, find_source, fingerprint, is_generated
+from training.data.errors import DataError
+from training.data.source import Source, find_optional, find_source, fingerprint, is_generated
 from training.home_credit.generator import generate
 
 TABLE = "bureau"

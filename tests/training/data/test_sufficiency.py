@@ -3,10 +3,11 @@ import pytest
 
 from configs.settings import Settings
 from features.transform import FeatureTransform
-from training.data.source import DataError
+from training.data.errors import DataError
 from training.data.sufficiency import check_enough
 from training.evaluation import fit_calibration
-from training.train import Prepared, train
+from training.prepare import Prepared
+from training.train import train
 
 
 def outcomes(applications: int, defaults: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from configs.settings import Settings
 from features.schema import Table
+from training.data.errors import DataError
 from training.data.source import find_source
 from training.data.validation import read_table
 from training.home_credit.generator import BLOCK, PROFILE, Generator, generate
@@ -84,7 +85,7 @@ def test_a_profile_fitted_on_a_sample_generates_its_like(sample: pd.DataFrame, t
 
 
 def test_too_few_rows_are_no_profile(sample: pd.DataFrame, table: Table) -> None:
-    with pytest.raises(ValueError, match="expected at least 1000"):
+    with pytest.raises(DataError, match="expected at least 1000"):
         fit_profile(sample[:999], table)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from training.data.errors import DataError
 from training.home_credit.generator import BLOCK, Generator, generate
 from training.home_credit.history_generator import CLIENTS, MOST_LOANS, PROFILE, TABLES, HistoryGenerator, covariates, factor
 from training.home_credit.history_profile import fit_history_profile, read_and_fit
@@ -162,7 +163,7 @@ def test_a_profile_fitted_on_generated_tables_generates_their_like(folder: Path,
 
 def test_too_few_clients_are_no_profile(folder: Path, frame: pd.DataFrame) -> None:
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
-    with pytest.raises(ValueError, match="expected at least 1000"):
+    with pytest.raises(DataError, match="expected at least 1000"):
         fit_history_profile(frame[:900], frame[:0], tables)
 
 

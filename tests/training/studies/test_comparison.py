@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings
+from training.fitting import folds_of
+from training.prepare import Prepared
 from training.studies import comparison
 from training.studies.comparison import WeightOfEvidence, compare, comparison_plot, comparison_table, judge, paired
-from training.train import Prepared, folds_of
 
 
 def ignore(_: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.data.source import DataError
+from training.data.errors import DataError
 from training.home_credit.generator import generate
 from training.studies.exploration import binned, explore, information_value, stability
 

@@ -5,8 +5,8 @@ import yaml
 
 from configs.settings import Settings
 from training import plots
+from training.prepare import Prepared
 from training.studies import search
-from training.train import Prepared
 
 
 def ignore(_: str) -> None:

@@ -8,9 +8,9 @@ from features.application import DOMAIN
 from features.schema import read_yaml
 from features.transform import FeatureTransform, chosen_features, feature_pool
 from training.home_credit.generator import generate
+from training.prepare import Prepared
 from training.studies import selection
 from training.studies.selection import Gain, Selection, Trial, gains, select, write
-from training.train import Prepared
 
 QUICK = Trial(20, {"learning_rate": 0.3, "num_leaves": 8, "min_data_in_leaf": 20}, range(1))
 
