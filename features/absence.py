@@ -58,13 +58,14 @@ class Absence:
 
     def settle(self, fields: Matrix) -> Odd | None:
         """Give each row of fields, shape (rows, fields), the nearest pattern that training saw, in place; says what was changed, if anything."""
-        absent = np.isnan(fields)
-        without = absent.take(self._members, axis=1)
-        uneven = (without != absent.take(self._firsts, axis=1)).any(axis=0)
-        if not (uneven.any() or absent.take(self._always, axis=1).any()):
+        judged = np.isnan(fields.take(self._judged, axis=1))
+        size = len(self._members)
+        without, odd = judged[:, :size], judged[:, :size] != judged[:, size : 2 * size]
+        if not (np.count_nonzero(odd) or np.count_nonzero(judged[:, 2 * size :])):
             return None  # as nearly always, and quicker than what follows
+        absent, uneven = np.isnan(fields), odd.any(axis=0)
         missed, lone = np.zeros_like(absent), np.zeros_like(absent)
-        missed[:, self._always] = absent[:, self._always]
+        missed[:, self.always] = absent[:, self.always]
         start = 0
         for group in self.together:
             end = start + len(group)
@@ -88,14 +89,11 @@ class Absence:
         return cls(typical, state["always"], state["together"])
 
     @cached_property
-    def _always(self) -> Positions:
-        return np.array(self.always, dtype=np.intp)
+    def _members(self) -> list[int]:
+        return [place for group in self.together for place in group]
 
     @cached_property
-    def _members(self) -> Positions:
-        return np.array([place for group in self.together for place in group], dtype=np.intp)
-
-    @cached_property
-    def _firsts(self) -> Positions:
-        """The first of its group, for each of the members."""
-        return np.array([group[0] for group in self.together for _ in group], dtype=np.intp)
+    def _judged(self) -> Positions:
+        """The members of the groups, for each of them the first of its group, and what is always there: taken from the fields at once."""
+        firsts = [group[0] for group in self.together for _ in group]
+        return np.array([*self._members, *firsts, *self.always], dtype=np.intp)

@@ -21,8 +21,8 @@ import numpy as np
 import typer
 
 from configs.settings import load_settings
+from features.applications import Applications
 from features.history import Matrix
-from features.transform import Applications
 from loadtests.applicants import requests
 from loadtests.bench import CONNECTIONS, REST_SECONDS, wrk
 from loadtests.load import Service, run, start

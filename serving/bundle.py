@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from configs.errors import UserError
+from features.applications import FeatureError
 from features.schema import schema_digest
-from features.transform import FeatureError, FeatureTransform
+from features.transform import FeatureTransform
 from monitoring.drift import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision

@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.applications import Applications
 from features.history import UNSEEN, Mask, Matrix
 from features.schema import Column
-from features.transform import Applications, FeatureTransform
+from features.transform import FeatureTransform
 from monitoring.log import feature_json
 from monitoring.logs import LOGGER, REQUEST_ID
 from serving.decision import Decision

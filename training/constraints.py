@@ -5,8 +5,8 @@ from functools import cache
 
 from configs.errors import UserError
 from configs.settings import CONFIGS
+from features.pool import feature_pool
 from features.schema import read_yaml
-from features.transform import feature_pool
 
 RULES = CONFIGS / "monotone.yaml"
 SIGNS = {"rising": 1, "falling": -1}

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from configs.settings import DataSettings
 from features.application import SIMPLE
+from features.applications import Applications
 from features.history import History, Matrix
-from features.transform import Applications
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.files import whole_file
 from serving.scorer import Scorer

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import CONFIGS, Settings
+from features.applications import Applications
 from features.history import Mask, Matrix
+from features.pool import chosen_features
 from features.schema import load_schema
-from features.transform import Applications, FeatureTransform, chosen_features
+from features.transform import FeatureTransform
 from serving.files import locked, whole_folder
 from training.aliases import Labels, Say
 from training.data.errors import DataError

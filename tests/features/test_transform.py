@@ -9,17 +9,11 @@ from hypothesis import strategies as st
 
 from configs.settings import CONFIGS
 from features.application import EXPECTED, EXTERNAL
+from features.applications import Applications, FeatureError
 from features.history import UNSEEN, History, Rows
+from features.pool import chosen_features, explaining_features, feature_pool, history_features
 from features.schema import Table, history_tables, read_yaml
-from features.transform import (
-    Applications,
-    FeatureError,
-    FeatureTransform,
-    chosen_features,
-    explaining_features,
-    feature_pool,
-    history_features,
-)
+from features.transform import FeatureTransform
 from training.home_credit.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from features.transform import Applications
+from features.applications import Applications
 from serving.bundle import Bundle
 from serving.scorer import SHARED_ROWS, Scorer
 from training.home_credit.generator import Generator

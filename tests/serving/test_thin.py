@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from features.application import EXPECTED
-from features.transform import Applications
+from features.applications import Applications
 from serving.bundle import Bundle
 from serving.contract import Contract, predictions
 from serving.scorer import Scorer

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine, insert
 
+from features.applications import Applications
 from features.history import Matrix
-from features.transform import Applications
 from monitoring.database import decisions, outcomes, records
 from serving.bundle import Bundle
 from training.data.history_folder import HistoryFolder

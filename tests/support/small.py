@@ -5,7 +5,8 @@ from functools import cache
 import lightgbm
 import numpy as np
 
-from features.transform import Applications, FeatureTransform
+from features.applications import Applications
+from features.transform import FeatureTransform
 from monitoring.drift import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration

@@ -8,7 +8,8 @@ import yaml
 from configs.errors import UserError
 from configs.settings import Settings
 from features.application import EXPECTED
-from features.transform import Applications, chosen_features
+from features.applications import Applications
+from features.pool import chosen_features
 from serving.scorer import Scorer
 from training import constraints
 from training.home_credit.generator import Generator, generate

@@ -14,8 +14,8 @@ from small import small_training
 
 from configs.settings import load_settings
 from features.application import EXPECTED
+from features.applications import Applications
 from features.schema import Table
-from features.transform import Applications
 from serving.bundle import Bundle
 from serving.contract import Contract, predictions
 from serving.scorer import Scorer

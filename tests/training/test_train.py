@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
-from features.transform import Applications, FeatureTransform
+from features.applications import Applications
+from features.transform import FeatureTransform
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 from training import plots

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.applications import Applications
 from features.history import History, Matrix
 from features.schema import load_schema
-from features.transform import Applications, FeatureTransform
+from features.transform import FeatureTransform
 from monitoring.drift import DRIFT, WARNING, Reference, Values, reference
 from training.aliases import Say
 from training.data.errors import DataError

@@ -16,7 +16,7 @@ from configs.settings import Settings
 from features.aggregates import AGGREGATES
 from features.application import DOMAIN
 from features.history import Matrix
-from features.transform import chosen_features, feature_pool, history_features
+from features.pool import chosen_features, feature_pool, history_features
 from training.aliases import Say, Values
 from training.data.errors import DataError
 from training.prepare import Prepared, prepare

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
+from features.aggregates import AGGREGATES
+from features.expressions import EXPRESSIONS, WINDOWS
 from features.history import Aggregator, History, Rows
 from features.schema import Table, history_tables
 from training.data import history_folder

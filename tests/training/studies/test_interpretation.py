@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from features.transform import Applications
+from features.applications import Applications
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 from training import plots

@@ -5,8 +5,9 @@ import pytest
 
 from configs.settings import Settings
 from features.application import DOMAIN
+from features.pool import chosen_features, feature_pool
 from features.schema import read_yaml
-from features.transform import FeatureTransform, chosen_features, feature_pool
+from features.transform import FeatureTransform
 from training.home_credit.generator import generate
 from training.prepare import Prepared
 from training.studies import selection

@@ -1,0 +1,53 @@
+"""The features that can be computed, and those chosen for new models."""
+
+from functools import cache
+from typing import NamedTuple
+
+from configs.settings import CONFIGS
+from features.aggregates import AGGREGATES
+from features.application import DIFFERENCES, EXPECTED, EXTERNAL, RATIOS, SIMPLE
+from features.expressions import EXPRESSIONS
+from features.schema import load_schema, read_yaml
+
+CHOSEN = CONFIGS / "features.yaml"
+
+
+class Feature(NamedTuple):
+    """One column of the matrix: its name, its unit, the raw column, formula or aggregate it comes from."""
+
+    name: str
+    unit: str
+    source: str
+
+
+@cache
+def feature_pool() -> dict[str, Feature]:
+    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes."""
+    raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in load_schema()["application"].columns]
+    simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
+    aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
+    ratios = [(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
+    expected = [(name, "score", f"{score} as the rest of the application leads one to expect") for name, score in EXPECTED.items()]
+    differences = [(name, "difference", f"{one} - {other}") for name, (one, other) in DIFFERENCES.items()]
+    return {fields[0]: Feature(*fields) for fields in (*raw, *simple, *aggregates, *ratios, *expected, *differences)}
+
+
+@cache
+def history_features() -> frozenset[str]:
+    """The features of the pool that need the history."""
+    aggregates = {aggregate.name for aggregate in AGGREGATES}
+    return frozenset(aggregates | {name for name, pair in {**RATIOS, **DIFFERENCES}.items() if aggregates & set(pair)})
+
+
+@cache
+def explaining_features() -> tuple[str, ...]:
+    """The features of the application that the external scores are expected by: all that hold none of these."""
+    derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}
+    holding = history_features() | derived | set(EXTERNAL) | set(EXPECTED) | set(DIFFERENCES)
+    return tuple(name for name in feature_pool() if name not in holding)
+
+
+@cache
+def chosen_features() -> tuple[str, ...]:
+    """The names of the features of new models, in order, from configs/features.yaml."""
+    return tuple(entry["name"] for entry in read_yaml(CHOSEN)["features"])
