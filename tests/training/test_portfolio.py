@@ -171,7 +171,7 @@ def test_ids_are_those_of_the_file_and_none_is_there_twice_in_it(
     assert f"{len(frame)} rows" in said[0]
     big[650] = big[3]
     frame.assign(SK_ID_CURR=big).to_csv(tmp_path / "application_test.csv", index=False)
-    with pytest.raises(DataError, match=f"application_test.csv, line 5: SK_ID_CURR {big[3]} is there again in line 652"):
+    with pytest.raises(DataError, match=f"application_test.csv, line 5: SK_ID_CURR {big[3]} repeats in line 652"):
         score(tmp_path, "application_test", bundle, tmp_path / "scores.parquet", ignore)
 
 
@@ -207,13 +207,13 @@ def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp
         "has no rows": frame[:0],
         "lacks columns: AMT_CREDIT": frame.drop(columns=["AMT_CREDIT"]),
         "AMT_CREDIT: expected numbers, got": frame.assign(AMT_CREDIT="much"),
-        "row 1: SK_ID_CURR 7 is there again in row 2": frame.assign(SK_ID_CURR=7),
+        "row 1: SK_ID_CURR 7 repeats in row 2": frame.assign(SK_ID_CURR=7),
         "row 1: SK_ID_CURR is missing": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
         "row 2: CNT_CHILDREN: expected a whole number, got 1.5": frame.assign(CNT_CHILDREN=[1, 1.5, *frame["CNT_CHILDREN"][2:]]),
-        "FLAG_OWN_CAR: 700 of 700 values are none of the schema's, such as '0', '1'": frame.assign(
+        "FLAG_OWN_CAR: 700 of 700 values are not in the schema, such as '0', '1'": frame.assign(
             FLAG_OWN_CAR=frame["FLAG_OWN_CAR"].map({"N": "0", "Y": "1"})
         ),
-        "DAYS_BIRTH is missing in 100% of 700 rows, and was in 0% where": frame.assign(DAYS_BIRTH=None),
+        "DAYS_BIRTH is missing in 100% of 700 rows, but was missing in 0% when": frame.assign(DAYS_BIRTH=None),
     }
     limits = load_settings().data
     for said, data in cases.items():

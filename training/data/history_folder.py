@@ -1,4 +1,4 @@
-"""The history tables of a folder: read in parts, checked against the schema, and only the rows of the clients asked for."""
+"""The history tables of a folder: read in parts, checked, and reduced to the rows of some clients."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,76 +19,76 @@ from training.data.validation import Validator
 
 HISTORY_OF = "complete_history_ids"
 CHUNK = 400_000  # rows read at once
-FEW = 0.05  # share of the applicants that a table is about, below which it may be the history of others
-JUDGED = 100  # applicants, fewer are too few to tell
+FEW = 0.05  # share of the applicants with rows; a table below it may be the history of other people
+MIN_APPLICANTS = 100  # fewer are too few to judge that share
 
 
 def history_sources(folder: Path) -> dict[str, Source]:
-    """The files of the history tables that the folder has, and the list of the clients they are complete for, if there is one.
+    """The files of the history tables in a folder, by table, and complete_history_ids, the list of clients they are complete for.
 
     Raises
     ------
     DataError
-        A table is there in a form that cannot be read, or twice.
+        A table is present twice, or in a format that is not read.
     """
     found = {stem: find_optional(folder, stem) for stem in (*(table.name for table in history_tables()), HISTORY_OF)}
     return {stem: source for stem, source in found.items() if source}
 
 
 class Read(NamedTuple):
-    """A file of the history as it was read: its name, a word on it, its rows, and of how many of the applicants it has rows."""
+    """A file as it was read: its name, its description, its rows, and how many of the applicants have rows in it."""
 
     file: str
-    told: str
+    description: str
     rows: int
     matched: int
     applicants: int
 
 
 class Files:
-    """The files of the history that were read, once or again for each chunk of applicants."""
+    """The files that were read, each once for every chunk of applicants."""
 
     def __init__(self) -> None:
         self._read: dict[str, Read] = {}
 
     def add(self, read: Read) -> None:
-        """Note that a file was read for some more applicants."""
+        """Note that a file was read for some applicants."""
         before = self._read.get(read.file)
         more = (before.matched, before.applicants) if before else (0, 0)
         self._read[read.file] = read._replace(matched=read.matched + more[0], applicants=read.applicants + more[1])
 
     def merge(self, other: "Files") -> None:
-        """Add what was read for other applicants."""
+        """Add the files read for other applicants."""
         for read in other._read.values():
             self.add(read)
 
     def tell(self, say: Say) -> None:
-        """Say what was read, and warn where a table has rows of few applicants or of none."""
-        for file, told, rows, matched, applicants in self._read.values():
-            say(f"read {told}, of {matched:,} of {applicants:,} applicants")
-            if rows and (not matched or (applicants >= JUDGED and matched < FEW * applicants)):
+        """Report the files, and warn if few or none of the applicants have rows in one."""
+        for file, description, rows, matched, applicants in self._read.values():
+            say(f"read {description}, of {matched:,} of {applicants:,} applicants")
+            if rows and (not matched or (applicants >= MIN_APPLICANTS and matched < FEW * applicants)):
                 some = "few" if matched else "none"
                 say(f"warning: {file} has rows of {some} of the applicants; is it their history, with the same ids?")
 
 
 class HistoryFolder(Mapping[str, Rows]):
-    """The history tables of a folder, each read when it is asked for, so that only one is in memory.
+    """The history tables of a folder, by name. A table is read when it is accessed, so that only one is in memory.
 
-    Rows of other clients are left aside. A row that repeats another one of its client in every column counts once.
+    Rows of other clients are ignored. Rows of a client that are equal in every column count once.
 
     Parameters
     ----------
-    folder : with any of the tables; complete_history_ids says which clients they are complete for, without it all. A
-        table that has rows of others than those clients is not complete for them and is left aside.
-    keys : ids of the clients, in order, each once.
+    folder : with any of the tables. complete_history_ids lists the clients for whom they are complete; without it they are complete
+        for all. A table with rows of other clients is ignored.
+    keys : the ids of the clients, in order, without repeats.
     say : receives the warnings.
-    files : receives what was read.
+    files : notes the files that are read.
     limits : on the shares of unseen values; None for no limit.
 
     Raises
     ------
     DataError
-        A table is there in a form that cannot be read, or twice.
+        A table is present twice, or in a format that is not read.
     """
 
     def __init__(self, folder: Path, keys: NDArray[Any], say: Say, files: Files | None = None, limits: DataSettings | None = None) -> None:
@@ -104,15 +104,15 @@ class HistoryFolder(Mapping[str, Rows]):
             self._files.add(Read(str(listed), f"{listed}: {listed.size()}, {len(ids):,} rows", len(ids), int(self._given.sum()), len(keys)))
             for table in list(self._tables.values()):
                 if table.parent is None and not np.isin(read_ids(self._sources[table.name], key_of(table))[0], ids).all():
-                    say(f"warning: {self._sources[table.name]} has rows of clients that {listed} does not list; it is left aside")
+                    say(f"warning: {self._sources[table.name]} has rows of clients that {listed} does not list; the table is ignored")
                     del self._tables[table.name]
         for table in list(self._tables.values()):
             if table.parent is not None and table.parent not in self._tables:
-                say(f"warning: {self._sources[table.name]} needs {table.parent}, which is not there; it is left aside")
+                say(f"warning: {self._sources[table.name]} needs {table.parent}, which is missing; the table is ignored")
                 del self._tables[table.name]
 
     def history(self) -> History:
-        """The history of the clients."""
+        """The history of the clients, read table by table as it is used."""
         return History(len(self._given), self, dict.fromkeys(self._tables, self._given))
 
     def __iter__(self) -> Iterator[str]:
@@ -127,7 +127,7 @@ class HistoryFolder(Mapping[str, Rows]):
         Raises
         ------
         DataError
-            The file cannot be read, or what it says of the clients is not valid.
+            The file cannot be read, or a row of these clients is invalid.
         """
         table, source = self._tables[name], self._sources[name]
         keys = self._keys
@@ -148,7 +148,7 @@ class HistoryFolder(Mapping[str, Rows]):
         self._files.add(Read(str(source), str(reader), reader.rows, len(np.unique(rows.client)), int(self._given.sum())))
         again = _repeated(rows)
         if len(again):
-            self._say(f"warning: {source}: {len(again)} rows repeat another one in every column; each counts once")
+            self._say(f"warning: {source}: {len(again)} rows repeat another row in every column; each counts once")
             rows = Rows(table, np.delete(rows.client, again), np.delete(rows.values, again, axis=1))
         for warning in validator.finish(reader, self._limits):
             self._say(f"warning: {warning}")
@@ -156,7 +156,7 @@ class HistoryFolder(Mapping[str, Rows]):
 
 
 class _Keys:
-    """Finds the numbers of clients by an id; -1 where there is none. Of an id that is there twice the first counts."""
+    """Finds the numbers of clients by id, -1 for an unknown id. If an id repeats, its first number counts."""
 
     def __init__(self, keys: NDArray[Any], numbers: Positions | None = None) -> None:
         first = ~pd.Index(keys).duplicated()
@@ -168,19 +168,19 @@ class _Keys:
 
 
 def _coded(part: Part, table: Table) -> Matrix:
-    """The values of some rows, shape (columns, rows), categories coded."""
+    """The values of some rows, shape (columns of the table, rows), with categories as codes."""
     values = np.empty((len(table.columns), len(part.rows)))
-    for place, column in enumerate(table.columns):
+    for position, column in enumerate(table.columns):
         if column.type == "category":
             texts, known = part.texts[column.name], codes_of(column)
-            values[place] = np.array([*(known.get(value, UNSEEN) for value in texts.values), np.nan])[texts.codes]
+            values[position] = np.array([*(known.get(value, UNSEEN) for value in texts.values), np.nan])[texts.codes]
         else:
-            values[place] = part.numbers[column.name]
+            values[position] = part.numbers[column.name]
     return values
 
 
 def _repeated(rows: Rows) -> Positions:
-    """The rows that repeat an earlier one of their client: looked for among those alone whose hashes are alike."""
+    """Positions of the rows that equal an earlier row of their client; only rows with equal hashes are compared."""
     mixed = rows.client.astype(np.uint64)
     for column in rows.values:
         mixed = (mixed ^ column.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)

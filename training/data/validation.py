@@ -1,4 +1,4 @@
-"""The one check of a table against its schema, whoever reads it: `train`, `score`, the history, and the workers of a cluster."""
+"""The one check of a table against its schema, for `train`, `score`, the history, and the workers of a cluster."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,18 +19,18 @@ from training.data.header import SHOWN
 from training.data.reader import TableReader
 from training.data.source import Source
 
-JUDGED = 20  # rows in which a value is known, or all rows: fewer are too few to judge their shares
+MIN_ROWS = 20  # fewer are too few to judge a share of them
 CHUNK = 100_000
 
 
 class Validator:
-    """Checks the rows of a table as they are read, and remembers what its warnings count.
+    """Checks the rows of a table as they are read, and counts what it will warn of.
 
-    An error names the first value that cannot be used. Ids, counts and extremes are all that is kept of the rows.
+    An error names the first invalid value. Of the rows it keeps only ids, counts and extremes.
 
     Parameters
     ----------
-    unique : whether each key may stand there once only.
+    unique : whether keys must not repeat.
     """
 
     def __init__(self, table: Table, *, unique: bool, with_target: bool = False) -> None:
@@ -51,7 +51,7 @@ class Validator:
         Raises
         ------
         DataError
-            A whole number is a fraction, a number infinite, the target neither 0 nor 1.
+            A whole number has a fraction, a number is infinite, or the target is neither 0 nor 1.
         """
         self.rows += len(part.rows)
         self._spelled.update(part.spelled)
@@ -66,7 +66,7 @@ class Validator:
                 self._add_numbers(column, part.numbers[column.name], part, reader)
 
     def merge(self, later: "Validator") -> None:
-        """Add what another one counted, on the rows that follow."""
+        """Add the counts of a validator that checked the rows after these."""
         self.rows += later.rows
         self._keys += later._keys
         self._targets.update(later._targets)
@@ -78,17 +78,17 @@ class Validator:
             self._show(name, texts)
 
     def finish(self, reader: TableReader, limits: DataSettings | None = None, trained: Mapping[str, float] | None = None) -> Iterator[str]:
-        """The warnings on all rows, a sentence each, and first the errors that only all rows show.
+        """Check what only all rows can show; returns the warnings, one sentence each.
 
         Parameters
         ----------
         limits : the largest shares of unseen and of missing values; None for no limit.
-        trained : by column, the share of rows in which it was missing in training.
+        trained : for each column the share of rows that lacked it in training.
 
         Raises
         ------
         DataError
-            A key repeats, the target is constant, the share of a column's values that are unseen or missing is too large.
+            A key repeats, the target is constant, or too large a share of a column is unseen or missing.
         """
         self._check_keys(reader)
         if self._target and len(self._targets) == 1:
@@ -102,8 +102,7 @@ class Validator:
         wrong = np.flatnonzero((values != 0) & (values != 1))
         if len(wrong):
             got = values[wrong[0]]
-            told = "a missing value" if np.isnan(got) else f"{got:g}"
-            raise DataError(f"{reader.locate(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {told}")
+            raise DataError(f"{reader.locate(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {'a missing value' if np.isnan(got) else f'{got:g}'}")
         ones = int(np.count_nonzero(values))
         self._targets.update({value: count for value, count in ((1.0, ones), (0.0, len(values) - ones)) if count})
 
@@ -124,11 +123,11 @@ class Validator:
     def _add_texts(self, column: Column, codes: NDArray[np.intp], values: list[str]) -> None:
         self._missing[column.name] += int(np.count_nonzero(codes < 0))
         known = {*column.categories, *column.unknown}
-        strange = [place for place, value in enumerate(values) if value not in known]
+        strange = [code for code, value in enumerate(values) if value not in known]
         if strange:
             counts = np.bincount(codes[codes >= 0], minlength=len(values))[strange]
             self._unseen[column.name] += int(counts.sum())
-            self._show(column.name, [values[place] for place, count in zip(strange, counts, strict=True) if count])
+            self._show(column.name, [values[code] for code, count in zip(strange, counts, strict=True) if count])
 
     def _show(self, name: str, texts: list[str]) -> None:
         self._examples[name] = list(dict.fromkeys([*self._examples.get(name, []), *texts]))[:SHOWN]
@@ -146,22 +145,22 @@ class Validator:
             first, second = (reader.locate(int(row)) for row in np.flatnonzero(keys == repeated[0])[:2])
             again = second.removeprefix(f"{reader.source}, ")
             more = f"; {len(repeated)} rows repeat an id" if len(repeated) > 1 else ""
-            raise DataError(f"{first}: {self.table.key} {repeated[0]} is there again in {again}; expected each once{more}")
+            raise DataError(f"{first}: {self.table.key} {repeated[0]} repeats in {again}; expected each once{more}")
 
     def _check_shares(self, source: Source, limits: DataSettings, trained: Mapping[str, float]) -> None:
         for name, unseen in self._unseen.items():
             known = self.rows - self._missing[name]
-            if known >= JUDGED and unseen > limits.max_unseen * known:
+            if known >= MIN_ROWS and unseen > limits.max_unseen * known:
                 raise DataError(
-                    f"{source}: {name}: {unseen:,} of {known:,} values are none of the schema's, such as {self._example(name)}; "
-                    f"at most {limits.max_unseen:.0%} may be (data.max_unseen). Is the column coded in another way?"
+                    f"{source}: {name}: {unseen:,} of {known:,} values are not in the schema, such as {self._example(name)}; "
+                    f"the limit is {limits.max_unseen:.0%} (data.max_unseen). Is the column coded differently?"
                 )
         for name, before in trained.items():
             share = self._missing[name] / max(1, self.rows)
-            if self.rows >= JUDGED and share - before > limits.max_missing_rise:
+            if self.rows >= MIN_ROWS and share - before > limits.max_missing_rise:
                 raise DataError(
-                    f"{source}: {name} is missing in {share:.0%} of {self.rows:,} rows, and was in {before:.0%} where the model was trained; "
-                    f"the difference may be {limits.max_missing_rise:.0%} at most (data.max_missing_rise)"
+                    f"{source}: {name} is missing in {share:.0%} of {self.rows:,} rows, but was missing in {before:.0%} when the model was trained; "
+                    f"the limit of the rise is {limits.max_missing_rise:.0%} (data.max_missing_rise)"
                 )
 
     def _warnings(self, source: Source) -> Iterator[str]:
@@ -169,7 +168,7 @@ class Validator:
             name = column.name
             if self._spelled[name]:
                 yield f"{source}: {name}: {self._spelled[name]} rows hold a word such as NA, nan or NULL; they count as missing"
-            if self._unique and self.rows >= JUDGED and self._missing[name] == self.rows:
+            if self._unique and self.rows >= MIN_ROWS and self._missing[name] == self.rows:
                 yield f"{source}: {name} is missing in all {self.rows:,} rows"
             if self._unseen[name]:
                 yield f"{source}: {name}: {self._unseen[name]} rows hold values outside the schema, such as {self._example(name)}"
@@ -181,19 +180,19 @@ class Validator:
 def read_table(
     source: Source, table: Table, *, with_target: bool, say: Say | None = None, limits: DataSettings | None = None
 ) -> pd.DataFrame:
-    """Read and check a whole table of which each row has its own key: the key, the target, the columns.
+    """Read and check a whole table whose keys do not repeat: a frame of the key, the target, and the columns.
 
-    Keys are int64 or text, numbers and integers float64, categories text.
+    Keys are int64 or text, numbers and whole numbers float64, categories text.
 
     Parameters
     ----------
-    say : receives what was read, and the warnings.
+    say : receives a description of the file, and the warnings.
     limits : on the shares of unseen values; None for no limit.
 
     Raises
     ------
     DataError
-        The file cannot be read, or its content is not that of the table.
+        The file cannot be read, or a row or column breaks the schema.
     """
     reader = TableReader(source, fields_of(table, with_target=with_target))
     validator = Validator(table, unique=True, with_target=with_target)
@@ -209,7 +208,7 @@ def read_table(
 
 
 def read_rows(source: Source, table: Table) -> pd.DataFrame:
-    """Read and check a whole history table, as `read_table` does one of applications; a client has any number of rows.
+    """Read and check a whole history table, in which keys may repeat.
 
     Raises
     ------

@@ -80,7 +80,7 @@ def test_months_find_their_client_through_their_loan(bureau: pd.DataFrame, tmp_p
     write_parquet(months, tmp_path, "bureau_balance")
     said: list[str] = []
     assert list(HistoryFolder(tmp_path, KEYS, said.append)) == []
-    assert "bureau_balance.parquet needs bureau, which is not there; it is left aside" in said[0]
+    assert "bureau_balance.parquet needs bureau, which is missing; the table is ignored" in said[0]
     write_parquet(bureau, tmp_path)
     rows = HistoryFolder(tmp_path, KEYS, ignore)["bureau_balance"]
     assert (rows.client.tolist(), column(rows, "MONTHS_BALANCE")) == ([1, 2], [-1, -2])
@@ -102,7 +102,7 @@ def test_repeated_rows_count_once_and_are_told(bureau: pd.DataFrame, tmp_path: P
     said: list[str] = []
     rows = HistoryFolder(tmp_path, KEYS, said.append)["bureau"]
     assert rows.client.tolist() == [1, 2, 1]
-    assert any("3 rows repeat another one in every column; each counts once" in line for line in said)
+    assert any("3 rows repeat another row in every column; each counts once" in line for line in said)
 
 
 def test_what_is_implausible_or_unseen_is_a_warning(bureau: pd.DataFrame, tmp_path: Path) -> None:

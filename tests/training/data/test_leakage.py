@@ -61,7 +61,7 @@ def test_a_refusal_names_the_columns_and_how_to_allow_them() -> None:
     assert refusal({"A": 0.99}, ["A"]) is None
     said = refusal({"A": 0.99, "B": 1.0}, ["C", "A"])
     assert said is not None
-    assert said.startswith("a column tells the outcome alone: B (ROC-AUC 1.000); the limit is 0.95.")
+    assert said.startswith("a column gives the outcome away: B (ROC-AUC 1.000); the limit is 0.95.")
     assert said.endswith('CREDIT_TRAINING__ALLOWED_COLUMNS=\'["C", "A", "B"]\'')
 
 
@@ -80,7 +80,7 @@ def test_a_run_stops_at_the_target_among_the_columns_unless_it_is_allowed(
     frame[column] = of(frame["TARGET"].to_numpy())  # type: ignore[operator]
     frame.to_parquet(tmp_path / "application_train.parquet")
     for _ in range(2):  # the second time from the cache
-        with pytest.raises(DataError, match=rf"tells? the outcome alone: .*{column} \(ROC-AUC (1\.0|0\.9)") as caught:
+        with pytest.raises(DataError, match=rf"gives? the outcome away: .*{column} \(ROC-AUC (1\.0|0\.9)") as caught:
             prepare(tmp_path, settings, ignore)
     allowed = str(caught.value).rpartition("=")[2].strip("'")
     assert column in json.loads(allowed)

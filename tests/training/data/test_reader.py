@@ -118,7 +118,7 @@ def test_an_id_that_parquet_does_not_keep_is_refused_with_its_row(ids: Any, tmp_
 def test_ids_are_texts_where_the_schema_says_so(tmp_path: Path) -> None:
     table = Table("loans", "ID", TABLE.columns, target="BAD", key_type="text")
     assert read(csv(tmp_path, ROWS.replace("\n1", "\n007").replace("\n2", "\nA-7")), table)[0]["ID"] == ["007", "A-7"]
-    with pytest.raises(DataError, match=r"line 2: ID 007 is there again in line 3"):
+    with pytest.raises(DataError, match=r"line 2: ID 007 repeats in line 3"):
         read(csv(tmp_path, ROWS.replace("\n1", "\n007").replace("\n2", "\n007")), table)
 
 
@@ -133,7 +133,7 @@ def test_a_loan_id_beyond_what_a_float_keeps_is_refused(tmp_path: Path) -> None:
 def test_an_id_is_found_again_anywhere_in_the_file(tmp_path: Path) -> None:
     rows = "".join(f"{number},{number % 2},1,1.5,cash,1\n" for number in range(10, 30_000))
     text = ROWS.replace("\n1,", '\n"1",') + rows + "2,1,2,1.5,card,8\n"
-    with pytest.raises(DataError, match=r"loans\.csv, line 3: ID 2 is there again in line 29994; expected each once$"):
+    with pytest.raises(DataError, match=r"loans\.csv, line 3: ID 2 repeats in line 29994; expected each once$"):
         read(csv(tmp_path, text))
 
 
@@ -165,7 +165,7 @@ def test_booleans_are_numbers_where_whole_numbers_belong(tmp_path: Path) -> None
         (lambda t: t.replace("2,1,", "2,,"), "line 3: BAD: expected 0 or 1, got a missing value"),
         (lambda t: t.replace("2,1,", "2,0,"), "BAD is 0 in every row; expected both 0 and 1"),
         (lambda t: t.replace("\n2,", "\n,"), "line 3: ID is missing; expected a value in each row"),
-        (lambda t: t.replace("\n2,", "\n1,"), "line 2: ID 1 is there again in line 3"),
+        (lambda t: t.replace("\n2,", "\n1,"), "line 2: ID 1 repeats in line 3"),
         (lambda t: t.replace("\n2,", "\n,,,,,\n2,"), "line 3: ID is missing"),
         (lambda t: t.replace("card,8", "card"), "line 3: expected 6 values, as many as there are columns, got 5"),
         (lambda t: t.replace("2,1,2,1.5,card,8", '"2,1,2,1.5,card,8"'), "line 3: the row is one quoted field, as spreadsheets write it"),
@@ -193,7 +193,7 @@ def test_what_cannot_be_used_is_named_with_its_line(change: Callable[[str], str 
         ({"AMOUNT": [0.5, np.inf]}, "row 2: AMOUNT: expected a finite number, got inf"),
         ({"COUNT": [1, 2.5]}, "row 2: COUNT: expected a whole number, got 2.5"),
         ({"ID": [1, None]}, "row 2: ID is missing"),
-        ({"ID": [3, 3]}, "row 1: ID 3 is there again in row 2"),
+        ({"ID": [3, 3]}, "row 1: ID 3 repeats in row 2"),
         ({"KIND": pa.array([b"cash", b"c\xe9"], pa.binary())}, "row 2: KIND: expected text in UTF-8, got other bytes"),
     ],
 )
@@ -224,7 +224,7 @@ def test_what_is_implausible_or_unseen_is_a_warning_with_its_count(tmp_path: Pat
 def test_a_category_that_is_coded_in_another_way_is_one_error(tmp_path: Path) -> None:
     rows = "".join(f"{number},{number % 2},1,1.5,{number % 2},1\n" for number in range(30))
     source = csv(tmp_path, ROWS.splitlines(keepends=True)[0] + rows)
-    with pytest.raises(DataError, match=r"KIND: 30 of 30 values are none of the schema's, such as '0', '1'; at most 50% .*max_unseen"):
+    with pytest.raises(DataError, match=r"KIND: 30 of 30 values are not in the schema, such as '0', '1'; the limit is 50% .*max_unseen"):
         read_table(source, TABLE, with_target=True, limits=DataSettings(max_unseen=0.5, max_missing_rise=0.5))
     said: list[str] = []
     read_table(source, TABLE, with_target=True, say=said.append, limits=DataSettings(max_unseen=1, max_missing_rise=0.5))

@@ -22,10 +22,10 @@ def test_enough_is_enough(applications: int, defaults: int, settings: Settings) 
 @pytest.mark.parametrize(
     ("applications", "defaults", "said"),
     [
-        (749, 60, ["749 applications, 750 are needed: two leaves of 300 (training.lightgbm.min_data_in_leaf) on 4 of 5 folds"]),
-        (5000, 49, ["49 defaults, 50 are needed: 10 in each of 5 folds (training.folds)"]),
-        (5000, 4951, ["49 repaid loans, 50 are needed"]),
-        (59, 4, ["59 applications, 750 are needed", "4 defaults, 50 are needed"]),
+        (749, 60, ["749 applications, but 750 are needed: two leaves of 300 (training.lightgbm.min_data_in_leaf) on 4 of 5 folds"]),
+        (5000, 49, ["49 defaults, but 50 are needed: 10 in each of 5 folds (training.folds)"]),
+        (5000, 4951, ["49 repaid loans, but 50 are needed"]),
+        (59, 4, ["59 applications, but 750 are needed", "4 defaults, but 50 are needed"]),
     ],
 )
 def test_too_little_is_told_with_what_is_needed_before_anything_is_fitted(
