@@ -176,7 +176,7 @@ class Contract:
             for places, (code, happened) in zip(transformed.odd, ODD, strict=True):
                 _warn_of_fields([rows[index] for index in named], code, self._names, places, happened)
         implausible = applications.implausible()
-        if implausible.any():
+        if np.count_nonzero(implausible):
             for index, place in np.argwhere(implausible).tolist():
                 column = self._table.numeric[place]
                 self._warn_of_range(rows[named[index]], column, applications.numeric[index, place], column.name)
@@ -222,18 +222,18 @@ class Contract:
     def _vectors(self, rows: list[Row]) -> Matrix:
         """The matrix of rows with vectors, unseen codes written as such; warns of these and of implausible values."""
         block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self.features.names))
-        codes = block[:, self._code_positions]
+        codes = block.take(self._code_positions, axis=1)
         unseen = (codes < 0) | (codes >= self._code_counts)
-        if unseen.any():
+        if np.count_nonzero(unseen):
             for index, position in np.argwhere(unseen).tolist():
                 place = self._code_positions[position]
                 detail = f"{self.features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
                 rows[index].warnings.append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
                 block[index, place] = UNSEEN
                 rows[index].sent = None
-        _warn_of_fields(rows, "absent", self._always_names, np.isnan(block[:, self._always_positions]), ABSENT)
+        _warn_of_fields(rows, "absent", self._always_names, np.isnan(block.take(self._always_positions, axis=1)), ABSENT)
         implausible = (block < self._vector_low) | (block > self._vector_high)
-        if implausible.any():
+        if np.count_nonzero(implausible):
             for index, place in np.argwhere(implausible).tolist():
                 self._warn_of_range(rows[index], self._numeric[self.features.names[place]], block[index, place], place)
         return block
@@ -280,8 +280,8 @@ class Contract:
             except struct.error:  # the first null; where one is, more will be
                 nulls = True
                 self._packer.pack_into(block.data, index * size, *_without_null(values))
-        codes = block[:, self._code_positions]
-        if (np.floor(codes) < codes).any():
+        codes = block.take(self._code_positions, axis=1)
+        if np.count_nonzero(np.floor(codes) < codes):
             return None
         # a line of the log has no line break within, nor the tab that fills its room, and is no longer than it need be
         kept = len(body) <= MAX_NUMBER_BYTES * block.size and not any(byte in body for byte in b"\n\r\t")
@@ -508,7 +508,7 @@ def _without_null(values: list[float | None]) -> list[float]:
 
 def _warn_of_fields(rows: list[Row], code: str, names: list[str], places: Mask, happened: str) -> None:
     """One warning for each row in which any place, shape (rows, names), is marked; it names the first MOST_NAMED of them."""
-    if not places.any():
+    if not np.count_nonzero(places):
         return
     for index in np.flatnonzero(places.any(axis=1)).tolist():
         found = [names[place] for place in np.flatnonzero(places[index]).tolist()]

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.absence import Absence
 from features.history import Matrix
@@ -63,3 +65,17 @@ def test_a_field_that_a_few_lacked_counts_as_always_there() -> None:
     known = np.ones((3000, 2))
     known[0, 0] = known[:9, 1] = NAN
     assert Absence.fit(known, []).always == [0]
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), max_size=4))
+def test_a_pattern_is_odd_where_a_field_that_is_always_there_is_absent_or_a_group_is_divided(
+    absence: Absence, patterns: list[list[bool]]
+) -> None:
+    missing = np.array(patterns, dtype=bool).reshape(-1, 7)
+    groups = missing[:, [2, 3, 4]]
+    expected = missing[:, :2].any() or (groups.any(axis=1) & ~groups.all(axis=1)).any()
+    fields = np.where(missing, NAN, 1.0)
+    before = fields.tobytes()
+    odd = absence.settle(fields)
+    assert (odd is not None) == expected
+    assert expected or fields.tobytes() == before

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.settings import CONFIGS
-from features.application import EXPECTED, EXTERNAL
+from features.application import EXPECTED, EXTERNAL, SIMPLE
 from features.applications import Applications, FeatureError
 from features.history import UNSEEN, History, Rows
 from features.pool import chosen_features, explaining_features, feature_pool, history_features
@@ -196,6 +196,21 @@ def test_any_values_give_the_same_bits_alone_and_together(features: FeatureTrans
     ).matrix
     alone = [features.transform(one(**dict(zip(names, row, strict=True)))).matrix for row in rows]
     assert np.concatenate(alone).tobytes() == together.tobytes()
+
+
+def test_a_simple_feature_is_what_its_formula_gives_of_its_own_columns(unsettled: FeatureTransform, frame: pd.DataFrame) -> None:
+    columns = {
+        column.name: frame[column.name].to_numpy(dtype=np.float64).copy() for column in unsettled.table.numeric if column.name in frame
+    }
+    hidden = np.random.default_rng(2).random((len(columns), len(frame))) < 0.3
+    for values, absent in zip(columns.values(), hidden, strict=True):
+        values[absent] = np.nan
+    matrix = unsettled.transform(Applications.from_columns(columns)).matrix
+    for derived in SIMPLE:
+        block = matrix[:, [unsettled.names.index(name) for name in derived.columns]]
+        with np.errstate(all="ignore"):
+            expected = derived.compute(np.ascontiguousarray(block))
+        assert matrix[:, unsettled.names.index(derived.name)].tobytes() == expected.tobytes(), derived.name
 
 
 def test_dict_frame_and_rows_agree(features: FeatureTransform, frame: pd.DataFrame) -> None:

@@ -102,7 +102,9 @@ class Validator:
         wrong = np.flatnonzero((values != 0) & (values != 1))
         if len(wrong):
             got = values[wrong[0]]
-            raise DataError(f"{reader.locate(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {'a missing value' if np.isnan(got) else f'{got:g}'}")
+            raise DataError(
+                f"{reader.locate(int(part.rows[wrong[0]]))}: {self._target}: expected 0 or 1, got {'a missing value' if np.isnan(got) else f'{got:g}'}"
+            )
         ones = int(np.count_nonzero(values))
         self._targets.update({value: count for value, count in ((1.0, ones), (0.0, len(values) - ones)) if count})
 
