@@ -1,4 +1,4 @@
-"""The commands of training, added to the one command line."""
+"""The commands of training, which extend the command line of serving."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from training.studies import cli as study_cli
 app.add_typer(study_cli.app)
 
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786: its workers do the work")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work")]
 
 
 @app.command()
 def train(
     data: Data = None,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store already has the model")] = False,
     scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
@@ -35,7 +35,7 @@ def train(
         try:
             find_in_store(options.model.name, options.model.version)
         except MissingBundleError:
-            _say("the model store has no model yet: training on the built-in data")
+            _say("the model store has no model yet")
         else:
             return
     from training.cluster import fit_over
@@ -52,15 +52,15 @@ def train(
     for metric, values in bundle.metadata["metrics"].items():
         _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
-        _say("warning: trained on generated data; its decisions are for trying out only")
+        _say("warning: this model learned from generated data; use its decisions for trials only")
     _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
 
 
 @app.command()
 def record(
-    version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` names it")],
+    version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` prints it")],
 ) -> None:
-    """Record a trained model in MLflow, where `train` could not; it can be repeated."""
+    """Record a trained model in MLflow if `train` could not. Repeating it changes nothing."""
     from serving.bundle import find_in_store, read_bundle
     from training.results import put_on_record
 
@@ -87,10 +87,10 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on thi
 @app.command()
 def score(  # noqa: PLR0917 - Typer names them all
     data: Annotated[Path, typer.Option(help="Folder with the table")],
-    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears when it is complete")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears once it is complete")],
     table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
-    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
+    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; default: the model that is served")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that score")] = 1,
     scheduler: Scheduler = None,
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
@@ -114,13 +114,13 @@ def score(  # noqa: PLR0917 - Typer names them all
 
 @app.command()
 def generate(
-    applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones come on top")],
+    applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones are added")],
     out: Annotated[Path, typer.Option(help="Folder to write to")],
     seed: Seed = 0,
     file_format: Annotated[str, typer.Option("--format", help="csv or parquet")] = "parquet",
-    history: Annotated[bool, typer.Option(help="Write the six history tables too, some 160 rows an application")] = True,
+    history: Annotated[bool, typer.Option(help="Also write the six history tables, about 160 rows per application")] = True,
 ) -> None:
-    """Generate applications and their history that resemble the real data, from aggregates of these."""
+    """Generate applications and history that resemble the real data, from aggregates of it."""
     from training.home_credit.generator import generate as run
     from training.home_credit.generator import unlabelled
 
@@ -132,11 +132,11 @@ def generate(
 
 @app.command()
 def fit_profile(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train; with --history also the others")],
-    out: Annotated[Path | None, typer.Option(help="File to write; without it the generator's own")] = None,
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train; for --history with all tables")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the generator's own profile")] = None,
     history: Annotated[bool, typer.Option("--history", help="Fit the profile of the history tables instead")] = False,
 ) -> None:
-    """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
+    """Fit the generator's profile on real tables. It holds aggregates of at least 50 people."""
     from features.schema import load_schema
     from training.data.source import find_source
     from training.data.validation import read_table
@@ -157,12 +157,12 @@ def fit_profile(
 @app.command()
 def fidelity(
     data: Annotated[Path, typer.Option(help="Folder with the real tables")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the plot; without it reports/fidelity under CREDIT_HOME")] = None,
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the plot; default: reports/fidelity under CREDIT_HOME")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the fidelity or history marks")] = None,
     seed: Seed = 0,
-    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of so many generated applications")] = 0,
+    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of this many generated applications")] = 0,
 ) -> None:
-    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
+    """Compare generated with real applications (cross-validated ROC-AUC, missing rates, marginals), or their history."""
     from training.studies.fidelity import compare, compare_gain, compare_history
 
     if history:
@@ -176,11 +176,11 @@ def fidelity(
 
 @app.command()
 def select_features(
-    data: Annotated[Path, typer.Option(help="Folder with the tables; the wider its history, the better the judgement")],
+    data: Annotated[Path, typer.Option(help="Folder with the tables; more history gives a better judgement")],
     out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/features.yaml"),
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the selection marks")] = None,
 ) -> None:
-    """Choose the 189 features of new models from the pool by what each gives out of fold."""
+    """Choose the 189 features of new models from the pool by their gain out of fold."""
     from training.studies import selection
 
     chosen = selection.select(data, load_settings(), _say)
@@ -194,10 +194,10 @@ def select_features(
 @app.command()
 def drift_power(
     data: Data = None,
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the drift-power marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the drift-power marks")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
+    """Measure how often drift is a false alarm, and how often shifts of known size are found."""
     from training.studies.drift_power import measure
 
     table = measure(data or built_in(load_settings()), seed, _say)
@@ -208,10 +208,10 @@ def drift_power(
 
 @app.command()
 def document(
-    tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION, a column each")],
-    write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),
+    tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION; each becomes a column")],
+    write: Annotated[Path, typer.Option(help="Guide in which to replace the table between the training marks")] = Path("README.md"),
 ) -> None:
-    """Write the measured table of training runs into a guide."""
+    """Write the metrics of trained models into a guide."""
     from serving.bundle import find_in_store, read_bundle
     from training.report import training_table
 

@@ -1,4 +1,4 @@
-"""Training over the workers of a Dask cluster, by lightgbm.dask."""
+"""Training on the workers of a Dask cluster, with lightgbm.dask."""
 
 import warnings
 from typing import Any
@@ -13,10 +13,10 @@ from training.prepare import Prepared
 
 
 def fit_over(scheduler: str) -> Fit:
-    """A fit for training.train.train that runs on the cluster behind this address.
+    """A `fit` for `training.train.train` that runs on the cluster of this scheduler.
 
-    The rows are split over the workers, which add up their histograms: the model is as good as one fitted here but not the same
-    to the bit, nor from one split to another.
+    The workers share the rows and add up their histograms. The model is as good as one fitted on one machine, but its bits differ, and
+    they change with the number of workers.
     """
 
     def fit(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
@@ -29,7 +29,7 @@ def fit_over(scheduler: str) -> Fit:
             options: dict[str, Any] = {**fit_parameters(prepared, settings), "n_estimators": settings.training.lightgbm.num_trees}
             model = lightgbm.DaskLGBMClassifier(client=client, tree_learner="data", **options)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Parameter n_jobs will be ignored")  # said of a parameter that nobody gave
+                warnings.filterwarnings("ignore", "Parameter n_jobs will be ignored")  # a warning about a parameter that nobody set
                 model.fit(
                     dask.array.from_array(matrix, chunks=(size, -1)),
                     dask.array.from_array(defaulted, chunks=size),

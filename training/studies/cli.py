@@ -1,4 +1,4 @@
-"""The commands that study data and models, added to the one command line; what they make is in MLflow too."""
+"""The commands of the studies; their results are recorded in MLflow."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ app = typer.Typer()
 @app.command()
 def compare(
     data: Data = None,
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the comparison marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the comparison marks")] = None,
 ) -> None:
-    """Compare LightGBM with simpler models: the same features, folds and costs; one table, one plot."""
+    """Compare LightGBM with simpler models on the same features, folds and costs: one table, one plot."""
     from training import plots
     from training.prepare import prepare
     from training.studies import comparison
@@ -56,9 +56,9 @@ def explore(data: Data = None) -> None:
 @app.command()
 def interpret(
     data: Data = None,
-    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
+    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; default: the model that is served")] = None,
 ) -> None:
-    """Show what a model has learned: the contributions of its features, overall and against their values."""
+    """Show what a model has learned: the contributions of its features, overall and by value."""
     from serving.bundle import find_in_store, read_bundle
     from serving.scorer import Scorer
     from training import plots
@@ -80,9 +80,9 @@ def interpret(
 @app.command()
 def tune(
     data: Data = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials that the study has in the end; a study that was broken off continues")] = 50,
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials; an interrupted study continues")] = 50,
 ) -> None:
-    """Search for better parameters of the gradient boosting and judge them against those in force, on folds that it has not seen."""
+    """Search for better parameters of the gradient boosting, and compare them with the current ones on fresh folds."""
     from training import plots
     from training.prepare import prepare
     from training.studies import search as searching
@@ -106,5 +106,5 @@ def _record(kind: str, folder: Path, metrics: dict[str, float], files: list[Path
     try:
         record_study(kind, str(folder), metrics, files, options.home, say=typer.echo)
     except TrackingError as error:
-        typer.echo(f"warning: the study is not on record in MLflow: {error}")
+        typer.echo(f"warning: the study could not be recorded in MLflow: {error}")
     typer.echo(f"{', '.join(file.name for file in files)} in {files[0].parent}")

@@ -1,4 +1,4 @@
-"""The gradient boosting beside simpler models: the same features, folds and costs."""
+"""Compares the gradient boosting with simpler models on the same features, folds and costs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Predict = Callable[[Matrix], Values]
 
 
 class Result(NamedTuple):
-    """A model out of fold: its PDs, its ROC-AUC and cost per client in each fold, PR-AUC, seconds of fitting."""
+    """A model judged out of fold: PDs, ROC-AUC and cost per client in each fold, PR-AUC, and the seconds to fit it."""
 
     name: str
     pd: Values
@@ -37,10 +37,10 @@ class Result(NamedTuple):
 
 
 class WeightOfEvidence:
-    """Replaces each feature by the weight of evidence of its bin: the log-odds of default there less those of all.
+    """Replaces each feature by the weight of evidence of its bin: the log-odds of default in the bin minus those of all applicants.
 
-    Ten bins of equal mass for a number, one for each category, one for what is not known; a value that was not there at fitting has
-    weight 0. Bins of few applicants are drawn towards 0.
+    A number has ten bins of equal mass, a category one for each value, and both have one for missing values. A value that fitting did not
+    see has weight 0. Bins with few applicants are shrunk towards 0.
     """
 
     def __init__(self, categories: Sequence[int]) -> None:
@@ -50,11 +50,11 @@ class WeightOfEvidence:
         """Learn the bins, shape (rows, features), and their weights."""
         rate = float(defaulted.mean())
         self.edges_, self.weights_ = [], []
-        for place, column in enumerate(matrix.T):
+        for position, column in enumerate(matrix.T):
             known = column[~np.isnan(column)]
             edges = (
                 np.unique(known)
-                if place in self.categories
+                if position in self.categories
                 else np.unique(np.quantile(known, np.arange(1, BINS) / BINS))
                 if len(known)
                 else known
@@ -67,7 +67,7 @@ class WeightOfEvidence:
         return self
 
     def transform(self, matrix: Matrix) -> Matrix:
-        """The weights, of the matrix's shape."""
+        """The weights, in the shape of the matrix."""
         pairs = zip(matrix.T, self.edges_, self.weights_, strict=True)
         return np.column_stack([weights[self._bins(column, edges)] for column, edges, weights in pairs])
 
@@ -108,7 +108,7 @@ MODELS: dict[str, Callable[[Prepared, Settings, NDArray[np.intp]], Predict]] = {
 
 
 def compare(prepared: Prepared, settings: Settings, say: Say) -> list[Result]:
-    """Cross-validate a dummy that knows the default rate only, and MODELS, each calibrated as a trained model is."""
+    """Cross-validate MODELS, each calibrated as in training, and a dummy that knows only the default rate."""
     y, folds = prepared.defaulted, folds_of(prepared, settings)
     rates = np.empty(len(y))
     for inside, outside in folds:
@@ -125,7 +125,7 @@ def compare(prepared: Prepared, settings: Settings, say: Say) -> list[Result]:
 
 
 def judge(name: str, pd: Values, defaulted: Labels, folds: list[Fold], settings: Settings, seconds: float) -> Result:  # noqa: PLR0917
-    """The figures of out-of-fold PDs; each fold's cost is at the threshold that the other folds choose."""
+    """Judge out-of-fold PDs. The cost of each fold uses the threshold chosen on the other folds."""
     costs = Costs.of(settings.decision)
     cost = []
     for inside, outside in folds:
@@ -136,13 +136,13 @@ def judge(name: str, pd: Values, defaulted: Labels, folds: list[Fold], settings:
 
 
 def paired(one: Values, other: Values) -> tuple[float, float]:
-    """The mean difference of two models over the folds, and its standard error."""
+    """The mean difference of two models over the folds, and its standard error; both of shape (folds,)."""
     difference = one - other
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def comparison_table(results: list[Result]) -> str:
-    """A Markdown table, the last model being the one that the others are compared with."""
+    """A Markdown table that compares each model with the last one."""
     head = ["out of fold", "ROC-AUC", "PR-AUC", "cost per client", "ROC-AUC less the last model's", "cost less the last model's", "seconds"]
     rows = [head, ["---"] * len(head)]
     last = results[-1]
@@ -162,7 +162,7 @@ def comparison_table(results: list[Result]) -> str:
 
 
 def comparison_plot(results: list[Result]) -> Figure:
-    """ROC-AUC and cost of each model in each fold; a line joins the folds, so that differences are seen pair by pair."""
+    """ROC-AUC and cost of each model in each fold. Lines join the points of a fold, to show paired differences."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes: Any = figure.subplots(1, 2)
     names = [result.name for result in results]
