@@ -25,9 +25,9 @@ def keep(training: Training, settings: Settings, say: Say) -> str:
         say(f"warning: the plots could not be written: {error}; train again on the same data to write them")
     try:
         if not put_on_record(bundle, settings, say):
-            say("the same data and settings gave the same model as before; nothing changed")
+            say("the same data and settings gave the same model as before; nothing changes")
     except (tracking.TrackingError, OSError) as error:
-        say(f"warning: {tag} is saved but not recorded in MLflow: {error}; then run `credit-scoring record {bundle.version}`")
+        say(f"warning: {tag} is saved but not on record in MLflow: {error}; then run `credit-scoring record {bundle.version}`")
     return tag
 
 

@@ -118,9 +118,7 @@ def _recording(home: Path) -> Iterator[mlflow.MlflowClient]:
             mlflow.set_tracking_uri(_uri(path))
             yield mlflow.MlflowClient()
     except (SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
-        raise TrackingError(
-            f"{path} cannot be used ({_first_line(error)}); if it is broken, move it away or restore a copy"
-        ) from None
+        raise TrackingError(f"{path} cannot be used ({_first_line(error)}); if it is broken, move it away or restore a copy") from None
     except (MlflowException, OSError) as error:
         raise TrackingError(f"{path} cannot be used: {_first_line(error)}") from None
 

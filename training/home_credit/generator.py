@@ -1,9 +1,9 @@
-"""Generated applications that resemble the real ones, drawn from a profile of aggregates.
+"""Generates applications that resemble the real ones, from a profile of aggregates.
 
-A Gaussian copula: each row is a vector of correlated normal variables, one for each column and one for each group
-of columns that are missing together. A variable becomes a value through the quantiles or category shares of its
-column. The default then follows from a scorecard: points for the bin of each column, added and passed through
-the logistic function. configs/generator_profile.json holds nothing but these aggregates; training/profile.py fits it.
+A Gaussian copula: each row is a vector of correlated normal variables, one for each column and one for each group of columns that
+are missing together. The quantiles or category shares of a column turn its variable into a value. A scorecard gives the PD: the points
+of each column's bin are added and passed through the logistic function. configs/generator_profile.json holds these aggregates and
+nothing else; profile.py fits it.
 """
 
 import json
@@ -28,23 +28,23 @@ from training.home_credit.draws import factor, round_to
 from training.home_credit.history_generator import CLIENTS, TABLES, HistoryGenerator
 
 PROFILE = CONFIGS / "generator_profile.json"
-BLOCK = 10_000  # rows drawn from one random stream, whatever the size of a chunk
+BLOCK = 10_000  # rows drawn from one random stream
 ROW_GROUP = 200_000  # rows written at once
 TEST_SHARE = 48_744 / 307_511  # rows of application_test for each of application_train, as in the competition
 FIRST_KEY = 100_001
 
-# Columns that the copula draws as a ratio to another: the relation is tighter than a correlation can say.
+# Columns drawn as a ratio to another one, to which they are tied more closely than a correlation can express.
 RATIOS = {"AMT_ANNUITY": ("AMT_ANNUITY", "AMT_CREDIT"), "AMT_GOODS_PRICE": ("AMT_CREDIT", "AMT_GOODS_PRICE")}
-RETIRED = "DAYS_EMPLOYED"  # stands for the group of columns that are not known of who has no employer
+RETIRED = "DAYS_EMPLOYED"  # names the group of columns that are unknown for applicants without an employer
 TARGET = "TARGET"
-OCCUPATION = "OCCUPATION_TYPE"  # known of nobody without an employer
+OCCUPATION = "OCCUPATION_TYPE"  # unknown without an employer
 INCOME_TYPE = "NAME_INCOME_TYPE"
 COUPLES = ("Married", "Civil marriage")
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One column of the copula: quantiles of a continuous one, or values and shares of a discrete one; points of its bins."""
+    """A column of the copula: quantiles if continuous, values and shares if discrete, and the points of its bins."""
 
     name: str
     missing: str | None
@@ -57,7 +57,7 @@ class Variable:
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Self:
-        """The variable of a profile's entry."""
+        """The variable of an entry of the profile."""
         arrays: dict[str, Any] = {
             key: np.array(entry[key], dtype=float) for key in ("edges", "points", "quantiles", "shares") if key in entry
         }
@@ -65,13 +65,13 @@ class Variable:
         return cls(**rest, values=tuple(entry.get("values", ())), **arrays)
 
     def draw(self, level: Values) -> tuple[Values, Values]:
-        """Values and their ordinals at these levels in (0, 1); the ordinal of a discrete value is its place."""
+        """Values, and their ordinals, at levels in (0, 1). The ordinal of a discrete value is its position."""
         if len(self.quantiles):
             grid = np.linspace(0, 1, len(self.quantiles))
             value = np.interp(level, grid, self.quantiles)
             return value, value
-        place = np.searchsorted(np.cumsum(self.shares)[:-1], level, side="right")
-        return place.astype(float), place.astype(float)
+        position = np.searchsorted(np.cumsum(self.shares)[:-1], level, side="right")
+        return position.astype(float), position.astype(float)
 
     def score(self, ordinal: Values, missing: NDArray[np.bool_]) -> Values:
         """The points of each row towards default."""
@@ -98,40 +98,40 @@ class Generator:
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
     def block(self, seed: int, index: int) -> pd.DataFrame:
-        """Block `index` of BLOCK applications with their target; the same for the same seed, whatever else is drawn."""
+        """Block `index` of BLOCK applications with their target. It depends only on seed and index."""
         columns, logit, retired, random = self._block(seed, index)
         columns = self._consistent(columns, retired)
         columns[TARGET] = (random.random(BLOCK) < expit(logit)).astype(np.int8)
         return pd.DataFrame({name: columns[name] for name in [TARGET, *(c.name for c in self.table.columns)]})
 
     def logit(self, seed: int, index: int) -> Values:
-        """The log-odds of default from which block `index` draws its outcomes."""
+        """The log-odds of default in block `index`, from which its outcomes are drawn."""
         return self._block(seed, index)[1]
 
     def draw(self, applications: int, seed: int, start: int = 0) -> Iterator[pd.DataFrame]:
-        """Applications with key and target, a block at a time, from block `start` on."""
+        """Applications with key and target, block by block from block `start`."""
         for rows, frame in self.blocks(applications, seed, start):
             yield frame[:rows]
 
     def blocks(self, applications: int, seed: int, start: int) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Whole blocks with key and target, and how many rows of each are wanted."""
+        """Whole blocks with key and target, each with the number of rows wanted from it."""
         for index in range(-(-applications // BLOCK)):
             frame = self.block(seed, start + index)
             frame.insert(0, self.table.key, FIRST_KEY + (start + index) * BLOCK + np.arange(BLOCK))
             yield min(BLOCK, applications - index * BLOCK), frame
 
     def _block(self, seed: int, index: int) -> tuple[dict[str, NDArray[Any]], Values, NDArray[np.bool_], np.random.Generator]:
-        """Columns as drawn, log-odds, who has no employer, and the random stream for what follows."""
+        """Columns as drawn, log-odds, who has no employer, and the random stream to continue with."""
         random = np.random.default_rng([seed, index])
         level = ndtr(random.standard_normal((BLOCK, len(self._factor))) @ self._factor.T)
-        groups = {name: level[:, len(self.variables) + place] < share for place, (name, share) in enumerate(self.groups.items())}
+        groups = {name: level[:, len(self.variables) + position] < share for position, (name, share) in enumerate(self.groups.items())}
         groups[OCCUPATION] = groups[OCCUPATION] | groups[RETIRED]
         none = np.zeros(BLOCK, dtype=bool)
         columns: dict[str, NDArray[Any]] = {}
         logit = np.full(BLOCK, self.intercept)
-        for place, variable in enumerate(self.variables):
+        for position, variable in enumerate(self.variables):
             missing = groups[variable.missing] if variable.missing else none
-            value, ordinal = variable.draw(level[:, place])
+            value, ordinal = variable.draw(level[:, position])
             logit += variable.score(ordinal, missing)
             columns[variable.name] = self._cell(variable, value, missing)
         return columns, logit, groups[RETIRED], random
@@ -146,7 +146,7 @@ class Generator:
         return np.where(missing, np.nan, value)
 
     def _consistent(self, columns: dict[str, NDArray[Any]], retired: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-        """Restore what holds in every real row, and the source's own ways to say 'not known'."""
+        """Restore what holds in every real row, and the codes by which the source marks unknown values."""
         c = columns
         c["AMT_CREDIT"] = round_to(c["AMT_CREDIT"], 4.5)
         c["AMT_GOODS_PRICE"] = round_to(c["AMT_CREDIT"] / c["AMT_GOODS_PRICE"], 4.5)
@@ -169,7 +169,7 @@ class Generator:
 
 
 def unlabelled(applications: int) -> int:
-    """How many applications go to application_test beside so many labelled ones."""
+    """The number of applications in application_test for a number of labelled ones."""
     return max(1, round(applications * TEST_SHARE))
 
 
@@ -182,13 +182,12 @@ def generate(
     history: bool = True,
     progress: Callable[[int], object] = int,
 ) -> None:
-    """Write application_train, application_test, their history and the mark of generated data into a folder, block by block.
+    """Write application_train, application_test, their history and the marker of generated data into a folder, block by block.
 
     Parameters
     ----------
     applications : labelled rows; application_test gets 16 for each 100 of them, as in the competition.
-    history : whether to write the six history tables too.
-    progress : called with a number of applications as they are done.
+    progress : called with the number of applications just written.
 
     Raises
     ------

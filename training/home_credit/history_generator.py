@@ -30,20 +30,27 @@ MOST_LOANS = 100  # keys set aside for each client in each table
 FIRST_BUREAU, FIRST_PREVIOUS = 5_000_000, 1_000_000
 LAST_END = 31_199  # the latest planned end of a loan in the source, in days from the application
 NEVER = 365243.0  # the source's day for what has not happened
-SPREAD = 1.3  # standard deviation of the logarithm of how often clients are late
+SPREAD = 1.3  # standard deviation of the logarithm of a client's rate of late payments
 APPROVED_LOANS = ("Cash loans|Approved", "Consumer loans|Approved")
-CARD = ("SK_ID_PREV", "SK_ID_CURR", "AMT_CREDIT", "DAYS_DECISION", "DAYS_FIRST_DRAWING", "DAYS_TERMINATION")  # what its months depend on
+CARD = (
+    "SK_ID_PREV",
+    "SK_ID_CURR",
+    "AMT_CREDIT",
+    "DAYS_DECISION",
+    "DAYS_FIRST_DRAWING",
+    "DAYS_TERMINATION",
+)  # the columns on which its months depend
 APPROVED_CARDS = "Revolving loans|Approved"
 COVARIATES = ("DAYS_BIRTH", "AMT_INCOME_TOTAL", "AMT_CREDIT", "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
-MEASURES = ("bureau", "previous_application", "late_bureau", "late_own", "card_use")  # what the profile tells of a client as a whole
+MEASURES = ("bureau", "previous_application", "late_bureau", "late_own", "card_use")  # what the profile says about a client as a whole
 
 Columns = dict[str, NDArray[Any]]
 
 
 def covariates(frame: pd.DataFrame, default_rate: float) -> Values:
-    """What the history of an application depends on, shape (rows, 1 + len(COVARIATES)), each with mean 0 and, the outcome aside, variance 1.
+    """The covariates of an applicant's history, shape (rows, 1 + len(COVARIATES)): the centred outcome, then standardised columns.
 
-    The outcome counts from its mean; an outcome or a value that is not known counts as the mean.
+    An unknown outcome or value counts as the mean, 0.
     """
     columns = [np.nan_to_num(frame["TARGET"].to_numpy(dtype=float) - default_rate)]
     for name in COVARIATES:
@@ -55,7 +62,7 @@ def covariates(frame: pd.DataFrame, default_rate: float) -> Values:
     return np.column_stack(columns)
 
 
-# centre and scale of each covariate; round figures, since the regression takes up what they miss
+# centre and scale of each covariate, rounded; the regression makes up for the difference
 _SCALES = {
     "DAYS_BIRTH": (-16_000, 4_360),
     "AMT_INCOME_TOTAL": (11.9, 0.49),
@@ -68,7 +75,7 @@ _SCALES = {
 
 @dataclass(frozen=True)
 class Marginal:
-    """Quantiles of a continuous column, or values and shares of a discrete one."""
+    """The distribution of a column: quantiles if continuous, values and cumulative shares if discrete."""
 
     quantiles: Values
     values: NDArray[Any]
@@ -76,20 +83,20 @@ class Marginal:
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Self:
-        """The marginal of a profile's entry."""
+        """The marginal of an entry of the profile."""
         values = entry.get("values", [])
         kind = object if values and isinstance(values[0], str) else float
         return cls(np.array(entry.get("quantiles", []), dtype=float), np.array(values, dtype=kind), np.cumsum(entry.get("shares", []))[:-1])
 
     def draw(self, level: Values) -> NDArray[Any]:
-        """The values at these levels in (0, 1)."""
+        """The values at levels in (0, 1)."""
         if len(self.quantiles):
             return np.interp(level, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
         return np.asarray(self.values[np.searchsorted(self.bounds, level, side="right")])
 
 
 class Loans:
-    """The loans of one table: a copula with a part that a client's loans share, and marginals for each segment."""
+    """Draws the loans of one table: a copula with a part that the loans of a client share, and marginals for each segment."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
         self.segments: list[str] = [segment["name"] for segment in profile["segments"]]
@@ -109,7 +116,7 @@ class Loans:
         Parameters
         ----------
         clients : shape (clients, covariates).
-        owner : for each loan the place of its client.
+        owner : for each loan the row of its client.
         """
         size = len(self._between)
         shared = (clients - self._centre) @ self._regression.T + random.standard_normal((len(clients), size)) @ self._between.T
@@ -151,20 +158,21 @@ class HistoryGenerator:
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
     def draw(self, applications: pd.DataFrame, wanted: int, seed: int, stream: int, *, role: str) -> dict[str, pd.DataFrame]:
-        """The history of the first of CLIENTS applications, which have key and outcome, by table.
+        """Draw the history of CLIENTS applications with key and outcome, and keep that of the first `wanted`; frames by table.
 
         Parameters
         ----------
-        wanted : how many of the applications; all are drawn, so that none depends on how many are wanted.
-        stream : the number of these clients' random stream; the same clients need the same.
-        role : train or test, which differ in how many clients have a bureau_balance.
+        wanted : all are drawn, so that no client depends on this number.
+        stream : the number of the random stream of these clients, always the same for the same clients.
+        role : train or test; they differ in the share of clients with a bureau_balance.
         """
         random = np.random.default_rng([seed, stream, STREAM])
         keys = applications["SK_ID_CURR"].to_numpy()
         known = covariates(applications, self.profile["default_rate"])
         traits = known @ self._regression.T + random.standard_normal((len(keys), len(MEASURES))) @ self._factor.T
         counts = [
-            np.minimum(marginal.draw(ndtr(traits[:, place])), MOST_LOANS - 1).astype(int) for place, marginal in enumerate(self._counts)
+            np.minimum(marginal.draw(ndtr(traits[:, position])), MOST_LOANS - 1).astype(int)
+            for position, marginal in enumerate(self._counts)
         ]
         clients = np.hstack([known, traits[:, :2]])
         first = stream * CLIENTS * MOST_LOANS
@@ -305,7 +313,7 @@ class HistoryGenerator:
         return pd.DataFrame({name: columns[name] for name in self.profile["previous_application"]["columns"]})
 
     def _old_cards(self, random: np.random.Generator, keys: NDArray[Any], ids: NDArray[Any]) -> pd.DataFrame:
-        """Cards from before previous_application begins."""
+        """Cards older than previous_application."""
         limit = at(np.array(self.profile["quantiles"]["old_limit"]), random.random(len(keys)))
         decided = np.round(-OLDEST * MONTH * random.uniform(0.9, 1.1, len(keys)))
         return pd.DataFrame(dict(zip(CARD, (ids, keys, limit, decided, decided, np.full(len(keys), NEVER)), strict=True)))

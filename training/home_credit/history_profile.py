@@ -70,7 +70,7 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
     clients = pd.concat([applications, test.assign(TARGET=np.nan)], ignore_index=True)
     if len(clients) < 20 * FEWEST:
         raise DataError(
-            f"{len(clients)} clients with history; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people"
+            f"{len(clients)} clients with history; expected at least {20 * FEWEST}, so that no aggregate describes a few people"
         )
     rows = pd.Series(np.arange(len(clients)), clients["SK_ID_CURR"])
     default_rate = float(applications["TARGET"].mean())

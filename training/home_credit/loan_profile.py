@@ -8,7 +8,7 @@ import pandas as pd
 from training.aliases import Positions, Values
 from training.home_credit.history_generator import NEVER
 from training.home_credit.latent import correlation, nearest_covariance, normal_scores, regression_on, rows_of
-from training.home_credit.profile import FEWEST, MOST_VALUES, marginal, missing_groups
+from training.home_credit.profile import FEWEST, MAX_VALUES, marginal, missing_groups
 
 MIN_SEGMENT = 250  # rows; a rarer kind of loan is counted as the commonest kind of the same state
 
@@ -100,7 +100,7 @@ def _marginals(variables: dict[str, pd.Series], rows: Any, ordinals: dict[str, A
     found, nothing = {}, np.zeros(len(rows))
     for name, values in variables.items():
         counts = values[rows].value_counts()
-        if counts.sum() >= FEWEST and (len(counts) > MOST_VALUES or counts.iloc[0] >= FEWEST):
+        if counts.sum() >= FEWEST and (len(counts) > MAX_VALUES or counts.iloc[0] >= FEWEST):
             ordinals[name][rows], found[name] = marginal(values[rows], nothing[rows], values.dtype.kind not in "if")
     return found
 

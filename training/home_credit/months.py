@@ -1,6 +1,7 @@
-"""What follows from generated loans month by month: balances, payments, days past due.
+"""Generates the months of loans: balances, payments, days past due.
 
-States by Markov chains, payments around their due days, card balances as an autoregression on the share of the limit that is used.
+Markov chains give the states, payments scatter around their due days, and card balances follow an autoregression of the used share
+of the limit.
 """
 
 from typing import Any, NamedTuple
@@ -14,17 +15,17 @@ from training.aliases import Positions, Values
 from training.home_credit.draws import at, cents, repeat, round_to
 
 MONTH = 365.25 / 12
-OLDEST = 96  # months that the monthly tables reach back
+OLDEST = 96  # months that the monthly tables go back
 STATES = ("5", "4", "3", "2", "1", "X", "0")  # of bureau_balance while a loan is open, the worst first
 
 
 class Spells(NamedTuple):
-    """When loans are late.
+    """The months in which loans are past due.
 
     Attributes
     ----------
-    late, counted : shape (loans, months), which months are past due, and beyond what is tolerated.
-    stuck : for each loan the month from which it stays past due, -1 for none.
+    late, counted : shape (loans, months): past due, and past due with more than a small debt.
+    stuck : for each loan the month from which it stays past due, or -1.
     """
 
     late: NDArray[np.bool_]
@@ -33,7 +34,7 @@ class Spells(NamedTuple):
 
 
 class MonthlyTables:
-    """Draws the tables of months and payments that go with loans."""
+    """Draws the tables of months and payments of loans."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
         self._profile = profile
@@ -41,9 +42,9 @@ class MonthlyTables:
         self._chain = np.cumsum(profile["states"], axis=1)
 
     def bureau_balance(self, random: np.random.Generator, bureau: pd.DataFrame, late: Values) -> pd.DataFrame:
-        """bureau_balance of these rows of bureau; `late` tells for each how often its client is late, 1 on average."""
+        """The bureau_balance of rows of bureau; `late` is how often the client of each is late, 1 on average."""
         oldest = np.minimum(np.floor(-bureau["DAYS_CREDIT"].to_numpy() / MONTH), OLDEST).astype(int)
-        reported = random.random(len(bureau)) < self._profile["to_present"]  # others stop being told at some month
+        reported = random.random(len(bureau)) < self._profile["to_present"]  # the others end before the present
         newest = np.where(reported, 0, (oldest * random.random(len(bureau))).astype(int))
         months = oldest - newest + 1
         ended = np.floor(bureau["DAYS_ENDDATE_FACT"].to_numpy() / MONTH)  # NaN, so never, where the loan is active
@@ -66,7 +67,7 @@ class MonthlyTables:
         return pd.DataFrame({"SK_ID_BUREAU": bureau["SK_ID_BUREAU"].to_numpy()[owner], "MONTHS_BALANCE": month, "STATUS": text[code]})
 
     def of_loans(self, random: np.random.Generator, loans: pd.DataFrame, trait: Values, late: Values) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """POS_CASH_balance and the instalments of the loans that are paid back in instalments."""
+        """The POS_CASH_balance and the payments of instalment loans."""
         due, over = loans["DAYS_FIRST_DUE"].to_numpy(), loans["DAYS_TERMINATION"].to_numpy()
         instalments = np.maximum(loans["CNT_PAYMENT"].to_numpy(), 1).astype(int)
         first = np.maximum(np.floor(due / MONTH).astype(int) - 1, -OLDEST)
@@ -106,7 +107,7 @@ class MonthlyTables:
         return pos, _part_payments(random, rows, self._profile["part_payments"])
 
     def of_cards(self, random: np.random.Generator, cards: pd.DataFrame, trait: Values, late: Values) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """credit_card_balance and the payments on the cards."""
+        """The credit_card_balance and the payments of cards."""
         decided, over = cards["DAYS_DECISION"].to_numpy(), cards["DAYS_TERMINATION"].to_numpy()
         used = cards["DAYS_FIRST_DRAWING"].to_numpy() < 0
         first = np.maximum(np.floor(decided / MONTH).astype(int), -OLDEST)
@@ -177,7 +178,7 @@ class MonthlyTables:
         )
 
     def _share_of_limit(self, random: np.random.Generator, months: Positions, used: NDArray[np.bool_], trait: Values) -> Values:
-        """The share of the limit that is used, shape (cards, months); an autoregression around the card's own level."""
+        """The used share of the limit, shape (cards, months): an autoregression around the level of each card."""
         keep, own = self._profile["use_persistence"], self._profile["use_of_card"]
         share = np.zeros((len(months), int(months.max(initial=0))))
         level = np.sqrt(own) * trait
@@ -219,7 +220,7 @@ def _payments(
 
 
 def _part_payments(random: np.random.Generator, rows: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Some instalments paid in two parts: the same instalment twice, the second part later or of another amount."""
+    """Split some payments in two: the same instalment appears twice, the second part later."""
     split = np.flatnonzero((random.random(len(rows)) < share) & (rows["AMT_PAYMENT"].to_numpy() > 1))
     second = rows.iloc[split].copy()
     part = cents(second["AMT_PAYMENT"].to_numpy() * random.uniform(0.02, 0.49, len(split)))
@@ -232,7 +233,7 @@ def _part_payments(random: np.random.Generator, rows: pd.DataFrame, share: float
 def _days_late(
     random: np.random.Generator, owner: Positions, number: Positions, spells: Spells, quantiles: Values
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Days past due of each month, and those beyond what is tolerated."""
+    """Days past due in each month, with and without small debts."""
     longest, stuck = spells.late.shape[1], spells.stuck[owner]
     inside = np.minimum(number, max(0, longest - 1))
     late, beyond = (flags[owner, inside] & (number < longest) for flags in (spells.late, spells.counted))

@@ -1,4 +1,4 @@
-"""Fits the generator's profile on real applications: aggregates only, none of fewer than 50 people."""
+"""Fits the profile of the generator on real applications. Every aggregate is over at least 50 people."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ from training.home_credit.generator import BLOCK, INCOME_TYPE, OCCUPATION, RATIO
 
 FEWEST = 50  # people behind any number of the profile
 QUANTILES = 101
-MOST_VALUES = 60  # a numeric column with more different values is continuous
+MAX_VALUES = 60  # a numeric column with more distinct values is continuous
 BINS = 8
 SAME_PATTERN = 0.995
-# ROC-AUC of the true PDs of generated applications. A model learned from 45,000 of them then reaches the cross-validated
-# ROC-AUC that it reaches on as many real ones: it cannot learn all of the truth.
+# ROC-AUC of the true PDs of generated applications. With this value a model trained on 45,000 of them has the same cross-validated
+# ROC-AUC as one trained on as many real applications.
 BAYES_AUC = 0.786
 
 
 def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
-    """The profile of labelled applications: marginals, missingness, correlations and the scorecard of default.
+    """Fit the profile of labelled applications: marginals, missing values, correlations, and the scorecard of default.
 
     Raises
     ------
@@ -34,11 +34,11 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
         There are too few rows for aggregates of 50 people.
     """
     if len(frame) < 20 * FEWEST:
-        raise DataError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate speaks of a few people")
+        raise DataError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate describes a few people")
     target = frame[table.target].to_numpy()
     unknown = {column.name: column.unknown for column in table.columns}
     no_employer = _values(frame, RETIRED, unknown[RETIRED]).isna()
-    frame = frame.assign(**{INCOME_TYPE: frame[INCOME_TYPE].mask(no_employer)})  # the generator writes it for them
+    frame = frame.assign(**{INCOME_TYPE: frame[INCOME_TYPE].mask(no_employer)})  # the generator sets it for them
     ordinals, entries = {}, []
     for column in table.columns:
         ordinals[column.name], entry = marginal(_values(frame, column.name, column.unknown), target, column.type == "category")
@@ -49,7 +49,7 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     for name, members in groups.items():
         patterns[name] = np.isnan(ordinals[name]).astype(float)
         if name == OCCUPATION:
-            patterns[name][retired] = np.nan  # it follows from having no employer; the copula draws the rest
+            patterns[name][retired] = np.nan  # no employer implies it; the copula draws the rest
         shares[name] = float(np.nanmean(patterns[name]))
         for entry in entries:
             if entry["name"] in members:
@@ -75,11 +75,11 @@ def _values(frame: pd.DataFrame, name: str, unknown: tuple[Any, ...]) -> pd.Seri
 
 
 def marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[Values, dict[str, Any]]:
-    """The ordinal of each row (NaN where missing) and the entry of the profile."""
+    """The ordinal of each row, NaN where missing, and the entry of the profile."""
     known = values.notna().to_numpy()
     counts = values[known].value_counts()
     ordinal = np.full(len(values), np.nan)
-    if category or len(counts) <= MOST_VALUES:
+    if category or len(counts) <= MAX_VALUES:
         kept = counts[counts >= FEWEST].index
         order = sorted(kept, key=lambda value: (target[(values == value).to_numpy()].mean() if category else value, str(value)))
         if not category:
@@ -87,21 +87,21 @@ def marginal(values: pd.Series, target: NDArray[Any], category: bool) -> tuple[V
             ordinal[known] = nearest
         else:
             places = {value: place for place, value in enumerate(order)}
-            commonest = places.get(counts.index[0], np.nan)  # stands in for the values too rare to be told
+            commonest = places.get(counts.index[0], np.nan)  # replaces the values too rare to be listed
             ordinal[known] = [places.get(value, commonest) for value in values[known]]
         shares = np.bincount(ordinal[~np.isnan(ordinal)].astype(int), minlength=len(order)).astype(float)
         return ordinal, {"values": [_plain(value) for value in order], "shares": rounded(shares / shares.sum())}
     ordinal[known] = values[known].to_numpy(dtype=float)
-    # the outermost quantiles leave FEWEST people beyond them, so that no person's extreme value is told
+    # at least FEWEST people lie beyond the outermost quantiles, so that no person's extreme value is disclosed
     outer = min(FEWEST / int(known.sum()), 0.5)
     levels = np.clip(np.linspace(0, 1, QUANTILES), outer, 1 - outer)
     return ordinal, {"quantiles": rounded(np.quantile(ordinal[known], levels))}
 
 
 def missing_groups(ordinals: dict[str, Values]) -> dict[str, list[str]]:
-    """Columns that are missing together, by the name of their first."""
+    """Groups of columns that are missing together, by the name of the first."""
     groups: dict[str, list[str]] = {}
-    for name in sorted(ordinals, key=lambda name: name != RETIRED):  # that group is called by this name
+    for name in sorted(ordinals, key=lambda name: name != RETIRED):  # so that its group gets this name
         pattern = np.isnan(ordinals[name])
         if np.count_nonzero(pattern) < FEWEST:
             continue
@@ -118,8 +118,8 @@ def missing_groups(ordinals: dict[str, Values]) -> dict[str, list[str]]:
 def _correlation(ordinals: dict[str, Values]) -> Values:
     """Correlations of the normal variables behind the columns, from normal scores of their ranks, pair by pair.
 
-    A column of few values has scores of a variance below 1; dividing by that variance undoes the attenuation
-    (the polyserial estimate of Olsson, Drasgow and Dorans 1982, and its product for two such columns).
+    The scores of a column with few values have a variance below 1. Dividing by it undoes the attenuation (the polyserial estimate of
+    Olsson, Drasgow and Dorans 1982, and its product for two such columns).
     """
     scores = np.zeros((len(next(iter(ordinals.values()))), len(ordinals)))
     known = np.zeros(scores.shape, dtype=np.float32)
@@ -140,7 +140,7 @@ def _correlation(ordinals: dict[str, Values]) -> Values:
 
 
 def _scorecard(entries: list[dict[str, Any]], ordinals: dict[str, Values], target: NDArray[Any]) -> float:
-    """Points for each bin of each variable, by a penalised logistic regression; returns the intercept."""
+    """Set the points of each bin of each variable by penalised logistic regression; returns the intercept."""
     blocks, slots = [], []
     for entry in entries:
         values = ordinals[entry["name"]]
@@ -163,12 +163,12 @@ def _scorecard(entries: list[dict[str, Any]], ordinals: dict[str, Values], targe
 
 
 def _calibrate(profile: dict[str, Any], table: Table, default_rate: float) -> None:
-    """Scale the points and move the intercept until generated applications have the real default rate and BAYES_AUC."""
+    """Scale the points and shift the intercept until generated applications have the real default rate and BAYES_AUC."""
     for _ in range(6):
         generator = Generator(profile, table)
         logit = np.concatenate([generator.logit(0, index) for index in range(100_000 // BLOCK)])
         pd = expit(logit)
-        # the expected ROC-AUC when outcomes follow these PDs: each applicant counts as both, by weight
+        # the expected ROC-AUC if outcomes follow these PDs: each applicant counts as both outcomes, weighted by the PD
         order = np.argsort(logit)
         bad, good = pd[order], 1 - pd[order]
         auc = float((bad * (np.cumsum(good) - good / 2)).sum() / (bad.sum() * good.sum()))
@@ -184,12 +184,12 @@ def _calibrate(profile: dict[str, Any], table: Table, default_rate: float) -> No
 
 
 def _shift(logit: Values, mean_pd: float) -> float:
-    """What to add to every log-odds so that the mean PD is this."""
+    """The number to add to all log-odds to obtain this mean PD."""
     return float(brentq(lambda shift: expit(logit + shift).mean() - mean_pd, -10, 10))
 
 
 def rounded(values: Values) -> list[float]:
-    """Five significant digits of each."""
+    """The values with five significant digits."""
     return [float(f"{value:.5g}") for value in values]
 
 

@@ -1,4 +1,4 @@
-"""What the drift measurement finds: false alarms on unshifted samples, and how often known shifts are found."""
+"""The power of the drift measurement: false alarms on unshifted samples, and how often it finds known shifts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +19,8 @@ from training.data.source import find_source
 from training.data.validation import read_table
 
 DRAWS = 200
-SIZES = (2000, 5000)  # beside the minimum
-SEEN_AS = {"DAYS_BIRTH": "AGE_YEARS"}  # the feature that shows a shift of a column that is none itself
+SIZES = (2000, 5000)  # applicants in a sample, beside the minimum
+SEEN_AS = {"DAYS_BIRTH": "AGE_YEARS"}  # the feature that shows a shift of a column that is not a feature itself
 UNKNOWN_WORD = "a value that training never saw"
 
 Shift = Callable[["pd.Series[Any]", np.random.Generator], "pd.Series[Any]"]
@@ -47,12 +47,12 @@ SHIFTS: tuple[tuple[str, str, Shift], ...] = (
 
 
 def measure(folder: Path, seed: int, say: Say) -> str:
-    """Take the reference from one random half of the labelled applications, samples from the other; a Markdown table.
+    """Measure samples of one random half of the labelled applications against the other half; returns a Markdown table.
 
     Raises
     ------
     DataError
-        The tables cannot be used, or hold too few applications for any sample to be measured.
+        The tables cannot be used, or hold too few applications.
     """
     random = np.random.default_rng(seed)
     table = load_schema()["application"]
@@ -68,7 +68,7 @@ def measure(folder: Path, seed: int, say: Say) -> str:
     entries = reference(learned, features.names, features.categorical_positions)
     whole, unshifted = Reference(entries, len(base)), features.transform(Applications.from_columns(live), history(live)).matrix
     if whole.minimum_rows > len(live):
-        raise DataError(f"{folder} holds {len(frame)} applications; half of them are too few to measure drift of the other half")
+        raise DataError(f"{folder} holds {len(frame)} applications; half of them are too few to measure the drift of the other half")
     minimum = int(whole.minimum_rows)
     largest = np.array([_psi(whole, unshifted, minimum, random).max() for _ in range(DRAWS)])
     sizes = (minimum, *SIZES)
@@ -94,5 +94,5 @@ def measure(folder: Path, seed: int, say: Say) -> str:
 
 
 def _psi(reference: Reference, matrix: Matrix, rows: int, random: np.random.Generator) -> Values:
-    sample = matrix[random.choice(len(matrix), rows)]  # with replacement, as from many more: without it large samples would all be the same
+    sample = matrix[random.choice(len(matrix), rows)]  # with replacement; without it large samples would be nearly the same
     return reference.measure(reference.count(sample)).psi

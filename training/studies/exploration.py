@@ -1,4 +1,4 @@
-"""One HTML report on the applications of a folder: target, missing values, distributions by outcome, correlations, outliers, stability."""
+"""An HTML report on applications: target, missing values, distributions by outcome, correlations, outliers, stability."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,16 +18,16 @@ from training.data.validation import read_table
 mpl.use("Agg")
 SHOWN = 20  # rows of a table, panels of a figure
 BINS = 10
-FENCE = 3.0  # quartile distances beyond the quartiles, outside which a value is far out (Tukey 1977)
+FENCE = 3.0  # quartile distances beyond a quartile, from where a value is far out (Tukey 1977)
 
 
 def explore(folder: Path) -> str:
-    """The report on application_train, and on application_test where the folder has it, as one HTML page that needs no other file.
+    """Report on application_train, and on application_test if the folder has it, as one HTML page without other files.
 
     Raises
     ------
     DataError
-        application_train cannot be used, or application_test is there and cannot be.
+        application_train is missing, or one of the tables cannot be used.
     """
     table = load_schema()["application"]
     train = _known(read_table(find_source(folder, table.files["train"]), table, with_target=True), table)
@@ -53,11 +53,11 @@ def explore(folder: Path) -> str:
 
 
 def information_value(values: pd.Series, target: pd.Series) -> float:
-    """Information value of a column's bins (deciles or categories, and missing): how far it separates the outcomes; 0 for not at all.
+    """Information value of a column, 0 or more: how well its bins (deciles or categories, and missing) separate the outcomes.
 
     Parameters
     ----------
-    target : 1 where the applicant defaulted, both outcomes present.
+    target : 1 for default, 0 for repaid; both must occur.
     """
     counts = pd.crosstab(binned(values), target).reindex(columns=[0, 1], fill_value=0) + 0.5
     shares = counts / counts.sum()
@@ -65,7 +65,7 @@ def information_value(values: pd.Series, target: pd.Series) -> float:
 
 
 def stability(train: pd.Series, test: pd.Series) -> float:
-    """Population stability index of a column, test against train, as the running service measures it."""
+    """Population stability index of a column between train and test, as the running service measures it."""
     text = train.dtype.kind not in "if"
     known = pd.Index(train.dropna().unique())
     columns = [_codes(values, known) if text else values.to_numpy(dtype=float) for values in (train, test)]
@@ -80,12 +80,12 @@ def _codes(values: pd.Series, known: pd.Index) -> Values:
 
 
 def binned(values: pd.Series) -> pd.Series:
-    """The bin of each value, as text: deciles or categories, and missing."""
+    """The bin of each value, as text: a decile or category, or missing."""
     if values.dtype.kind not in "if":
         return values.fillna("missing").astype(str)
     edges = np.unique(values.dropna().quantile(np.arange(1, BINS) / BINS))
-    place = pd.Series(np.searchsorted(edges, values.to_numpy(), side="left").astype(str), values.index)
-    return place.mask(values.isna(), "missing")
+    bins = pd.Series(np.searchsorted(edges, values.to_numpy(), side="left").astype(str), values.index)
+    return bins.mask(values.isna(), "missing")
 
 
 def _known(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
@@ -111,15 +111,15 @@ def _missing(train: pd.DataFrame, test: pd.DataFrame | None, table: Table) -> It
     outcome = train[table.target]
     shares["default rate where missing"] = [outcome[train[name].isna()].mean() for name in names]
     shares["where known"] = [outcome[train[name].notna()].mean() for name in names]
-    yield f"<h2>Missing values</h2><p>{(shares['train'] > 0).sum()} of {len(names)} columns miss values; the most:</p>"
+    yield f"<h2>Missing values</h2><p>{(shares['train'] > 0).sum()} of {len(names)} columns have missing values. Those with the most:</p>"
     yield _table(shares.nlargest(SHOWN, "train"), "{:.1%}")
 
 
 def _distributions(train: pd.DataFrame, table: Table) -> Iterator[str]:
     outcome = train[table.target]
     values = pd.Series({column.name: information_value(train[column.name], outcome) for column in table.columns}).nlargest(SHOWN)
-    yield "<h2>Distributions by outcome</h2><p>The columns with the largest information value; bars are the default rate of each bin, the"
-    yield "line is the rate of all.</p>"
+    yield "<h2>Distributions by outcome</h2><p>The columns with the largest information value. Bars show the default rate of each"
+    yield "bin, the line that of all applicants.</p>"
     figure = Figure(figsize=(12, 3 * -(-len(values) // 4)), layout="constrained")
     for panel, (name, value) in zip(figure.subplots(-(-len(values) // 4), 4, squeeze=False).flat, values.items(), strict=False):
         bins = binned(train[str(name)])
@@ -152,13 +152,13 @@ def _correlations(train: pd.DataFrame, table: Table) -> Iterator[str]:
         {(numeric.columns[i], numeric.columns[j]): whole[i, j] for i, j in np.argwhere(np.triu(whole, 1) > 0.9).tolist()}, dtype=float
     ).nlargest(SHOWN)
     if len(upper):
-        yield "<p>Pairs that say nearly the same:</p>"
+        yield "<p>Pairs that are nearly duplicates:</p>"
         yield _table(pd.DataFrame({"rank correlation": upper.to_numpy()}, [" and ".join(pair) for pair in upper.index]), "{:.3f}")
 
 
 def _outliers(train: pd.DataFrame, table: Table) -> Iterator[str]:
     rows = pd.DataFrame([_far_out(train[column.name], column) for column in table.numeric], [column.name for column in table.numeric])
-    yield f"<h2>Outliers</h2><p>Values beyond {FENCE:g} quartile distances from the quartiles, and outside the plausible range of the schema.</p>"
+    yield f"<h2>Outliers</h2><p>Values more than {FENCE:g} quartile distances beyond a quartile, or outside the plausible range of the schema.</p>"
     rows = rows[(rows["far out"] > 0) | (rows["implausible"] > 0)].nlargest(SHOWN, ["implausible", "far out"])
     yield _table(rows, "{:.5g}")
 

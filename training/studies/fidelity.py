@@ -1,4 +1,4 @@
-"""How close generated applications are to real ones."""
+"""Compares generated with real applications and history."""
 
 import tempfile
 from pathlib import Path
@@ -32,12 +32,12 @@ COLUMNS = [
     "CODE_GENDER", "NAME_INCOME_TYPE", "NAME_EDUCATION_TYPE",
 ]  # fmt: skip
 REPEATS = 3
-GAIN_TREES = 150  # few and small: these are models of a few thousand applicants
+GAIN_TREES = 150  # few and small trees, for a few thousand applicants
 GAIN = {"learning_rate": 0.05, "max_depth": 3, "num_leaves": 6, "min_data_in_leaf": 100}
 
 
 def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> str:
-    """Generate as many applications as are real, compare, save a plot; returns a Markdown table."""
+    """Generate as many applications as there are real ones, compare them, and save a plot; returns a Markdown table."""
     table = load_schema()["application"]
     real = read_table(find_source(data, table.files["train"]), table, with_target=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +65,10 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
 
 
 def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
-    """Generate so many applications with history and compare their history tables with the real ones; returns a Markdown table.
+    """Generate `applications` with history and compare their history tables with the real ones; returns a Markdown table.
 
-    Where the folder has complete_history_ids.csv, the rows a client are those of the clients in it; instalments are then compared by
-    their values only. The distance of two columns of numbers is the largest between their cumulative distributions, of two columns of
-    categories half the sum of the differences of the shares; the table names the column whose distance is largest.
+    If the folder has complete_history_ids, rows per client are counted for the clients in it, and instalments are compared by their values
+    only. The distance of two columns is, for numbers, the Kolmogorov-Smirnov statistic, and for categories the total variation distance.
     """
     head = ["", "rows a client, real", "generated", "missing rate, largest difference", "distance of a column, median", "largest"]
     rows = [head, ["---"] * len(head)]
@@ -80,7 +79,7 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
         complete = len(read_ids(listed, key_of(load_schema()["application"]))[0]) if listed else _clients(data)
         for name in TABLES:
             say(f"comparing {name}")
-            real, generated = (read_frame(place, name) for place in (data, Path(folder)))
+            real, generated = (read_frame(source, name) for source in (data, Path(folder)))
             clients = [complete, _clients(Path(folder))]
             counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
             if listed and name == "installments_payments":
@@ -94,9 +93,9 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
 
 
 def compare_gain(data: Path, settings: Settings, seed: int, say: Say) -> str:
-    """What the history gives to the ROC-AUC of the real labelled clients who have one and of as many generated ones; a sentence.
+    """Measure the gain in ROC-AUC that the history gives for real clients who have one, and for as many generated ones; returns a sentence.
 
-    Instalments are left aside on both sides where complete_history_ids.csv shows that the real ones are not complete.
+    Instalments are ignored on both sides if complete_history_ids shows that the real ones are incomplete.
     """
     real = prepare(data, settings, say)
     count = int(real.with_history.sum())
@@ -105,16 +104,16 @@ def compare_gain(data: Path, settings: Settings, seed: int, say: Say) -> str:
         if find_optional(data, HISTORY_OF):
             (Path(folder) / "installments_payments.parquet").unlink()
         generated = prepare(Path(folder), settings, say)
-    told = []
+    results = []
     for name, prepared in (("real", real), ("generated", generated)):
         say(f"cross-validation of {name} clients with and without history")
         without, gain, error = history_gain(prepared, settings)
-        told.append(f"{gain:+.4f} ± {error:.4f} on {name} clients (without it {without:.4f})")
-    return f"History gives to the ROC-AUC of {count:,} clients, {REPEATS} times five folds: {' and '.join(told)}."
+        results.append(f"{gain:+.4f} ± {error:.4f} on {name} clients (without it {without:.4f})")
+    return f"History gives to the ROC-AUC of {count:,} clients, {REPEATS} times five folds: {' and '.join(results)}."
 
 
 def history_gain(prepared: Prepared, settings: Settings) -> tuple[float, float, float]:
-    """ROC-AUC without history of the applicants who have one, the gain by it, and the standard error of the gain over the folds."""
+    """For applicants with history: ROC-AUC without it, the gain with it, and the standard error of the gain over the folds."""
     rows = np.flatnonzero(prepared.with_history)
     whole, y = prepared.matrix[rows], prepared.defaulted[rows]
     alone = whole.copy()

@@ -1,4 +1,4 @@
-"""What a model has learned: the contributions of its features (SHAP values, by LightGBM itself), overall and against their values."""
+"""What a model has learned: the contributions of its features (LightGBM's SHAP values), overall and by value."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,9 @@ SHOWN, DEPENDENCES = 25, 12
 
 
 def contributions(scorer: Scorer, matrix: Matrix, seed: int) -> tuple[Matrix, Matrix]:
-    """Up to SAMPLE rows of the matrix, and the contribution of each feature to their margins in log-odds, of the same shape.
+    """Up to SAMPLE rows of the matrix, and the contribution of each value to the margin in log-odds, in the same shape.
 
-    With the expected margin the contributions of a row add up to its margin (Lundberg and Lee 2017).
+    The contributions of a row and the expected margin add up to the margin of the row (Lundberg and Lee 2017).
     """
     rows = np.random.default_rng(seed).permutation(len(matrix))[:SAMPLE]
     chosen = matrix[np.sort(rows)]
@@ -24,13 +24,13 @@ def contributions(scorer: Scorer, matrix: Matrix, seed: int) -> tuple[Matrix, Ma
 
 
 def importance(names: tuple[str, ...], values: Matrix) -> dict[str, float]:
-    """Mean absolute contribution of each feature, in log-odds, the largest first."""
+    """Mean absolute contribution of each feature in log-odds, in descending order."""
     means = np.abs(values).mean(axis=0)
     return {names[place]: float(means[place]) for place in np.argsort(-means, kind="stable")}
 
 
 def interpretation_plots(names: tuple[str, ...], matrix: Matrix, values: Matrix) -> Iterator[tuple[str, Figure]]:
-    """File name and figure: the global summary, the dependence of the foremost features."""
+    """File name and figure: the summary of all features, and contribution by value for the most important ones."""
     order = [names.index(name) for name in importance(names, values)]
     random = np.random.default_rng(0)
 

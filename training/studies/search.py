@@ -1,4 +1,4 @@
-"""Search for better parameters of the gradient boosting: resumable, pruned, judged against the present ones on fresh folds."""
+"""A resumable search for better parameters of the gradient boosting, judged on fresh folds."""
 
 import warnings
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from training.fitting import Fold, fit_here, folds_of
 from training.prepare import Prepared
 from training.studies.comparison import paired
 
-FRESH_SPLITS = 2  # into folds that the search has not seen: the best of many trials is the best by luck too on the folds it won on
-MOST_TREES, MOST_LEAVES = 1000, 16  # what is scored within the budget of one row
-CONVINCING = 2.0  # paired standard errors by which parameters must win to be worth a change
+FRESH_SPLITS = 2  # into folds that the search has not seen; on its own folds the best of many trials owes something to luck
+MOST_TREES, MOST_LEAVES = 1000, 16  # more would exceed the time budget of scoring a row
+CONVINCING = 2.0  # paired standard errors by which new parameters must win
 
 
 def open_study(prepared: Prepared, settings: Settings) -> optuna.Study:
-    """The study of these data and folds, in a SQLite file under CREDIT_HOME; what is there already is continued."""
+    """Open or continue the study of these data and folds, in a SQLite file under CREDIT_HOME."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_private(settings.home)
     return optuna.create_study(
@@ -38,7 +38,7 @@ def open_study(prepared: Prepared, settings: Settings) -> optuna.Study:
 
 
 def search(study: optuna.Study, prepared: Prepared, settings: Settings, trials: int, say: Say) -> None:
-    """Try parameters until the study has so many trials; the first of them are those of the settings."""
+    """Run trials until the study has `trials` of them. The first tries the parameters of the settings."""
     folds = folds_of(prepared, settings)
     if not study.trials:
         study.enqueue_trial(settings.training.lightgbm.model_dump())
@@ -62,7 +62,7 @@ def search(study: optuna.Study, prepared: Prepared, settings: Settings, trials: 
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """Parameters within what the scoring budget allows."""
+    """Suggest parameters within the budget of scoring."""
     return {
         "num_trees": trial.suggest_int("num_trees", 20, MOST_TREES),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
@@ -75,28 +75,28 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def with_parameters(settings: Settings, parameters: dict[str, Any]) -> Settings:
-    """The settings with these parameters of the boosting."""
+    """The settings with other parameters of the boosting."""
     training = settings.training.model_copy(update={"lightgbm": LightGBMSettings(**parameters)})
     return settings.model_copy(update={"training": training})
 
 
 def verdict(study: optuna.Study, prepared: Prepared, settings: Settings, say: Say) -> str:
-    """One sentence: whether the best parameters beat those of the settings by more than CONVINCING paired standard errors, on fresh splits."""
+    """Say whether the best parameters beat those of the settings by more than CONVINCING paired standard errors on fresh splits."""
     best = with_parameters(settings, study.best_params)
     found = f"best ROC-AUC {study.best_value:.4f} of {len(study.trials)} trials"
     if best == settings:
-        return f"{found}, by the parameters in force"
+        return f"{found}, with the current parameters"
     pairs = []
     for split in range(1, FRESH_SPLITS + 1):
         training = settings.training.model_copy(update={"seed": settings.training.seed + split})
         for number, fold in enumerate(folds_of(prepared, settings.model_copy(update={"training": training})), 1):
             pairs.append((_auc(prepared, best, fold), _auc(prepared, settings, fold)))
             say(
-                f"split {split}/{FRESH_SPLITS}, fold {number}: ROC-AUC {pairs[-1][0]:.4f} by the best, {pairs[-1][1]:.4f} by those in force"
+                f"split {split}/{FRESH_SPLITS}, fold {number}: ROC-AUC {pairs[-1][0]:.4f} with the best parameters, {pairs[-1][1]:.4f} with the current ones"
             )
     difference, error = paired(*np.array(pairs).T)
     return (
-        f"{found}; on {FRESH_SPLITS} splits that the search has not seen {difference:+.4f} ± {error:.4f} against the parameters in force: "
+        f"{found}; on {FRESH_SPLITS} fresh splits {difference:+.4f} ± {error:.4f} compared with the current parameters: "
         f"{'worth a change' if difference > CONVINCING * error else 'no reason to change'}"
     )
 
@@ -108,7 +108,7 @@ def _auc(prepared: Prepared, settings: Settings, fold: Fold) -> float:
 
 
 def study_plots(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
-    """File name and figure: the course of the search, what each parameter matters, values against parameters."""
+    """File name and figure: the course of the search, the importance of each parameter, and values by parameter."""
     from optuna.visualization import matplotlib as drawings
 
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
@@ -125,7 +125,7 @@ def _figure(axes: Any) -> Any:
 
 
 def write_parameters(study: optuna.Study, path: Path) -> None:
-    """Write the best parameters as a file of settings, for CREDIT_CONFIG."""
+    """Write the best parameters as a settings file for CREDIT_CONFIG."""
     import yaml
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Chooses the features of the model from the pool: by what each gives out of fold, near-duplicates left out."""
+"""Chooses the features of new models from the pool by their gain out of fold, without near-duplicates."""
 
 import json
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from training.aliases import Say, Values
 from training.data.errors import DataError
 from training.prepare import Prepared, prepare
 
-SEATS = 189
+SEATS = 189  # features of a model
 APPLICATION_SEATS = 100  # with the best 80, 100, 120 and all 150 the real applications gave ROC-AUC 0.7643, 0.7643, 0.7637 and 0.7645
-KEPT = (*DOMAIN, "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY")  # income and loan are the first whose drift is asked for, by name
-ALIKE = 0.99  # rank correlation from which on one of two features is enough
+KEPT = (*DOMAIN, "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY")  # a lender asks first for the drift of income and loan
+ALIKE = 0.99  # rank correlation at which one of two features is dropped
 SAMPLE = 8_000  # rows on which features are compared with each other
 FOLDS = 5
 HEADER = """# The features of new models, in order; `credit-scoring select-features` writes this list. Unit and source follow from
@@ -33,7 +33,7 @@ HEADER = """# The features of new models, in order; `credit-scoring select-featu
 
 
 class Gain(NamedTuple):
-    """What a feature gives: the rise of the log loss out of fold when its values are shuffled, in millionths, with its error."""
+    """The gain of a feature: the rise of the out-of-fold log loss when its values are shuffled, in millionths, and its standard error."""
 
     mean: float
     error: float
@@ -41,7 +41,7 @@ class Gain(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """How gain is measured: parameters of the boosting, its trees, and the seeds of the folds, each another split."""
+    """How gain is measured: the number of trees, the parameters of the boosting, and a seed for each split into folds."""
 
     trees: int
     parameters: dict[str, Any]
@@ -62,7 +62,7 @@ HISTORY_TRIAL = Trial(
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen names in the order of the pool, what each judged feature gave, and a Markdown table that tells it."""
+    """The chosen names in the order of the pool, the gain of each judged feature, and a Markdown table of both."""
 
     names: tuple[str, ...]
     gains: dict[str, Gain]
@@ -72,9 +72,9 @@ class Selection:
 def select(folder: Path, settings: Settings, say: Say) -> Selection:
     """Choose SEATS features from the pool.
 
-    The application's are judged on all applicants; those of the history on the applicants whose history is known, by what they
-    add to the margin that the applications alone give out of fold. Features that the folder cannot judge, since they
-    are the same for everyone, keep their seats.
+    Features of the application are judged on all applicants. Features of the history are judged on the applicants with history, by
+    what they add to the out-of-fold margin of the application alone. Features that are constant in the folder cannot be judged and keep
+    their seats.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     prepared = prepare(folder, settings, say, tuple(feature_pool()))
     names = prepared.features.names
     of_history = history_features()
-    places = {name: place for place, name in enumerate(names)}
+    positions = {name: position for position, name in enumerate(names)}
     everyone = np.arange(len(prepared.defaulted))
     known = np.flatnonzero(prepared.with_history)
     rate = float(prepared.defaulted.mean())
@@ -98,41 +98,41 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
 
     say(f"judging the history's features on {len(known):,} applicants")
     history = [name for name in names if name in of_history]
-    constant = [name for name in history if _constant(prepared.matrix[known, places[name]])]
+    constant = [name for name in history if _constant(prepared.matrix[known, positions[name]])]
     varied = [name for name in history if name not in constant]
     added, _ = gains(prepared, varied, known, margin, HISTORY_TRIAL) if varied else ({}, margin)
     varied = _different(prepared, _ranked(added), known)
     kept = [name for name in constant if name in chosen_features()]
     second = [*kept, *varied][: SEATS - len(first)]
     if len(first) + len(second) < SEATS:
-        raise DataError(f"the pool gives {len(first) + len(second)} features that differ between applicants; expected {SEATS}")
+        raise DataError(f"{folder}: only {len(first) + len(second)} features of the pool differ between applicants; expected {SEATS}")
     chosen = {*first, *second}
     found = judged | added
     return Selection(tuple(name for name in names if name in chosen), found, _table(found, chosen, of_history))
 
 
 def write(selection: Selection, path: Path) -> None:
-    """Write the list with unit and source of each feature."""
+    """Write the chosen features with their units and sources."""
     entries = [feature_pool()[name]._asdict() for name in selection.names]
     lines = "".join(f"  - {json.dumps(entry, ensure_ascii=False)}\n" for entry in entries)
     path.write_text(f"{HEADER}features:\n{lines}", encoding="utf-8")
 
 
 def gains(prepared: Prepared, names: Sequence[str], rows: NDArray[np.intp], offset: Values, trial: Trial) -> tuple[dict[str, Gain], Values]:
-    """What features give over a margin that is known already, and the margins with them out of fold.
+    """Measure the gain of features on top of a margin.
 
     Parameters
     ----------
     rows : the applicants on whom they are judged.
-    offset : shape (all applicants,), the margin that the models start from.
+    offset : shape (all applicants,), the margin in log-odds from which the models start.
 
     Returns
     -------
-    The gain of each name, and shape (all applicants,), the mean margin over the splits, `offset` where not judged.
+    The gain of each name, and the out-of-fold margins, shape (all applicants,), averaged over the splits; `offset` for other applicants.
     """
-    places = np.array([prepared.features.names.index(name) for name in names])
-    matrix, defaulted, start = prepared.matrix[np.ix_(rows, places)], prepared.defaulted[rows], offset[rows]
-    categories = [column for column, place in enumerate(places) if place in prepared.features.categorical_positions]
+    positions = np.array([prepared.features.names.index(name) for name in names])
+    matrix, defaulted, start = prepared.matrix[np.ix_(rows, positions)], prepared.defaulted[rows], offset[rows]
+    categories = [column for column, position in enumerate(positions) if position in prepared.features.categorical_positions]
     fixed = {"objective": "binary", "deterministic": True, "force_col_wise": True, "verbosity": -1}
     rises: list[Values] = []
     total = np.zeros(len(rows))
@@ -149,7 +149,7 @@ def gains(prepared: Prepared, names: Sequence[str], rows: NDArray[np.intp], offs
 
             base, margin = loss(block)
             total[outside] += margin
-            rise = np.zeros(len(places))
+            rise = np.zeros(len(positions))
             for column in np.flatnonzero(booster.feature_importance("split")):
                 kept = block[:, column].copy()
                 block[:, column] = random.permutation(kept)
@@ -163,12 +163,12 @@ def gains(prepared: Prepared, names: Sequence[str], rows: NDArray[np.intp], offs
 
 
 def _ranked(found: dict[str, Gain]) -> list[str]:
-    """The names by what they give; those that no tree asked for come last."""
+    """The names in order of gain; those that no tree used come last."""
     return sorted(found, key=lambda name: (found[name] == Gain(0, 0), -found[name].mean))
 
 
 def _different(prepared: Prepared, names: Sequence[str], rows: NDArray[np.intp]) -> list[str]:
-    """The names in order, without those that are constant or nearly say what an earlier one says."""
+    """The names in order, without constant features and near-duplicates of an earlier one."""
     sample = rows[:: max(1, len(rows) // SAMPLE)]
     kept: list[str] = []
     scores = np.empty((0, len(sample)))
@@ -192,7 +192,7 @@ def _constant(values: Values) -> bool:
 
 
 def _table(found: dict[str, Gain], chosen: set[str], of_history: frozenset[str]) -> str:
-    """A Markdown table of what was found, a line for each source."""
+    """A Markdown table with a line for each source of features."""
     tables = {aggregate.name: aggregate.table for aggregate in AGGREGATES}
     groups: dict[str, list[str]] = {}
     for name in feature_pool():
@@ -200,6 +200,6 @@ def _table(found: dict[str, Gain], chosen: set[str], of_history: frozenset[str])
     lines = ["| source | pool | chosen | gain of the best, with its standard error |", "|---|---|---|---|"]
     for group, names in groups.items():
         best = sorted((name for name in names if name in found), key=lambda name: -found[name].mean)[:3]
-        told = ", ".join(f"{name} {found[name].mean:.0f} ± {found[name].error:.0f}" for name in best)
-        lines.append(f"| {group} | {len(names)} | {len(chosen & set(names))} | {told or 'not judged by these data'} |")
+        best_gains = ", ".join(f"{name} {found[name].mean:.0f} ± {found[name].error:.0f}" for name in best)
+        lines.append(f"| {group} | {len(names)} | {len(chosen & set(names))} | {best_gains or 'not judged by these data'} |")
     return "\n".join(lines)

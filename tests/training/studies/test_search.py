@@ -22,7 +22,7 @@ def test_a_search_is_continued_and_judged_against_the_parameters_in_force(
     study = search.open_study(prepared, settings)
     search.search(study, prepared, settings, 1, said.append)
     assert (
-        search.verdict(study, prepared, settings, ignore) == f"best ROC-AUC {study.best_value:.4f} of 1 trials, by the parameters in force"
+        search.verdict(study, prepared, settings, ignore) == f"best ROC-AUC {study.best_value:.4f} of 1 trials, with the current parameters"
     )
     search.search(study, prepared, settings, 2, said.append)
     assert [trial.state.is_finished() for trial in study.trials] == [True, True]
