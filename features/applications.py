@@ -14,7 +14,7 @@ from features.schema import Column, Table, load_schema
 
 
 class FeatureError(UserError):
-    """The raw columns or a stored state do not fit; the message names what and what was expected."""
+    """Raw columns or a stored state do not fit. The message names them and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Applications:
     ----------
     table : their schema.
     numeric : float64 of shape (rows, numeric columns of the table, in its order), NaN where not known.
-    categorical : for each category column of the table, in its order, one str or None (not known) a row.
+    categorical : for each category column of the table, in its order, one str or None (not known) per row.
     """
 
     table: Table
@@ -36,25 +36,25 @@ class Applications:
         return len(self.numeric)
 
     def implausible(self) -> Mask:
-        """Which numbers, shape (rows, numeric columns), are known and outside the plausible range of their column."""
+        """Which numbers are known and lie outside the plausible range of their column, shape (rows, numeric columns)."""
         low, high = self.table.ranges
         outside: Mask = (self.numeric < low) | (self.numeric > high)
         if np.count_nonzero(outside):
-            for place, column in enumerate(self.table.numeric):
+            for position, column in enumerate(self.table.numeric):
                 for value in column.unknown:
-                    outside[:, place] &= self.numeric[:, place] != value
+                    outside[:, position] &= self.numeric[:, position] != value
         return outside
 
     @classmethod
     def from_columns(cls, columns: Any, table: Table | None = None) -> Self:
-        """Take a mapping of arrays, or a frame, by column name; a column of the schema that is absent is not known in any row.
+        """Take arrays by column name, such as a frame. A column of the schema that is missing is not known in any row.
 
-        Other columns (the key, the target) are left aside. Missing is None or NaN.
+        Other columns, such as key and target, are ignored. Missing values are None or NaN.
 
         Raises
         ------
         FeatureError
-            A column holds another type than the schema says, or the columns differ in length.
+            A column has another type than in the schema, or the columns differ in length.
         """
         table = table or load_schema()["application"]
         given = {column.name: np.asarray(columns[column.name]) for column in table.columns if column.name in columns}
@@ -71,7 +71,7 @@ class Applications:
 
     @classmethod
     def from_rows(cls, table: Table, rows: Sequence[tuple[list[float], list[str | None]]]) -> Self:
-        """Take rows of (numeric values, category values), each in the order of the table."""
+        """Take rows of (numbers, categories), each in the order of the table."""
         numeric = np.array([row[0] for row in rows], dtype=np.float64).reshape(len(rows), len(table.numeric))
         categorical = list(zip(*(row[1] for row in rows), strict=True)) or [()] * len(table.categorical)
         return cls(table, numeric, categorical)

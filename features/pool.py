@@ -13,7 +13,7 @@ CHOSEN = CONFIGS / "features.yaml"
 
 
 class Feature(NamedTuple):
-    """One column of the matrix: its name, its unit, the raw column, formula or aggregate it comes from."""
+    """A column of the matrix: its name, its unit, and its source: a raw column, a formula or an aggregate."""
 
     name: str
     unit: str
@@ -22,7 +22,7 @@ class Feature(NamedTuple):
 
 @cache
 def feature_pool() -> dict[str, Feature]:
-    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes."""
+    """Every feature that can be computed, by name: raw columns, derived ones, aggregates, ratios, expected scores, differences."""
     raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in load_schema()["application"].columns]
     simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
     aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
@@ -41,7 +41,7 @@ def history_features() -> frozenset[str]:
 
 @cache
 def explaining_features() -> tuple[str, ...]:
-    """The features of the application that the external scores are expected by: all that hold none of these."""
+    """The features of the application that predict the external scores: all that do not contain one."""
     derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}
     holding = history_features() | derived | set(EXTERNAL) | set(EXPECTED) | set(DIFFERENCES)
     return tuple(name for name in feature_pool() if name not in holding)

@@ -1,4 +1,4 @@
-"""The schema of the raw data, read from configs/schema.yaml: the one source for everything derived from it."""
+"""The schema of the raw data, read from configs/schema.yaml."""
 
 import hashlib
 import json
@@ -31,10 +31,10 @@ class Column:
     name : the source's own name.
     type : "number" (any finite float), "integer" (a whole number) or "category" (text).
     unit : unit of a numeric column, "category" otherwise.
-    min, max : plausible range of a numeric column, both inside; outside is a warning.
-    categories : known values of a category column; another value is a warning.
-    unknown : values by which the source says "not known".
-    sensitive : protected by anti-discrimination law.
+    min, max : plausible range of a numeric column, inclusive; a value outside causes a warning.
+    categories : known values of a category column; another value causes a warning.
+    unknown : values that mean "not known" in the source.
+    sensitive : whether anti-discrimination law protects it.
     text : a short description.
     """
 
@@ -68,12 +68,12 @@ class Table:
 
     Attributes
     ----------
-    key : the column by which a row finds its client.
+    key : the column that identifies the client of a row.
     key_type : "integer" (whole numbers of 64 bits) or "text".
-    files : the names of its files without ending, by role; a history table is named as its file.
+    files : names of its files without ending, by role; a history table has the name of its file.
     target : the column of the outcome, if it has one.
-    loan : of a history table, the column of the id of the loan that a row is about.
-    parent : the history table in which the loan of a row is found, and so its client; None where `key` is the client's.
+    loan : in a history table, the column with the id of the loan.
+    parent : the history table through which a row finds its client by the loan; None if `key` is the id of the client.
     example, examples : an invented applicant; invented rows of a history table.
     """
 
@@ -95,7 +95,7 @@ class Table:
 
     @cached_property
     def ranges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the greatest plausible values of the numeric columns, in table order."""
+        """The lower and upper bounds of the plausible ranges of the numeric columns, in table order."""
         low, high = (np.array([getattr(column, side) for column in self.numeric], dtype=np.float64) for side in ("min", "max"))
         return low, high
 
@@ -112,7 +112,7 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
     Raises
     ------
     SchemaError
-        The file is of another version or a column breaks the rules.
+        The file has another version, or a column breaks the rules.
     """
     content = read_yaml(path)
     if content.get("version") != SCHEMA_VERSION:
@@ -122,7 +122,7 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> dict[str, Table]:
 
 @cache
 def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
-    """SHA-256 sum, in hexadecimal digits, of all in a schema file that answers depend on: not of descriptions, examples and file names."""
+    """SHA-256 sum, in hexadecimal digits, of what scores depend on in a schema file: not descriptions, examples or file names."""
     tables = [
         _differing(table, {"files", "example", "examples", "columns"})
         | {"columns": [_differing(column, {"text", "sensitive"}) for column in table.columns]}
@@ -132,7 +132,7 @@ def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
 
 
 def _differing(item: Table | Column, without: set[str]) -> dict[str, Any]:
-    """The fields that have another value than by default: a field that a later release adds changes no digest until a file sets it."""
+    """The fields that differ from their default, so that a new field changes no digest until a file sets it."""
     return {
         each.name: getattr(item, each.name)
         for each in fields(item)
@@ -147,7 +147,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def history_tables() -> tuple[Table, ...]:
-    """The history tables of the schema; one whose rows find their client through another stands after that one."""
+    """The history tables of the schema; a table with a parent comes after it."""
     return tuple(table for table in load_schema().values() if table.loan)
 
 
