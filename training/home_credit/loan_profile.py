@@ -1,4 +1,4 @@
-"""Fits the copula of a table of loans, from which `history_generator.Loans` draws."""
+"""Fits the copula of a table of loans, from which `loans.Loans` draws."""
 
 from typing import Any
 

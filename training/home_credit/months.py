@@ -106,6 +106,7 @@ class MonthlyTables:
         )
         return pos, _part_payments(random, rows, self._profile["part_payments"])
 
+    # long: one line for each column, and the columns follow from each other
     def of_cards(self, random: np.random.Generator, cards: pd.DataFrame, trait: Values, late: Values) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The credit_card_balance and the payments of cards."""
         decided, over = cards["DAYS_DECISION"].to_numpy(), cards["DAYS_TERMINATION"].to_numpy()
