@@ -35,7 +35,7 @@ def train(
         try:
             find_in_store(options.model.name, options.model.version)
         except MissingBundleError:
-            _say("the model store has no model yet")
+            typer.echo("the model store has no model yet")
         else:
             return
     from training.cluster import fit_over
@@ -45,15 +45,15 @@ def train(
     from training.train import train as run
 
     start = time.perf_counter()
-    prepared = prepare(data or built_in(options), options, _say)
-    training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
-    tag = keep(training, options, _say)
+    prepared = prepare(data or built_in(options), options, typer.echo)
+    training = run(prepared, options, typer.echo, fit_over(scheduler) if scheduler else fit_here)
+    tag = keep(training, options, typer.echo)
     bundle = training.bundle
     for metric, values in bundle.metadata["metrics"].items():
-        _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
+        typer.echo(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
-        _say("warning: this model learned from generated data; use its decisions for trials only")
-    _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
+        typer.echo("warning: this model learned from generated data; use its decisions for trials only")
+    typer.echo(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
 
 
 @app.command()
@@ -68,8 +68,8 @@ def record(
     name = options.model.name
     bundle = read_bundle(find_in_store(name, version))
     latest = find_in_store(name, "latest").name == bundle.version
-    new = put_on_record(bundle, options, _say, champion=latest)
-    _say(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
+    new = put_on_record(bundle, options, typer.echo, champion=latest)
+    typer.echo(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
 
 
 @app.command()
@@ -105,11 +105,11 @@ def score(  # noqa: PLR0917 - Typer names them all
     options = load_settings()
     tag = chosen_model(options, model)
     if scheduler:
-        done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler, limits=options.data)
+        done = score_on_cluster(data, table, tag, out, typer.echo, scheduler=scheduler, limits=options.data)
     else:
-        done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads, limits=options.data)
+        done = run(data, table, read_bundle(find_in_store(*tag)), out, typer.echo, threads=threads, limits=options.data)
     rate = done.applications / max(done.seconds, 1e-9)
-    _say(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
+    typer.echo(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
 
 
 @app.command()
@@ -148,10 +148,10 @@ def fit_profile(
     if history:
         profile = read_and_fit(data)
     else:
-        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
+        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=typer.echo), table)
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
-    _say(f"wrote {out}")
+    typer.echo(f"wrote {out}")
 
 
 @app.command()
@@ -166,10 +166,10 @@ def fidelity(
     from training.studies.fidelity import compare, compare_gain, compare_history
 
     if history:
-        table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, load_settings(), seed, _say)
+        table = compare_history(data, history, seed, typer.echo) + "\n\n" + compare_gain(data, load_settings(), seed, typer.echo)
     else:
-        table = compare(data, out or load_settings().home / "reports" / "fidelity", load_settings(), seed, _say)
-    _say(table)
+        table = compare(data, out or load_settings().home / "reports" / "fidelity", load_settings(), seed, typer.echo)
+    typer.echo(table)
     if write:
         replace_between(write, "history" if history else "fidelity", table)
 
@@ -183,10 +183,10 @@ def select_features(
     """Choose the 189 features of new models from the pool by their gain out of fold."""
     from training.studies import selection
 
-    chosen = selection.select(data, load_settings(), _say)
+    chosen = selection.select(data, load_settings(), typer.echo)
     selection.write(chosen, out)
-    _say(chosen.table)
-    _say(f"wrote {out}")
+    typer.echo(chosen.table)
+    typer.echo(f"wrote {out}")
     if write:
         replace_between(write, "selection", chosen.table)
 
@@ -200,8 +200,8 @@ def drift_power(
     """Measure how often drift is a false alarm, and how often shifts of known size are found."""
     from training.studies.drift_power import measure
 
-    table = measure(data or built_in(load_settings()), seed, _say)
-    _say(table)
+    table = measure(data or built_in(load_settings()), seed, typer.echo)
+    typer.echo(table)
     if write:
         replace_between(write, "drift-power", table)
 
@@ -217,10 +217,6 @@ def document(
 
     bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
     replace_between(write, "training", training_table(bundles))
-
-
-def _say(message: str) -> None:
-    typer.echo(message)
 
 
 if __name__ == "__main__":

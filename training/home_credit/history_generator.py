@@ -9,7 +9,7 @@ training/history_profile.py fits it.
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,20 @@ _SCALES = {
 }
 
 
+class _Clients(NamedTuple):
+    """Clients by row: their keys, the covariates of their loans, traits, rates of late payments, whether they have a bureau_balance.
+
+    `first` is the offset of their loans' ids.
+    """
+
+    keys: NDArray[Any]
+    known: Values
+    traits: Values
+    late: Values
+    covered: NDArray[np.bool_]
+    first: int
+
+
 class HistoryGenerator:
     """Draws the six history tables of generated applications."""
 
@@ -104,14 +118,13 @@ class HistoryGenerator:
             np.minimum(marginal.draw(ndtr(traits[:, position])), MOST_LOANS - 1).astype(int)
             for position, marginal in enumerate(self._counts)
         ]
-        clients = np.hstack([known, traits[:, :2]])
         first = stream * CLIENTS * MOST_LOANS
         late = np.exp(SPREAD * traits[:, 2:4] - SPREAD**2 / 2)
         covered = random.random(len(keys)) < self.profile["covered"][role]
 
-        bureau, balance = self._other_lenders(random, keys, clients, counts[0], late[:, 0], covered, first)
-        own = self._this_lender(random, keys, clients, counts[1], late[:, 1], traits, first)
-        tables = dict(zip(TABLES, (bureau, balance, *own), strict=True))
+        clients = _Clients(keys, np.hstack([known, traits[:, :2]]), traits, late, covered, first)
+        parts = *self._other_lenders(random, clients, counts[0]), *self._this_lender(random, clients, counts[1])
+        tables = dict(zip(TABLES, parts, strict=True))
         if wanted == len(keys):
             return tables
         end = FIRST_BUREAU + first + wanted * MOST_LOANS
@@ -120,52 +133,36 @@ class HistoryGenerator:
             for name, frame in tables.items()
         }
 
-    def _other_lenders(  # noqa: PLR0917
-        self,
-        random: np.random.Generator,
-        keys: NDArray[Any],
-        clients: Values,
-        counts: Positions,
-        late: Values,
-        covered: NDArray[np.bool_],
-        first: int,
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _other_lenders(self, random: np.random.Generator, clients: _Clients, counts: Positions) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The tables bureau and bureau_balance."""
         owner, number = repeat(counts)
-        segment, columns = self._bureau.draw(random, clients, owner)
-        ids = FIRST_BUREAU + first + owner * MOST_LOANS + number
-        bureau = self._bureau_table(keys[owner], ids, segment, columns)
-        with_balance = covered[owner]
-        balance = self._monthly.bureau_balance(random, bureau[with_balance].reset_index(drop=True), late[owner[with_balance]])
+        segment, columns = self._bureau.draw(random, clients.known, owner)
+        ids = FIRST_BUREAU + clients.first + owner * MOST_LOANS + number
+        bureau = self._bureau_table(clients.keys[owner], ids, segment, columns)
+        with_balance = clients.covered[owner]
+        balance = self._monthly.bureau_balance(random, bureau[with_balance].reset_index(drop=True), clients.late[owner[with_balance], 0])
         return bureau, balance
 
-    def _this_lender(  # noqa: PLR0917
-        self,
-        random: np.random.Generator,
-        keys: NDArray[Any],
-        clients: Values,
-        counts: Positions,
-        late: Values,
-        traits: Values,
-        first: int,
-    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def _this_lender(self, random: np.random.Generator, clients: _Clients, counts: Positions) -> tuple[pd.DataFrame, ...]:
         """The tables previous_application, POS_CASH_balance, installments_payments and credit_card_balance."""
         owner, number = repeat(counts)
-        segment, columns = self._previous.draw(random, clients, owner)
-        ids = FIRST_PREVIOUS + first + owner * MOST_LOANS + number + 1
+        segment, columns = self._previous.draw(random, clients.known, owner)
+        ids = FIRST_PREVIOUS + clients.first + owner * MOST_LOANS + number + 1
         kind = np.array(self._previous.segments, dtype=object)[segment]
-        previous = self._previous_table(random, keys[owner], ids, kind, columns)
+        previous = self._previous_table(random, clients.keys[owner], ids, kind, columns)
         running = ~columns["missing DAYS_FIRST_DRAWING"]
         running &= ~columns["missing AMT_ANNUITY"]
         loans = running & np.isin(kind, APPROVED_LOANS) & (previous["DAYS_FIRST_DUE"].to_numpy() < 0)
         pos, instalments = self._monthly.of_loans(
-            random, previous[loans].reset_index(drop=True), traits[owner[loans], 3], late[owner[loans]]
+            random, previous[loans].reset_index(drop=True), clients.traits[owner[loans], 3], clients.late[owner[loans], 1]
         )
         held = np.flatnonzero(running & (kind == APPROVED_CARDS))
-        old = np.flatnonzero(random.random(len(keys)) < self.profile["old_cards"])
-        cards = pd.concat([previous.loc[held, list(CARD)], self._old_cards(random, keys[old], FIRST_PREVIOUS + first + old * MOST_LOANS)])
+        old = np.flatnonzero(random.random(len(clients.keys)) < self.profile["old_cards"])
+        cards = pd.concat(
+            [previous.loc[held, list(CARD)], self._old_cards(random, clients.keys[old], FIRST_PREVIOUS + clients.first + old * MOST_LOANS)]
+        )
         holder = np.concatenate([owner[held], old])
-        card, payments = self._monthly.of_cards(random, cards.reset_index(drop=True), traits[holder, 4], late[holder])
+        card, payments = self._monthly.of_cards(random, cards.reset_index(drop=True), clients.traits[holder, 4], clients.late[holder, 1])
         return previous, pos, pd.concat([instalments, payments], ignore_index=True), card
 
     def _bureau_table(self, keys: NDArray[Any], ids: NDArray[Any], segment: Positions, c: Columns) -> pd.DataFrame:

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from training.data.errors import DataError
+from training.home_credit.draws import factor
 from training.home_credit.generator import BLOCK, Generator, generate
-from training.home_credit.history_generator import CLIENTS, MOST_LOANS, PROFILE, TABLES, HistoryGenerator, covariates, factor
+from training.home_credit.history_generator import CLIENTS, MOST_LOANS, PROFILE, TABLES, HistoryGenerator, covariates
 from training.home_credit.history_profile import fit_history_profile, read_and_fit
 
 Frames = dict[str, pd.DataFrame]
