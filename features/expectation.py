@@ -73,12 +73,18 @@ class Expectation:
         """The predicted values, shape (rows, columns), of inputs, shape (rows, inputs). A row has the same bits in any batch."""
         if not self.model:
             return np.tile(self.mean, (len(given), 1))
-        expected: Matrix = self._trees.raw_scores(given) * self.scale + self.mean
+        scale, mean = self._scale_and_mean
+        expected: Matrix = self._trees.raw_scores(given) * scale + mean
         return expected
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of this class."""
         return asdict(self)
+
+    @cached_property
+    def _scale_and_mean(self) -> tuple[Matrix, Matrix]:
+        """As arrays, which numpy would make of the lists at every call."""
+        return np.array(self.scale), np.array(self.mean)
 
     @cached_property
     def _trees(self) -> Trees:

@@ -284,7 +284,7 @@ class Contract:
         if np.count_nonzero(np.floor(codes) < codes):
             return None
         # a line of the log has no line break within, nor the tab that fills its room, and is no longer than it need be
-        kept = len(body) <= MAX_NUMBER_BYTES * block.size and not any(byte in body for byte in b"\n\r\t")
+        kept = len(body) <= MAX_NUMBER_BYTES * block.size and not (b"\n" in body or b"\r" in body or b"\t" in body)
         sent = vectors if kept else [None] * len(vectors)
         return [Row(pointer, vector=row, sent=raw) for pointer, row, raw in zip(pointers, block, sent, strict=True)]
 
@@ -469,9 +469,8 @@ def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: in
     """What is wrong with an object that may have these members only."""
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
-    expected = f"no such member; expected {', '.join(allowed)}"
     unknown = islice((name for name in document if name not in allowed), most)
-    return [Invalid(f"{pointer}/{escape(name)}", expected) for name in unknown]
+    return [Invalid(f"{pointer}/{escape(name)}", f"no such member; expected {', '.join(allowed)}") for name in unknown]
 
 
 def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:

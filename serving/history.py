@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from features.history import UNSEEN, History, Matrix, Rows, codes_of
+from features.history import UNSEEN, History, Mask, Matrix, Rows, codes_of
 from features.schema import Column, Table
 from serving.errors import Errors, Invalid
 from serving.fields import EXACT, Fields, encodable, escape, kind, shown
@@ -49,7 +49,10 @@ class HistoryReader:
 
     def join(self, histories: Sequence[Tables | None]) -> History:
         """The history of a batch of applicants."""
-        rows, given = {}, {}
+        rows: dict[str, Rows] = {}
+        given: dict[str, Mask] = {}
+        if not any(histories):  # no table to look for
+            return History(len(histories), rows, given)
         for name, reader in self._readers.items():
             there = [place for place, tables in enumerate(histories) if tables and name in tables]
             if there:

@@ -38,6 +38,15 @@ def test_a_named_application_becomes_a_row(contract: Contract) -> None:
     assert np.isnan(matrix[0, contract.features.names.index("EXT_SOURCE_2")])
 
 
+@pytest.mark.parametrize(("space", "kept"), [("", True), (" ", True), ("\n", False), ("\r", False), ("\t", False)])
+def test_a_vector_is_kept_as_sent_unless_it_would_break_a_line_of_the_log(contract: Contract, space: str, kept: bool) -> None:
+    values = [0] * len(contract.features.names)
+    row = contract.parse_one(f'{{"features": [{f",{space}".join(map(str, values))}]}}'.encode())
+    assert (row.sent is not None) == kept
+    assert row.vector is not None
+    assert row.vector.tolist() == values
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
