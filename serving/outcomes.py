@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
+import msgspec
+
 from monitoring.database import ANSWER_SECONDS, Store, StoreError, decisions, writing
 from monitoring.logs import LOGGER
 from monitoring.metrics import Metrics
@@ -93,7 +95,7 @@ def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS
 
 
 def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
-    """The outcomes of a CSV file with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
+    """The outcomes of a CSV file, separated by `,`, `;` or tabs, with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
 
     A file that `credit-scoring export` wrote is read by its prediction_id; a row of it without an outcome is None.
 
@@ -102,7 +104,9 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]
     ValueError
         The header is not one of outcomes.
     """
-    reader = csv.DictReader(file)
+    header = file.readline()
+    file.seek(0)
+    reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
     names = reader.fieldnames or []
     exported = not {"prediction_id", *EXPORTED} - set(names)
     unknown = [name for name in names if name not in COLUMNS and not (exported and name in EXPORTED)]
@@ -113,6 +117,8 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]
             "or the columns of an export"
         )
     for row in reader:
+        if not any(row.values()):
+            continue  # spreadsheets leave such rows at the end
         if None in row or None in row.values():
             yield reader.line_num, [Invalid("", f"expected {len(names)} columns")]
             continue
@@ -124,6 +130,37 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]
             item.pop("client_id", None)  # the prediction_id says it all
         item["defaulted"] = BOOLEANS.get(row["defaulted"].strip().lower(), row["defaulted"])
         yield reader.line_num, read_outcome(item, "", now)
+
+
+def read_json_lines(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
+    """The outcomes of JSON lines with their line numbers; a bad one as its errors.
+
+    A line is one outcome as in `POST /outcomes`, or a decision that `credit-scoring export` or `credit-scoring decisions` wrote, read by its
+    prediction_id; a decision without an outcome is None.
+    """
+    for number, line in enumerate(file, 1):
+        if text := line.strip().encode(errors="surrogatepass"):
+            yield number, _read_line(text, now)
+
+
+def _read_line(text: bytes, now: datetime) -> Parsed | None:
+    try:
+        item = msgspec.json.decode(text)
+    except DECODE_ERRORS:
+        return [Invalid("", explained(text, lambda _: ()).detail)]
+    if found := repeated(text, item, ""):
+        return found
+    if isinstance(item, dict) and {"prediction_id", "outcome"} <= item.keys():
+        if item["outcome"] is None:
+            return None
+        if not isinstance(item["outcome"], dict):
+            return [Invalid("/outcome", f"expected an object, got {kind(item['outcome'])}")]
+        item = {"prediction_id": item["prediction_id"], **item["outcome"]}
+    elif isinstance(item, dict) and {"prediction_id", *EXPORTED} <= item.keys():
+        item = {name: item.get(name) for name in COLUMNS if name != "client_id"}
+    else:
+        return read_outcome(item, "", now)
+    return None if item.get("defaulted") is None else read_outcome(item, "", now)
 
 
 def _header_problem(names: Sequence[str], unknown: Sequence[str]) -> str:

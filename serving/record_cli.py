@@ -5,7 +5,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from serving.console import check_out, fail
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from serving.outcomes import Parsed
 
 app = typer.Typer()
 store_app = typer.Typer(help="The store: its tables.", no_args_is_help=True)
@@ -156,23 +158,24 @@ def replay_decision(prediction_id: PredictionId) -> None:
 
 @outcomes_app.command("import")
 def import_outcomes(
-    file: Annotated[Path, typer.Argument(help="CSV: prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")],
+    file: Annotated[
+        Path, typer.Argument(help="prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at, as .csv or .jsonl")
+    ],
 ) -> None:
-    """Keep the outcomes of a CSV file, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
+    """Keep the outcomes of a CSV file or of JSON lines, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
 
     It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
     """
     from monitoring.database import writing
     from monitoring.store import Outcome, add_outcomes
-    from serving.outcomes import STATUSES, read_csv
+    from serving.outcomes import STATUSES
 
     ship(once=True)
     counts: Counter[str] = Counter()
     now = datetime.now(UTC)
     with opened_store() as engine:
         try:
-            with file.open(encoding="utf-8-sig", newline="") as source:
-                rows = read_csv(source, now)
+            with contextlib.closing(read_outcomes(file, now)) as rows:
                 while block := list(islice(rows, OUTCOMES_AT_ONCE)):
                     good = [(number, one) for number, one in block if isinstance(one, Outcome)]
                     for number, one in block:
@@ -184,7 +187,7 @@ def import_outcomes(
                                 f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
                             )
                     with writing(engine) as connection:
-                        kept = add_outcomes(connection, [one for _, one in good], f"csv {file.name}", now)
+                        kept = add_outcomes(connection, [one for _, one in good], f"file {file.name}", now)
                     for (number, _), result in zip(good, kept, strict=True):
                         counts[result.status] += 1
                         if result.status == "unknown":
@@ -195,6 +198,24 @@ def import_outcomes(
     typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES) + waiting)
     if counts["invalid"] or counts["unknown"]:
         raise typer.Exit(1)
+
+
+def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | None"], None, None]:
+    """The outcomes of a file with their line numbers, as its ending says: JSON lines or CSV.
+
+    Raises
+    ------
+    OSError, ValueError, csv.Error
+        It cannot be read.
+    """
+    from serving.outcomes import read_csv, read_json_lines
+
+    read = read_json_lines if file.suffix.lower() == ".jsonl" else read_csv
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as source:
+            yield from read(source, now)
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8; save it in UTF-8, not packed") from None
 
 
 @contextlib.contextmanager

@@ -149,8 +149,12 @@ def fit_profile(
         profile = read_and_fit(data)
     else:
         profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=typer.echo), table)
+    try:
+        text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        fail(f"{data} holds too few rows for a profile: some shares are of no row")
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
-    out.write_text(json.dumps(profile, separators=(",", ":")) + "\n", encoding="utf-8")
+    out.write_text(f"{text}\n", encoding="utf-8")
     typer.echo(f"wrote {out}")
 
 
@@ -160,7 +164,9 @@ def fidelity(
     out: Annotated[Path | None, typer.Option(help="Folder for the plot; default: reports/fidelity under CREDIT_HOME")] = None,
     write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the fidelity or history marks")] = None,
     seed: Seed = 0,
-    history: Annotated[int, typer.Option(help="Compare the history tables instead, with those of this many generated applications")] = 0,
+    history: Annotated[
+        int, typer.Option(min=0, help="Compare the history tables instead, with those of this many generated applications")
+    ] = 0,
 ) -> None:
     """Compare generated with real applications (cross-validated ROC-AUC, missing rates, marginals), or their history."""
     from training.studies.fidelity import compare, compare_gain, compare_history

@@ -15,7 +15,7 @@ from monitoring.shipper import Shipper
 from monitoring.store import Outcome
 from serving import outcomes
 from serving.errors import MOST_ERRORS, ServiceError
-from serving.outcomes import OutcomeDesk, parse_outcomes, read_csv
+from serving.outcomes import EXPORTED, OutcomeDesk, parse_outcomes, read_csv, read_json_lines
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ID = "01a2048f-65ec-7468-814c-b56ecd0b1a45"
@@ -206,3 +206,64 @@ def test_a_header_that_is_none_is_told_without_the_values_of_a_person() -> None:
     assert "100001" not in str(caught.value)
     with pytest.raises(ValueError, match="line 1 has unknown columns: default; expected"):
         list(read_csv(io.StringIO("client_id,default\nc,1\n"), NOW))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_file_of_another_separator_is_read_and_its_blank_rows_are_left_out(separator: str) -> None:
+    text = separator.join(["client_id", "defaulted", "observed_at"]) + "\r\n"
+    text += separator.join(["a,b", "1", ""]) + "\r\n" + 2 * f"{2 * separator}\r\n" + separator.join(["c", "0", ""])
+    assert list(read_csv(io.StringIO(text, newline=""), NOW)) == [
+        (2, Outcome(None, "a,b", True, NOW)),
+        (5, Outcome(None, "c", False, NOW)),
+    ]
+
+
+def test_json_lines_are_read_with_their_numbers() -> None:
+    early = "2026-02-01T12:00:00+00:00"
+    record = {"prediction_id": ID, "client_id": "c", "features": [1, None]}
+    row = {"prediction_id": ID, **dict.fromkeys(EXPORTED, "x"), "client_id": "c", "observed_at": None}
+    lines = [
+        {**record, "outcome": None},
+        {**record, "outcome": {"defaulted": None}},
+        {**record, "outcome": {"defaulted": True, "observed_at": early}},
+        {**record, "outcome": {"defaulted": False}},
+        {**row, "defaulted": None},
+        {**row, "defaulted": True},
+        {"client_id": "c", "defaulted": False, "observed_at": early},
+    ]
+    text = "\n\n".join(map(json.dumps, lines)) + "\r\n"
+    assert list(read_json_lines(io.StringIO(text), NOW)) == [
+        (1, None),
+        (3, None),
+        (5, Outcome(ID, None, True, datetime.fromisoformat(early))),
+        (7, Outcome(ID, None, False, NOW)),
+        (9, None),
+        (11, Outcome(ID, None, True, NOW)),
+        (13, Outcome(None, "c", False, datetime.fromisoformat(early))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "pointer", "said"),
+    [
+        ("prediction_id,defaulted", "", "not valid UTF-8 JSON: "),
+        ('{"client_id": "c", "defaulted": NaN}', "", "not valid UTF-8 JSON: "),
+        ("[1]", "", "expected an object, got an array"),
+        ('"\ud800"', "", "not valid UTF-8 JSON: "),
+        ('{"client_id": "c", "defaulted": 2}', "/defaulted", "expected true or false, got a number"),
+        ('{"client_id": "c", "defaulted": true, "defaulted": false}', "/defaulted", "is given 2 times"),
+        (f'{{"prediction_id": "{ID}", "outcome": true}}', "/outcome", "expected an object, got a boolean"),
+        (f'{{"prediction_id": "{ID}", "outcome": {{"defaulted": "yes"}}}}', "/defaulted", "expected true or false, got text"),
+        ('{"prediction_id": 1, "outcome": {"defaulted": true}}', "/prediction_id", "expected the prediction_id of an answer"),
+        (f'{{"prediction_id": "{ID}", "outcome": {{"defaulted": true, "default": 1}}}}', "/default", "no such member"),
+    ],
+)
+def test_a_bad_json_line_spoils_only_itself_and_is_named(line: str, pointer: str, said: str) -> None:
+    good = '{"client_id": "c", "defaulted": true}'
+    first, (number, errors), last = read_json_lines(io.StringIO(f"{good}\n{line}\n{good}\n"), NOW)
+    assert first == (1, Outcome(None, "c", True, NOW))
+    assert last == (3, Outcome(None, "c", True, NOW))
+    assert number == 2
+    assert isinstance(errors, list)
+    assert errors[0].pointer == pointer
+    assert said in errors[0].detail

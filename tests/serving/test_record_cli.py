@@ -15,7 +15,7 @@ from configs.settings import Settings
 from monitoring import lines
 from monitoring.store import Outcome
 from serving.outcomes import read_csv
-from serving.record_cli import export, import_outcomes, ship, write_csv, write_lines
+from serving.record_cli import export, import_outcomes, list_decisions, ship, write_csv, write_lines
 
 
 @pytest.fixture
@@ -140,6 +140,43 @@ def test_what_export_wrote_is_imported_once_it_is_filled_in(settings: Settings, 
         assert [row["defaulted"] for row in csv.DictReader(opened)] == ["True", "False", "", ""]
     import_outcomes(file)
     assert "0 stored, 2 repeated, 0 corrected, 0 unknown, 0 invalid, 2 without an outcome yet\n" in capsys.readouterr().out
+
+
+def test_exported_json_lines_are_imported_once_they_are_filled_in(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(settings.log_folder, make_records(4))
+    ship(once=True)
+    file = tmp_path / "decisions.jsonl"
+    export(file)
+    import_outcomes(file)
+    assert capsys.readouterr().out.endswith("0 stored, 0 repeated, 0 corrected, 0 unknown, 0 invalid, 4 without an outcome yet\n")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    records[0]["outcome"], records[1]["outcome"] = {"defaulted": True}, {"defaulted": False, "observed_at": TIME.isoformat()}
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    import_outcomes(file)
+    assert "2 stored, 0 repeated, 0 corrected, 0 unknown, 0 invalid, 2 without an outcome yet\n" in capsys.readouterr().out
+    for ending in (".jsonl", ".JSONL", ".csv"):  # what the store holds comes back as it was
+        again = tmp_path / f"again{ending}"
+        export(again)
+        import_outcomes(again)
+        assert "0 stored, 2 repeated, 0 corrected, 0 unknown, 0 invalid, 2 without" in capsys.readouterr().out
+    list_decisions("c1", 10)
+    listed = tmp_path / "listed.jsonl"
+    listed.write_text(capsys.readouterr().out)
+    import_outcomes(listed)
+    assert "0 stored, 1 repeated, 0 corrected, 0 unknown, 0 invalid\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["outcomes.csv", "outcomes.jsonl"])
+@pytest.mark.parametrize("content", ["client_id,defaulted\n".encode("utf-16"), b"\x1f\x8b\x08\x00\xff", b"client_id,defaulted\n\xe9,1\n"])
+def test_outcomes_that_are_not_utf_8_are_told_in_a_sentence(
+    name: str, content: bytes, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(typer.Exit):
+        import_outcomes(tmp_path / name)
+    assert capsys.readouterr().err == f"error: {tmp_path / name}: it is not text in UTF-8; save it in UTF-8, not packed\n"
 
 
 @pytest.mark.parametrize("home", ["a b", "a%20b", "a?b=c", "a#b", "it's", 'a "b" $c;&'])

@@ -12,13 +12,16 @@ from features.history import Matrix
 from features.schema import Table
 from training.aliases import Labels, Values
 
+MIN_OUTCOMES = 10  # defaults, and repaid loans; many columns separate fewer by chance
 LIMIT = 0.95  # ROC-AUC of one column; the best of real applications has 0.66
 PARTS = 5  # default rates of categories are judged on the part that they were not taken from
 VARIABLE = "CREDIT_TRAINING__ALLOWED_COLUMNS"
 
 
 def suspects(frame: pd.DataFrame, table: Table, defaulted: Labels) -> dict[str, float]:
-    """The columns of a table whose ROC-AUC alone exceeds LIMIT, with that ROC-AUC."""
+    """The columns of a table whose ROC-AUC alone exceeds LIMIT, with that ROC-AUC; none if there are too few outcomes."""
+    if _too_few(defaulted):
+        return {}
     numbers = {column.name: number_auc(frame[column.name].to_numpy(dtype=float), defaulted) for column in table.numeric}
     texts = {column.name: category_auc(pd.factorize(frame[column.name])[0], defaulted) for column in table.categorical}
     return _above(numbers | texts)
@@ -26,6 +29,8 @@ def suspects(frame: pd.DataFrame, table: Table, defaulted: Labels) -> dict[str, 
 
 def suspect_features(matrix: Matrix, names: Iterable[str], categorical: Iterable[int], defaulted: Labels) -> dict[str, float]:
     """The same for the features, which include the history."""
+    if _too_few(defaulted):
+        return {}
     codes = set(categorical)
     return _above(
         {
@@ -73,6 +78,11 @@ def category_auc(codes: NDArray[np.intp], defaulted: Labels) -> float:
         mean = defaulted[~outside].mean()
         rates[outside] = ((bad + mean) / (rows + 1))[codes[outside]]
     return number_auc(rates, defaulted)
+
+
+def _too_few(defaulted: Labels) -> bool:
+    defaults = np.count_nonzero(defaulted)
+    return min(defaults, len(defaulted) - defaults) < MIN_OUTCOMES
 
 
 def _wins(values: Values, bad: NDArray[np.bool_]) -> float:

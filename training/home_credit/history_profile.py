@@ -29,13 +29,16 @@ def read_and_fit(folder: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        A table is missing or cannot be used, or there are too few clients.
+        A table is missing or cannot be used, there are too few clients, or a client is in both tables of applications.
     """
     tables = {name: read_frame(folder, name) for name in TABLES}
     table = load_schema()["application"]
     applications, test = (
         read_table(find_source(folder, table.files[role]), table, with_target=role == "train") for role in ("train", "test")
     )
+    twice = int(test[table.key].isin(applications[table.key]).sum())
+    if twice:
+        raise DataError(f"{folder}: {twice:,} values of {table.key} are in application_train and in application_test; expected each in one")
     listed = find_optional(folder, HISTORY_OF)
     if listed:
         (complete,) = read_ids(listed, key_of(table))
@@ -65,7 +68,7 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
     Raises
     ------
     DataError
-        There are too few clients for aggregates of 50 people.
+        There are too few clients, or too few with rows in a table, for aggregates of 50 people.
     """
     clients = pd.concat([applications, test.assign(TARGET=np.nan)], ignore_index=True)
     if len(clients) < 20 * FEWEST:
@@ -73,6 +76,7 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
             f"{len(clients)} clients with history; expected at least {20 * FEWEST}, so that no aggregate describes a few people"
         )
     rows = pd.Series(np.arange(len(clients)), clients["SK_ID_CURR"])
+    _check_tables(rows.index, tables)
     default_rate = float(applications["TARGET"].mean())
     bureau, previous = (tables[name][tables[name]["SK_ID_CURR"].isin(rows.index)] for name in ("bureau", "previous_application"))
     bureau, previous = bureau.reset_index(drop=True), previous.reset_index(drop=True)
@@ -100,6 +104,22 @@ def fit_history_profile(applications: pd.DataFrame, test: pd.DataFrame, tables: 
         **balance_shares(balance, bureau),
         **own_shares(previous, len(clients), tables),
     }
+
+
+def _check_tables(clients: pd.Index, tables: Frames) -> None:
+    """Refuse tables with rows of too few clients; bureau_balance names loans of bureau, installments_payments may name anybody's."""
+    bureau = tables["bureau"].loc[tables["bureau"]["SK_ID_CURR"].isin(clients), ["SK_ID_BUREAU", "SK_ID_CURR"]]
+    for name in TABLES:
+        table = tables[name]
+        if name == "bureau_balance":
+            table = bureau[bureau["SK_ID_BUREAU"].isin(table["SK_ID_BUREAU"])]
+        elif name != "installments_payments":
+            table = table[table["SK_ID_CURR"].isin(clients)]
+        count = table["SK_ID_CURR"].nunique()
+        if count < 2 * FEWEST:
+            raise DataError(
+                f"{name} has rows of {count:,} clients; expected at least {2 * FEWEST}, so that no aggregate describes a few people"
+            )
 
 
 def _client_profile(measures: pd.DataFrame, known: Values) -> tuple[dict[str, Any], Values]:

@@ -64,8 +64,8 @@ def own_shares(previous: pd.DataFrame, clients: int, tables: Frames) -> dict[str
         **cards,
         "quantiles": {
             **late_quantiles,
-            "paid_after": _quantiles(lag[version > 0].dropna()),
-            "card_paid_after": _quantiles(lag[version == 0].dropna()),
+            "paid_after": _quantiles("paid_after", lag[version > 0].dropna()),
+            "card_paid_after": _quantiles("card_paid_after", lag[version == 0].dropna()),
             **card_quantiles,
         },
     }
@@ -89,7 +89,7 @@ def _late_shares(previous: pd.DataFrame, pos: pd.DataFrame) -> tuple[dict[str, f
         "signed": round(float((loan.head(1)["NAME_CONTRACT_STATUS"] == "Signed").mean()), 4),
         "completed": round(float((tail.loc[tail["SK_ID_PREV"].isin(ended), "NAME_CONTRACT_STATUS"] == "Completed").mean()), 4),
     }
-    return shares, {"days_late": _quantiles(days[days < 60])}
+    return shares, {"days_late": _quantiles("days_late", days[days < 60])}
 
 
 def _card_shares(previous: pd.DataFrame, clients: int, card: pd.DataFrame) -> tuple[dict[str, Any], dict[str, list[float]]]:
@@ -121,12 +121,12 @@ def _card_shares(previous: pd.DataFrame, clients: int, card: pd.DataFrame) -> tu
         "use_of_card": round(of_card, 3),
     }
     return shares, {
-        "use": _quantiles(share),
-        "old_limit": _quantiles(highest.loc[old, "AMT_CREDIT_LIMIT_ACTUAL"]),
+        "use": _quantiles("use", share),
+        "old_limit": _quantiles("old_limit", highest.loc[old, "AMT_CREDIT_LIMIT_ACTUAL"]),
         "limit_of_credit": _quantiles(
-            (highest["AMT_CREDIT_LIMIT_ACTUAL"] / highest["AMT_CREDIT"])[highest["AMT_CREDIT"] > 0].clip(upper=2)
+            "limit_of_credit", (highest["AMT_CREDIT_LIMIT_ACTUAL"] / highest["AMT_CREDIT"])[highest["AMT_CREDIT"] > 0].clip(upper=2)
         ),
-        "paid_of_minimum": _quantiles(ratio),
+        "paid_of_minimum": _quantiles("paid_of_minimum", ratio),
     }
 
 
@@ -139,7 +139,9 @@ def _persistence(share: pd.Series, cards: pd.DataFrame) -> tuple[float, float]:
     return float(np.clip(1 - step**2 / (2 * (1 - of_card)), 0, 0.99)), of_card
 
 
-def _quantiles(values: pd.Series) -> list[float]:
+def _quantiles(name: str, values: pd.Series) -> list[float]:
     """Evenly spaced quantiles, the outermost moved inwards so that FEWEST rows lie beyond each."""
+    if values.empty:
+        raise DataError(f"the history tables hold too few rows: none of them gives {name}")
     outer = min(FEWEST / len(values), 0.5)
     return rounded(np.quantile(values, np.clip(LEVELS, outer, 1 - outer)))

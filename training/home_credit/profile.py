@@ -1,5 +1,6 @@
 """Fits the profile of the generator on real applications. Every aggregate is over at least 50 people."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     Raises
     ------
     DataError
-        There are too few rows for aggregates of 50 people.
+        There are too few rows, or too few with a known value in some column, for aggregates of 50 people.
     """
     if len(frame) < 20 * FEWEST:
         raise DataError(f"{len(frame)} applications; expected at least {20 * FEWEST}, so that no aggregate describes a few people")
     target = frame[table.target].to_numpy()
+    _check_known(frame, table)
     unknown = {column.name: column.unknown for column in table.columns}
     no_employer = _values(frame, RETIRED, unknown[RETIRED]).isna()
     frame = frame.assign(**{INCOME_TYPE: frame[INCOME_TYPE].mask(no_employer)})  # the generator sets it for them
@@ -65,6 +67,27 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
     }
     _calibrate(profile, table, float(target.mean()))
     return profile
+
+
+def _check_known(frame: pd.DataFrame, table: Table) -> None:
+    """Refuse columns without a value that FEWEST people share, and continuous ones without FEWEST people on each side of the median."""
+    found = {}
+    for column in table.columns:
+        counts = _values(frame, column.name, column.unknown).value_counts()
+        few = column.type == "category" or len(counts) <= MAX_VALUES
+        have = int(counts.max() if few else counts.sum()) if len(counts) else 0
+        if have < (FEWEST if few else 2 * FEWEST):
+            found[column.name] = have / (1 if few else 2)
+    if not found:
+        return
+    name, have = min(found.items(), key=lambda item: item[1])
+    more = f" (and {len(found) - 1} more columns)" if len(found) > 1 else ""
+    if not have:
+        raise DataError(f"{name} is missing in all {len(frame):,} applications{more}; expected values that {FEWEST} people have")
+    raise DataError(
+        f"{len(frame):,} applications are too few, since no aggregate may describe fewer than {FEWEST} people: {name} gives {have:g}{more}; "
+        f"about {math.ceil(len(frame) * FEWEST / have):,} such applications are needed"
+    )
 
 
 def _values(frame: pd.DataFrame, name: str, unknown: tuple[Any, ...]) -> pd.Series:

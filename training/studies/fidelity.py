@@ -14,10 +14,12 @@ from configs.settings import Settings
 from features.schema import load_schema
 from training import plots
 from training.aliases import Say
+from training.data.errors import DataError
 from training.data.fields import key_of
 from training.data.history_folder import HISTORY_OF
 from training.data.reader import read_ids
 from training.data.source import find_optional, find_source
+from training.data.sufficiency import check_enough, check_history
 from training.data.validation import read_table
 from training.fitting import parameters
 from training.home_credit.generator import generate
@@ -31,7 +33,7 @@ COLUMNS = [
     "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "AMT_INCOME_TOTAL", "AMT_CREDIT", "AMT_ANNUITY", "DAYS_BIRTH", "DAYS_EMPLOYED",
     "CODE_GENDER", "NAME_INCOME_TYPE", "NAME_EDUCATION_TYPE",
 ]  # fmt: skip
-REPEATS = 3
+FOLDS, REPEATS = 5, 3
 GAIN_TREES = 150  # few and small trees, for a few thousand applicants
 GAIN = {"learning_rate": 0.05, "max_depth": 3, "num_leaves": 6, "min_data_in_leaf": 100}
 
@@ -40,6 +42,7 @@ def compare(data: Path, out: Path, settings: Settings, seed: int, say: Say) -> s
     """Generate as many applications as there are real ones, compare them, and save a plot; returns a Markdown table."""
     table = load_schema()["application"]
     real = read_table(find_source(data, table.files["train"]), table, with_target=True)
+    check_enough(real[table.target].to_numpy(), settings.training)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), len(real), seed, history=False)
         generated = read_table(find_source(Path(folder), table.files["train"]), table, with_target=True)
@@ -80,6 +83,9 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
         for name in TABLES:
             say(f"comparing {name}")
             real, generated = (read_frame(source, name) for source in (data, Path(folder)))
+            for frame, origin in ((real, data), (generated, f"--history {applications}")):
+                if frame.empty:
+                    raise DataError(f"{origin}: {name} has no rows to compare; give more applications")
             clients = [complete, _clients(Path(folder))]
             counts = [f"{len(frame) / count:.1f}" for frame, count in zip((real, generated), clients, strict=True)]
             if listed and name == "installments_payments":
@@ -87,7 +93,7 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
             columns = [column for column in real.columns.tolist() if not column.startswith("SK_ID_")]
             missing = (real[columns].isna().mean() - generated[columns].isna().mean()).abs()
             distance = pd.Series({column: _distance(real[column].dropna(), generated[column].dropna()) for column in columns})
-            largest = f"{distance.max():.3f}, {distance.idxmax()}"
+            largest = f"{distance.max():.3f}, {distance.idxmax()}" if distance.notna().any() else "no value"
             rows.append([name, *counts, f"{missing.max():.1%}, {missing.idxmax()}", f"{distance.median():.3f}", largest])
     return _markdown(rows)
 
@@ -99,6 +105,9 @@ def compare_gain(data: Path, settings: Settings, seed: int, say: Say) -> str:
     """
     real = prepare(data, settings, say)
     count = int(real.with_history.sum())
+    if not count:
+        raise DataError(f"{data}: no labelled applicant has a known history")
+    check_history(real.defaulted[real.with_history], FOLDS)
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), count, seed)
         if find_optional(data, HISTORY_OF):
@@ -120,7 +129,7 @@ def history_gain(prepared: Prepared, settings: Settings) -> tuple[float, float, 
     alone[:, prepared.features.history_positions] = np.nan
     options = {**parameters(settings), **GAIN}
     aucs = []
-    for inside, outside in RepeatedStratifiedKFold(n_splits=5, n_repeats=REPEATS, random_state=settings.training.seed).split(whole, y):
+    for inside, outside in RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=settings.training.seed).split(whole, y):
         pair = []
         for matrix in (alone, whole):
             booster = lightgbm.train(options, lightgbm.Dataset(matrix[inside], y[inside], params=options), num_boost_round=GAIN_TREES)

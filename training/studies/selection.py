@@ -19,6 +19,7 @@ from features.history import Matrix
 from features.pool import chosen_features, feature_pool, history_features
 from training.aliases import Say, Values
 from training.data.errors import DataError
+from training.data.sufficiency import check_enough, check_history
 from training.prepare import Prepared, prepare
 
 SEATS = 189  # features of a model
@@ -79,7 +80,7 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     Raises
     ------
     DataError
-        The tables cannot be used, or too few features of the pool differ between applicants.
+        The tables cannot be used, hold too little to learn from, or too few features of the pool differ between applicants.
     """
     prepared = prepare(folder, settings, say, tuple(feature_pool()))
     names = prepared.features.names
@@ -87,6 +88,8 @@ def select(folder: Path, settings: Settings, say: Say) -> Selection:
     positions = {name: position for position, name in enumerate(names)}
     everyone = np.arange(len(prepared.defaulted))
     known = np.flatnonzero(prepared.with_history)
+    check_enough(prepared.defaulted, settings.training)
+    check_history(prepared.defaulted[known], FOLDS)
     rate = float(prepared.defaulted.mean())
     prior = np.full(len(everyone), np.log(rate / (1 - rate)))
 

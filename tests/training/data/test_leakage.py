@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
+from features.schema import Table
 from training.data.errors import DataError
-from training.data.leakage import category_auc, number_auc, refusal, suspects
+from training.data.leakage import category_auc, number_auc, refusal, suspect_features, suspects
 from training.home_credit.generator import Generator
 from training.prepare import prepare
 
@@ -92,3 +93,13 @@ def test_no_column_of_ordinary_applications_is_suspect() -> None:
     generator = Generator.from_file()
     frame = next(generator.draw(2000, seed=4))
     assert suspects(frame, generator.table, frame["TARGET"].to_numpy(dtype=np.int8)) == {}
+
+
+@pytest.mark.parametrize("defaults", [9, 10, 390, 391])
+def test_a_column_is_judged_by_ten_of_each_outcome_or_more(defaults: int, table: Table) -> None:
+    frame = next(Generator.from_file().draw(400, seed=3))
+    target = (np.arange(400) < defaults).astype(np.int8)
+    frame["AMT_GOODS_PRICE"] = target * 1000.0
+    judged = 10 <= defaults <= 390
+    assert ("AMT_GOODS_PRICE" in suspects(frame, table, target)) == judged
+    assert ("x" in suspect_features(frame[["AMT_GOODS_PRICE"]].to_numpy(), ["x"], [], target)) == judged

@@ -11,6 +11,7 @@ from features.schema import Table
 from training.data.errors import DataError
 from training.data.source import find_source
 from training.data.validation import read_table
+from training.home_credit import profile
 from training.home_credit.generator import BLOCK, PROFILE, Generator, generate
 from training.home_credit.profile import fit_profile
 
@@ -82,6 +83,23 @@ def test_a_profile_fitted_on_a_sample_generates_its_like(sample: pd.DataFrame, t
         assert again[column.name].isna().mean() == pytest.approx(sample[column.name].isna().mean(), abs=0.03), column.name
     for name in ("AMT_CREDIT", "EXT_SOURCE_2", "DAYS_BIRTH"):
         assert again[name].median() == pytest.approx(sample[name].median(), rel=0.05)
+
+
+def test_columns_that_too_few_know_are_no_profile_and_are_told_before_anything_is_fitted(
+    sample: pd.DataFrame, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "marginal", lambda *_: pytest.fail("something was fitted"))
+    with pytest.raises(
+        DataError, match=r"^1,500 applications are too few, since no .* fewer than 50 people: \w+ gives .*; about [\d,]+ such"
+    ):
+        fit_profile(sample[:1500], table)
+    few = sample[:4000].assign(AMT_CREDIT=sample["AMT_CREDIT"].where(np.arange(len(sample)) < 99))
+    with pytest.raises(DataError, match=r"AMT_CREDIT gives 49\.5 \(and 2 more columns\); about 4,041 such applications are needed"):
+        fit_profile(few, table)
+    with pytest.raises(DataError, match="NAME_TYPE_SUITE is missing in all 4,000 applications; expected values that 50 people have"):
+        fit_profile(sample[:4000].assign(NAME_TYPE_SUITE=None), table)
+    with pytest.raises(DataError, match="NAME_CONTRACT_TYPE gives 1; about 200,000 such applications are needed"):
+        fit_profile(sample[:4000].assign(NAME_CONTRACT_TYPE=[f"kind {row}" for row in range(4000)]), table)
 
 
 def test_too_few_rows_are_no_profile(sample: pd.DataFrame, table: Table) -> None:

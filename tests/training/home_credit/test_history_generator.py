@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from training.data.errors import DataError
+from training.home_credit import history_profile
 from training.home_credit.draws import factor
 from training.home_credit.generator import BLOCK, Generator, generate
 from training.home_credit.history_generator import CLIENTS, MOST_LOANS, PROFILE, TABLES, HistoryGenerator, covariates
@@ -176,3 +177,22 @@ def test_the_profile_holds_aggregates_only() -> None:
                 assert set(marginal) in ({"values", "shares"}, {"quantiles"}), column
                 assert all(share > 0 for share in marginal.get("shares", []))
     assert not {"rows", "ids"} & set(profile)
+
+
+def test_a_profile_is_not_fitted_on_tables_of_too_few_clients(frame: pd.DataFrame, tables: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_profile, "covariates", lambda *_: pytest.fail("something was fitted"))
+    clients = frame.iloc[:CLIENTS]
+    for name in TABLES:
+        key = "SK_ID_BUREAU" if name == "bureau_balance" else "SK_ID_CURR"
+        few = tables[name][tables[name][key].isin(tables[name][key].unique()[:99])]
+        with pytest.raises(DataError, match=rf"^{name} has rows of \d\d clients; expected at least 100"):
+            fit_history_profile(clients, clients[:0].drop(columns="TARGET"), {**tables, name: few})
+
+
+def test_an_applicant_in_both_tables_is_told(frame: pd.DataFrame, tables: Frames, tmp_path: Path) -> None:
+    for name, table in tables.items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    frame[:200].to_parquet(tmp_path / "application_train.parquet")
+    frame[199:300].to_parquet(tmp_path / "application_test.parquet")
+    with pytest.raises(DataError, match="1 values of SK_ID_CURR are in application_train and in application_test"):
+        read_and_fit(tmp_path)
