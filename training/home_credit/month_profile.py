@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from training.data.errors import DataError
 from training.home_credit.history_generator import APPROVED_CARDS
 from training.home_credit.months import MONTH, STATES
 from training.home_credit.profile import FEWEST, rounded
