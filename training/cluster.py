@@ -1,15 +1,37 @@
 """Training on the workers of a Dask cluster, with lightgbm.dask."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import Settings
 from training.fitting import Fit, fit_parameters, learned_from
 from training.prepare import Prepared
+
+
+@contextmanager
+def connected(scheduler: str, **options: Any) -> Iterator[Any]:
+    """A client of a Dask cluster.
+
+    Raises
+    ------
+    UserError
+        There is no scheduler at this address.
+    """
+    import distributed
+
+    try:
+        client = distributed.Client(scheduler, **options)
+    except (ValueError, OSError) as error:
+        raise UserError(f"--scheduler is {scheduler}: {error}; expected the address of a Dask scheduler, such as tcp://host:8786") from None
+    with client:
+        yield client
 
 
 def fit_over(scheduler: str) -> Fit:
@@ -21,9 +43,8 @@ def fit_over(scheduler: str) -> Fit:
 
     def fit(prepared: Prepared, settings: Settings, rows: NDArray[np.intp]) -> lightgbm.Booster:
         import dask.array
-        import distributed
 
-        with distributed.Client(scheduler) as client:
+        with connected(scheduler) as client:
             matrix, defaulted = learned_from(prepared, settings, rows)
             size = -(-len(matrix) // max(1, len(client.scheduler_info(n_workers=-1)["workers"])))
             options: dict[str, Any] = {**fit_parameters(prepared, settings), "n_estimators": settings.training.lightgbm.num_trees}

@@ -101,7 +101,7 @@ def score_on_cluster(
     DataError
         As `score`, or the table is not one Parquet file.
     """
-    import distributed
+    from training.cluster import connected
 
     bundle = read_bundle(find_in_store(*tag))
     source = find_source(folder, name)
@@ -110,7 +110,7 @@ def score_on_cluster(
     whole = _Whole(folder, source, bundle, say, limits)
     groups = count_row_groups(source)
 
-    def results(client: distributed.Client) -> Iterator[tuple[pa.Table, Validator, Files]]:
+    def results(client: Any) -> Iterator[tuple[pa.Table, Validator, Files]]:
         most = AHEAD * max(1, sum(client.nthreads().values()))
         waiting: deque[Any] = deque()
         for group in range(groups):
@@ -122,13 +122,13 @@ def score_on_cluster(
         while waiting:
             yield waiting.popleft().result()
 
-    def scored(client: distributed.Client) -> Iterator[pa.Table]:
+    def scored(client: Any) -> Iterator[pa.Table]:
         for table, validator, files in results(client):
             whole.add(validator, files)
             yield table
         whole.finish()
 
-    with distributed.Client(scheduler, set_as_default=False) as client:
+    with connected(scheduler, set_as_default=False) as client:
         return _write(scored(client), bundle, source, out, say)
 
 

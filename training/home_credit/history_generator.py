@@ -3,8 +3,8 @@
 A loan is a row of a Gaussian copula as an application is, in three parts: what follows from the client (the outcome and
 some columns of the application, by regression), what the client's loans share, and what is the loan's own. So default
 shows in the history beyond what the application tells. Loans fall into segments (kind and state) with marginals of their
-own. The monthly tables are simulated from their loans by training/months.py. configs/history_profile.json holds the aggregates;
-training/history_profile.py fits it.
+own. The monthly tables are simulated from their loans by months.py. configs/history_profile.json holds the aggregates;
+history_profile.py fits it.
 """
 
 import json
