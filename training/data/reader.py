@@ -32,7 +32,7 @@ class TableReader:
 
     def __init__(self, source: Source, fields: Sequence[Field]) -> None:
         self.source, self.fields, self.rows = source, fields, 0
-        self._file: CsvTable | ParquetTable = (ParquetTable if source.is_parquet else CsvTable)(source, fields)
+        self._file: CsvTable | ParquetTable = ParquetTable(source, fields) if source.is_parquet else CsvTable(source, fields)
 
     def __str__(self) -> str:
         blank = f" and {self._file.blank} blank ones at the end" if isinstance(self._file, CsvTable) and self._file.blank else ""

@@ -1,10 +1,9 @@
-"""Generated history tables: the loans at other lenders and at this one that go with generated applications.
+"""Generates the history tables of generated applications: loans at other lenders and at this one.
 
-A loan is a row of a Gaussian copula as an application is, in three parts: what follows from the client (the outcome and
-some columns of the application, by regression), what the client's loans share, and what is the loan's own. So default
-shows in the history beyond what the application tells. Loans fall into segments (kind and state) with marginals of their
-own. The monthly tables are simulated from their loans by months.py. configs/history_profile.json holds the aggregates;
-history_profile.py fits it.
+Like an application, a loan is a row of a Gaussian copula. It has three parts: a regression on the outcome and some columns of the
+application, a part that the loans of a client share, and a part of its own. The history therefore says more about default than the
+application does. Loans fall into segments (kind and state) with their own marginals. months.py simulates the monthly tables from the
+loans. configs/history_profile.json holds the aggregates; history_profile.py fits it.
 """
 
 import json

@@ -137,10 +137,9 @@ def _client_profile(measures: pd.DataFrame, known: Values) -> tuple[dict[str, An
     return profile, np.hstack([known, scores[:, :2] / np.sqrt(variance[:2])])
 
 
-def _commonest(previous: pd.DataFrame, name: str) -> dict[str, Any]:
+def _commonest(previous: pd.DataFrame, name: str) -> Any:
     """The commonest value of a column for each PRODUCT_COMBINATION."""
-    found: dict[str, Any] = previous.groupby(previous["PRODUCT_COMBINATION"])[name].agg(lambda values: values.mode().iloc[0]).to_dict()
-    return found
+    return previous.groupby(previous["PRODUCT_COMBINATION"])[name].agg(lambda values: values.mode().iloc[0]).to_dict()
 
 
 def _measures(keys: pd.Series, bureau: pd.DataFrame, previous: pd.DataFrame, tables: Frames) -> pd.DataFrame:

@@ -97,7 +97,8 @@ def _common_kinds(frame: pd.DataFrame, kind: pd.Series) -> pd.Series:
 
 def _marginals(variables: dict[str, pd.Series], rows: Any, ordinals: dict[str, Any]) -> dict[str, Any]:
     """The marginals of one segment, whose rows a mask selects; sets the ordinals of these rows."""
-    found, nothing = {}, np.zeros(len(rows))
+    found: dict[str, Any] = {}
+    nothing = np.zeros(len(rows))
     for name, values in variables.items():
         counts = values[rows].value_counts()
         if counts.sum() >= FEWEST and (len(counts) > MAX_VALUES or counts.iloc[0] >= FEWEST):
