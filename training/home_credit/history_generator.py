@@ -31,14 +31,8 @@ LAST_END = 31_199  # the latest planned end of a loan in the source, in days fro
 NEVER = 365243.0  # the source's day for what has not happened
 SPREAD = 1.3  # standard deviation of the logarithm of a client's rate of late payments
 APPROVED_LOANS = ("Cash loans|Approved", "Consumer loans|Approved")
-CARD = (
-    "SK_ID_PREV",
-    "SK_ID_CURR",
-    "AMT_CREDIT",
-    "DAYS_DECISION",
-    "DAYS_FIRST_DRAWING",
-    "DAYS_TERMINATION",
-)  # the columns on which its months depend
+# the columns on which the months of a card depend
+CARD = ("SK_ID_PREV", "SK_ID_CURR", "AMT_CREDIT", "DAYS_DECISION", "DAYS_FIRST_DRAWING", "DAYS_TERMINATION")
 APPROVED_CARDS = "Revolving loans|Approved"
 COVARIATES = ("DAYS_BIRTH", "AMT_INCOME_TOTAL", "AMT_CREDIT", "EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
 MEASURES = ("bureau", "previous_application", "late_bureau", "late_own", "card_use")  # what the profile says about a client as a whole
