@@ -81,7 +81,7 @@ def category_auc(codes: NDArray[np.intp], defaulted: Labels) -> float:
 
 
 def _too_few(defaulted: Labels) -> bool:
-    defaults = np.count_nonzero(defaulted)
+    defaults = int(np.count_nonzero(defaulted))
     return min(defaults, len(defaulted) - defaults) < MIN_OUTCOMES
 
 

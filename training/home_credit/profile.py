@@ -71,7 +71,7 @@ def fit_profile(frame: pd.DataFrame, table: Table) -> dict[str, Any]:
 
 def _check_known(frame: pd.DataFrame, table: Table) -> None:
     """Refuse columns without a value that FEWEST people share, and continuous ones without FEWEST people on each side of the median."""
-    found = {}
+    found: dict[str, float] = {}
     for column in table.columns:
         counts = _values(frame, column.name, column.unknown).value_counts()
         few = column.type == "category" or len(counts) <= MAX_VALUES
@@ -80,13 +80,13 @@ def _check_known(frame: pd.DataFrame, table: Table) -> None:
             found[column.name] = have / (1 if few else 2)
     if not found:
         return
-    name, have = min(found.items(), key=lambda item: item[1])
+    name, gives = min(found.items(), key=lambda item: item[1])
     more = f" (and {len(found) - 1} more columns)" if len(found) > 1 else ""
-    if not have:
+    if not gives:
         raise DataError(f"{name} is missing in all {len(frame):,} applications{more}; expected values that {FEWEST} people have")
     raise DataError(
-        f"{len(frame):,} applications are too few, since no aggregate may describe fewer than {FEWEST} people: {name} gives {have:g}{more}; "
-        f"about {math.ceil(len(frame) * FEWEST / have):,} such applications are needed"
+        f"{len(frame):,} applications are too few, since no aggregate may describe fewer than {FEWEST} people: {name} gives {gives:g}{more}; "
+        f"about {math.ceil(len(frame) * FEWEST / gives):,} such applications are needed"
     )
 
 
