@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from configs.errors import UserError
+
 CONFIGS = Path(__file__).parent
 PREFIX = "CREDIT_"
 FILE_VARIABLE = "CREDIT_CONFIG"
 KUBERNETES_VARIABLE = re.compile(  # what Kubernetes puts into the pods beside a Service named credit-scoring, or credit-scoring-NAME
     r"CREDIT_SCORING_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
-DATABASE_VARIABLE = "DATABASE_URL"  # where hosting platforms tell the database; CREDIT_STORE__URL goes first
+DATABASE_VARIABLE = "DATABASE_URL"  # set by hosting platforms; CREDIT_STORE__URL takes precedence
 DRIVERS = {
     "sqlite": "sqlite",
     "postgres": "postgresql+psycopg",
@@ -25,17 +27,17 @@ DRIVERS = {
 }
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Days = Annotated[float, Field(gt=0, le=36_500)]  # as many as the calendar holds
+Days = Annotated[float, Field(gt=0, le=36_500)]  # a century, within the range of dates
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class SettingsError(ValueError):
-    """A setting is unknown or has a value that it cannot take; the message names each."""
+class SettingsError(UserError):
+    """A setting is unknown or invalid. The message names each one and what was expected."""
 
 
 class Section(BaseModel):
-    """A part of the tree: frozen, and without keys that nobody reads."""
+    """A part of the tree: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +50,7 @@ class ModelSettings(Section):
 
 
 class DecisionSettings(Section):
-    """Business costs from which the threshold follows, both in the same unit, and what becomes of an application of which little is known."""
+    """The costs from which the threshold follows, in one unit, and the rule for applications with little information."""
 
     false_negative_cost: Positive
     false_positive_cost: Positive
@@ -57,7 +59,7 @@ class DecisionSettings(Section):
 
 
 class ServiceSettings(Section):
-    """Limits of a request, of the queue, of a batch."""
+    """Limits of requests, of the queue, and of batches."""
 
     head_seconds: Positive
     body_seconds: Positive
@@ -78,12 +80,12 @@ class ServiceSettings(Section):
     @classmethod
     def _leave_room_for_a_body(cls, most: int, info: ValidationInfo) -> int:
         if most * 7 < info.data.get("max_body_bytes", 0) * 8:
-            raise ValueError("expected 8/7 of max_body_bytes at least")
+            raise ValueError("expected at least 8/7 of max_body_bytes")
         return most
 
 
 class LogSettings(Section):
-    """How decisions go on record before they are answered."""
+    """How a decision is recorded before it is answered."""
 
     durability: Literal["off", "flush", "fsync", "database"]
     max_bytes: Count
@@ -92,7 +94,7 @@ class LogSettings(Section):
 
 
 class StoreSettings(Section):
-    """Where the store is."""
+    """The database of decisions and outcomes."""
 
     url: SecretStr | None
     password_file: Path | None
@@ -121,7 +123,7 @@ class StoreSettings(Section):
 
 
 class LatencyTarget(Section):
-    """What `make loadtest` asks of single requests; milliseconds at the client, share of failed requests."""
+    """The limits that `make loadtest` checks: latency at the client in milliseconds, and the share of failed requests."""
 
     p95_ms: Positive
     p99_ms: Positive
@@ -136,7 +138,7 @@ class DriftSettings(Section):
 
 
 class RetrainingSettings(Section):
-    """From when on `credit-scoring retraining-signal` says yes; monitoring/README.md tells the rule."""
+    """The limits of `credit-scoring retraining-signal`; monitoring/README.md explains the rule."""
 
     drifted_features: Share
     max_roc_auc_loss: Positive
@@ -148,14 +150,14 @@ class RetrainingSettings(Section):
 
 
 class DataSettings(Section):
-    """What a file of applications or of their history may hold before `train` and `score` refuse it."""
+    """The limits beyond which `train` and `score` refuse a table."""
 
     max_unseen: Share
     max_missing_rise: Share
 
 
 class LightGBMSettings(Section):
-    """Parameters of the gradient boosting, named as LightGBM names them."""
+    """Parameters of the gradient boosting, by LightGBM's names."""
 
     num_trees: Count
     learning_rate: Positive
@@ -212,7 +214,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The URL of the store, as SQLAlchemy reads it; it may hold a password."""
+        """The URL of the store for SQLAlchemy; it may contain a password."""
         from sqlalchemy import URL, make_url
 
         if self.store.url:
@@ -232,7 +234,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, DATABASE_URL, the user's file, the defaults: the first that has a value decides."""
+        """In order of precedence: the environment, DATABASE_URL, the user's file, the defaults."""
         files = [os.environ.get(FILE_VARIABLE), CONFIGS / "settings.yaml"]
         database = os.environ.get(DATABASE_VARIABLE)
         platform = InitSettingsSource(settings_cls, {"store": {"url": database}} if database else {})
@@ -245,7 +247,7 @@ def load_settings() -> Settings:
     Raises
     ------
     SettingsError
-        A key or value is wrong; the message names every one and what was expected.
+        A key or value is wrong. The message names each one and what was expected.
     """
     problems = []
     for name in sorted(os.environ):
@@ -263,7 +265,7 @@ def load_settings() -> Settings:
             problems += [_explain(item) for item in error.errors()]
         except yaml.YAMLError as error:
             problems.append(f"{FILE_VARIABLE}: {file} is not YAML: {error}")
-        except ValueError as error:  # what pydantic-settings raises for a section that is not a mapping
+        except ValueError as error:  # from pydantic-settings, for a section that is not a mapping
             problems.append(f"{error}; expected a value for each key of the section")
     raise SettingsError("wrong settings:\n" + "\n".join(f"  {problem}" for problem in problems))
 

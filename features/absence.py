@@ -1,4 +1,4 @@
-"""Fields that are absent, or there, in a way that training never saw: which they are, and what the model gets in their place."""
+"""Fields that are absent or present in a pattern that training never saw, and the values that the model gets instead."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,13 +9,13 @@ import numpy as np
 
 from features.history import Mask, Matrix, Positions
 
-RARE = 0.001  # a field that fewer applicants lacked counts as one that training always had
+RARE = 0.001  # a field absent for a smaller share of the applicants counts as always present
 
 
 class Odd(NamedTuple):
-    """Where fields differ from every pattern of training, both of shape (rows, fields).
+    """Where fields break the patterns of training, both of shape (rows, fields).
 
-    `missed` are absent, and their typical value stands in; `lone` are there without most of their group, and are left aside.
+    `missed` fields are absent and get their typical value. `lone` fields are present without most of their group and are ignored.
     """
 
     missed: Mask
@@ -24,16 +24,16 @@ class Odd(NamedTuple):
 
 @dataclass(frozen=True)
 class Absence:
-    """What training tells of absent fields.
+    """The patterns of absent fields in training.
 
-    A model cannot learn what it means that a field is absent which training always had, nor what a part of some fields means which were all
-    known or all unknown of every applicant. Each row therefore gets the nearest pattern that training saw.
+    A model cannot learn what it means that a field is absent if training always had it, nor that only some fields of a group are known
+    if every applicant had all or none of them. Each row therefore gets the nearest pattern that training saw.
 
     Attributes
     ----------
-    typical : for each field the median of training, of a category the code of the commonest; NaN where it was never known.
-    always : positions of the fields that training always had.
-    together : groups of positions of the other fields, each known of the same applicants.
+    typical : the median of each field, or the code of the commonest category; NaN if it was never known.
+    always : positions of the fields that were always present.
+    together : groups of positions of other fields that were known for the same applicants.
     """
 
     typical: list[float]
@@ -57,12 +57,12 @@ class Absence:
         return cls(typical, always, [group for group in groups.values() if len(group) > 1])
 
     def settle(self, fields: Matrix) -> Odd | None:
-        """Give each row of fields, shape (rows, fields), the nearest pattern that training saw, in place; says what was changed, if anything."""
+        """Give each row of fields, shape (rows, fields), the nearest pattern of training, in place; returns the changes, or None."""
         judged = np.isnan(fields.take(self._judged, axis=1))
         size = len(self._members)
         without, odd = judged[:, :size], judged[:, :size] != judged[:, size : 2 * size]
         if not (np.count_nonzero(odd) or np.count_nonzero(judged[:, 2 * size :])):
-            return None  # as nearly always, and quicker than what follows
+            return None  # nearly always, and faster than the rest
         absent, uneven = np.isnan(fields), odd.any(axis=0)
         missed, lone = np.zeros_like(absent), np.zeros_like(absent)
         missed[:, self.always] = absent[:, self.always]
@@ -79,12 +79,12 @@ class Absence:
         return Odd(missed, lone)
 
     def to_dict(self) -> dict[str, Any]:
-        """What was learned: the arguments of this class, NaN as None."""
+        """The arguments of this class, with None for NaN."""
         return asdict(self) | {"typical": [None if np.isnan(value) else value for value in self.typical]}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """Restore what `to_dict` gave."""
+        """Restore the result of `to_dict`."""
         typical = [np.nan if value is None else value for value in state["typical"]]
         return cls(typical, state["always"], state["together"])
 
@@ -94,6 +94,6 @@ class Absence:
 
     @cached_property
     def _judged(self) -> Positions:
-        """The members of the groups, for each of them the first of its group, and what is always there: taken from the fields at once."""
+        """Positions taken from the fields at once: the members of groups, the first member of each one's group, and the fields always present."""
         firsts = [group[0] for group in self.together for _ in group]
         return np.array([*self._members, *firsts, *self.always], dtype=np.intp)

@@ -1,8 +1,7 @@
-"""What is computed from one Home Credit application beyond its raw columns, and from it and its aggregated history.
+"""The derived features of a Home Credit application, alone and together with its aggregated history.
 
-Every operation is elementwise or a sum of small whole numbers, so a row gives the same bits alone and in any batch.
-NaN is not known, and any result that needs a value which is not known, or that divides by zero, is not known; sums and
-extremes over several columns use the values that are.
+Every operation is elementwise or a sum of small whole numbers, so a row has the same bits alone and in any batch. NaN means not known.
+A result is not known if an operand is not known or the divisor is zero; sums and extremes over several columns use the known values.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ def _known_sum(block: Values) -> Values:
     """Sum of the known values of each row; NaN where none is known."""
     total: Values = np.add.reduce(block, axis=1)
     missing = np.isnan(total)
-    if np.count_nonzero(missing):  # which is quicker to ask than any()
+    if np.count_nonzero(missing):  # faster than any()
         missing = np.isnan(block)
         total = np.add.reduce(np.where(missing, 0.0, block), axis=1)
         total[missing.all(axis=1)] = np.nan
@@ -35,8 +34,8 @@ def _known_sum(block: Values) -> Values:
 
 
 def _external_mean(*weights: float) -> Callable[[Values], Values]:
-    """Weighted mean of the known values of each row, added from left to right."""
-    weight = np.array(weights)  # numpy would make one of a tuple at every call
+    """A function for the weighted mean of the known values of each row, added from left to right."""
+    weight = np.array(weights)  # from a tuple numpy would make an array at every call
 
     def mean(block: Values) -> Values:
         missing = np.isnan(block)
@@ -129,10 +128,10 @@ RATIOS: dict[str, tuple[str, str]] = {
     "CARD_ATM_SHARE": ("CARD_ATM_AMOUNT_MEAN", "CARD_AMOUNT_MEAN"),
 }
 
-# name: what the rest of the application leads one to expect of it
+# name: the external score that it predicts from the rest of the application
 EXPECTED = {f"{name}_EXPECTED": name for name in EXTERNAL}
 
-# name: one value and another, which is taken from it: trends, of the last months and of all; and external scores beside what is expected
+# name: minuend, subtrahend: trends (the last months minus all), and external scores minus their expected values
 DIFFERENCES: dict[str, tuple[str, str]] = {
     **{f"{name}_RESIDUAL": (name, expected) for expected, name in EXPECTED.items()},
     "BUREAU_CREDIT_CHANGE_12M": ("BUREAU_CREDIT_MEAN_12M", "BUREAU_CREDIT_MEAN"),

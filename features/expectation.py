@@ -1,4 +1,4 @@
-"""What some columns are expected to be, given others: a gradient boosting with an output for each, learned without outcomes."""
+"""A model that predicts some columns from others, learned without outcomes: gradient boosting with one output for each column."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.history import Matrix
 from features.trees import Trees
 
-TREES = 60  # for each output; more gave no better model of default, and cost every applicant time
+TREES = 60  # for each output; more cost time and gave no better model of default
 FOLDS = 5
 PARAMETERS: dict[str, Any] = {
     "learning_rate": 0.15,
@@ -22,19 +22,19 @@ PARAMETERS: dict[str, Any] = {
     "lambda_l2": 50.0,
     "seed": 1,
     "deterministic": True,
-    "force_col_wise": True,  # a histogram is then summed by one thread, whatever their number
+    "force_col_wise": True,  # one thread sums each histogram, so the number of threads changes no bit
     "verbosity": -1,
 }
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """The expected values of several columns, each by trees of its own in one model, so that they cost one call.
+    """Predicts several columns with one model, so that they cost one call.
 
     Attributes
     ----------
-    model : the LightGBM model as text; its outputs are in standard deviations from the mean. Empty: the mean is all one can expect.
-    mean, scale : mean and standard deviation of each column where it is known.
+    model : the LightGBM model as text, with outputs in standard deviations from the mean. Empty text predicts the mean.
+    mean, scale : mean and standard deviation of the known values of each column.
     """
 
     model: str
@@ -43,13 +43,13 @@ class Expectation:
 
     @classmethod
     def fit(cls, given: Matrix, wanted: Matrix, categorical: list[int]) -> Self:
-        """Learn by least squares; a value that is not known teaches nothing.
+        """Learn by least squares from the known values.
 
         Parameters
         ----------
         given : shape (rows, inputs), NaN where not known.
-        wanted : shape (rows, columns); one that is never known is expected to be 0.
-        categorical : positions of the inputs that are codes of categories.
+        wanted : shape (rows, columns), NaN where not known. A column that is never known is predicted as 0.
+        categorical : positions of the inputs that are category codes.
         """
         import lightgbm
 
@@ -63,14 +63,14 @@ class Expectation:
             return np.where(known, found.reshape(target.shape, order="F") - target, 0.0), known.astype(np.float64)
 
         if len(given) < 2 * PARAMETERS["min_data_in_leaf"] or all(len(np.unique(column)) < 2 for column in given.T):
-            return cls("", mean.tolist(), scale.tolist())  # nothing to divide
+            return cls("", mean.tolist(), scale.tolist())  # no split is possible
         options: dict[str, Any] = PARAMETERS | {"objective": squares, "num_class": wanted.shape[1]}
         data = lightgbm.Dataset(given, np.zeros(len(given)), categorical_feature=categorical, params=PARAMETERS)
         booster = lightgbm.train(options, data, num_boost_round=TREES)
         return cls(booster.model_to_string(), mean.tolist(), scale.tolist())
 
     def expect(self, given: Matrix) -> Matrix:
-        """The expected values, shape (rows, columns), of inputs of shape (rows, inputs); a row has the same bits in any batch."""
+        """The predicted values, shape (rows, columns), of inputs, shape (rows, inputs). A row has the same bits in any batch."""
         if not self.model:
             return np.tile(self.mean, (len(given), 1))
         scale, mean = self._scale_and_mean
@@ -78,7 +78,7 @@ class Expectation:
         return expected
 
     def to_dict(self) -> dict[str, Any]:
-        """What was learned: the arguments of this class."""
+        """The arguments of this class."""
         return asdict(self)
 
     @cached_property
@@ -92,11 +92,11 @@ class Expectation:
 
 
 def cross_fitted(given: Matrix, wanted: Matrix, categorical: list[int], judged: Sequence[Matrix]) -> list[Matrix]:
-    """What is expected of each row, shape (rows, columns), by what the rows of the other folds teach; see Expectation.fit.
+    """Predict each row, shape (rows, columns), by a model that learned from the other folds. See `Expectation.fit` for the parameters.
 
     Parameters
     ----------
-    judged : inputs of the same rows, each with more or fewer values known, to give the expected values of.
+    judged : versions of the inputs, with more or fewer known values, to predict from; one result for each.
     """
     fold = np.random.default_rng(PARAMETERS["seed"]).permutation(len(given)) % FOLDS
     expected = [np.empty(wanted.shape) for _ in judged]

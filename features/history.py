@@ -1,11 +1,10 @@
-"""From the rows of a client's history to one value each: the one path for training and serving.
+"""Aggregates the rows of a client's history: the one path of training and serving.
 
-The rule of summation. The rows of a client are put in canonical order: by the id of the loan, then by every other column
-as the schema lists them, NaN last. Rows that tie are alike in every column, so what they add is too. A sum then starts at
-zero and adds one value after another in that order (`np.bincount` does no other), whatever other clients are in
-the call and whatever order the rows came in: a client has the same bits alone, in any batch, and offline in any
-block. Values that are not known or not selected add 0.0, which changes no bit. Counts, smallest and greatest values do not
-depend on an order. Everything else is elementwise; -0.0 is read as 0.0, which keeps the two from being told apart.
+The rule of summation: the rows of a client are sorted by the id of the loan, then by every other column in the order of the schema, NaN
+last. Rows that tie are equal in every column. A sum starts at zero and adds one value after another in this order, as `np.bincount` does.
+It does not depend on other clients in the call or on the order of the input, so a client has the same bits alone, in any batch, and
+offline in any block. Values that are not known or not selected add 0.0, which changes no bit. Counts, minima and maxima do not depend
+on the order. Everything else is elementwise. -0.0 is read as 0.0, so that the two count as equal.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from features.schema import Column, Table
 
-UNSEEN = -1.0
-BLOCK = 50_000  # rows aggregated at once, where there are more
+UNSEEN = -1.0  # the code of a category that the schema or training does not list
+BLOCK = 50_000  # rows aggregated at once
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -28,14 +27,14 @@ Getter = Callable[[str], Matrix]
 
 
 class Expression(NamedTuple):
-    """What is computed elementwise from the columns of one history row: the formula as text, and as code."""
+    """A value computed elementwise from the columns of a history row: the formula as text, and as code."""
 
     formula: str
     compute: Callable[[Getter], Matrix]
 
 
 class Window(NamedTuple):
-    """The column that tells how long ago a row was, as a number not above zero; and its units to a month."""
+    """The column that dates a row, as a number not above zero, and the number of its units in a month."""
 
     column: str
     month: float
@@ -47,12 +46,12 @@ class Aggregate:
 
     Attributes
     ----------
-    reduce : "count" of the selected rows; "share" of the selected among all rows of the table; "loans", the number
-        of different loans; "sum", "mean", "min", "max" of the known values in the selected rows.
+    reduce : "count" of the selected rows; "share" of the selected rows among all; "loans", the number of distinct loans;
+        "sum", "mean", "min", "max" of the known values in the selected rows.
     value : a column or an expression of the table; empty for "count", "share" and "loans".
-    text : what it tells of the client, as a reason.
-    where : a category column and those of its values that select a row; empty selects all.
-    months : select only rows of that many last months.
+    text : a description for people.
+    where : a category column and the values that select a row; empty selects all.
+    months : select only rows of the last `months` months.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Aggregate:
     months: int | None = None
 
     def source(self, expressions: Mapping[str, Expression]) -> str:
-        """Its definition in words, which identifies it."""
+        """The definition in words, which identifies the aggregate."""
         value = expressions[self.value].formula if self.value in expressions else self.value
         where = f" where {self.where[0]} is {' or '.join(self.where[1:])}" if self.where else ""
         months = f", last {self.months} months" if self.months else ""
@@ -79,8 +78,7 @@ class Rows:
     Attributes
     ----------
     client : shape (rows,), the number of the client of each row, from 0.
-    values : shape (columns of the table, rows), NaN where not known; a category as its place in the schema, UNSEEN if
-        it has none.
+    values : shape (columns of the table, rows), NaN where not known. A category is its index in the schema, or UNSEEN.
     """
 
     table: Table
@@ -89,11 +87,11 @@ class Rows:
 
     @classmethod
     def from_coded(cls, table: Table, client: Positions, values: Matrix) -> Self:
-        """Take values as the source has them, with categories coded by `codes_of`; `values` is changed in place."""
-        for place, column in enumerate(table.columns):
+        """Take values as in the source, with categories coded by `codes_of`; changes `values` in place."""
+        for values_of_column, column in zip(values, table.columns, strict=True):
             if column.type != "category":
                 for unknown in column.unknown:
-                    values[place][values[place] == unknown] = np.nan
+                    values_of_column[values_of_column == unknown] = np.nan
         values += 0.0  # turns -0.0 into 0.0
         return cls(table, client, values)
 
@@ -104,10 +102,10 @@ class History:
 
     Attributes
     ----------
-    clients : how many there are.
-    rows : of each table that is there.
-    given : of each table, shape (clients,): whether it was looked up for the client. A client without rows in a table that
-        was looked up has an empty history, otherwise one that is not known.
+    clients : their number.
+    rows : the rows of each table that is present.
+    given : for each table, shape (clients,), whether it was looked up for the client. Without rows, a client has an empty history in a
+        table that was looked up, and an unknown history otherwise.
     """
 
     clients: int
@@ -120,7 +118,7 @@ class Aggregator:
 
     Parameters
     ----------
-    aggregates : what to compute, in order.
+    aggregates : in the order of the result.
     tables : the history tables of the schema.
     expressions, windows : by table.
     """
@@ -141,9 +139,9 @@ class Aggregator:
                 self._plans.append((plan, np.array(places, dtype=np.intp)))
 
     def compute(self, history: History) -> Matrix:
-        """Shape (clients, aggregates): NaN where the table was not looked up, or no selected value is known.
+        """The aggregates, shape (clients, aggregates): NaN if the table was not looked up or no selected value is known.
 
-        Counts are 0, and sums are 0.0, where the table was looked up and no row is selected.
+        Counts and sums are 0 if the table was looked up and no row is selected.
         """
         result = np.full((history.clients, len(self.aggregates)), np.nan)
         for plan, places in self._plans:
@@ -155,9 +153,9 @@ class Aggregator:
 
 
 class _Plan:
-    """The aggregates of one table: the distinct selections of rows, the distinct values under them, and what is made of them.
+    """How the aggregates of one table are computed: distinct selections of rows, distinct values in them, and their reductions.
 
-    Every method works on many aggregates at once, shape (aggregates or values, rows or clients).
+    Every method works on many aggregates at once, with arrays of shape (aggregates or values, rows or clients).
     """
 
     def __init__(self, table: Table, aggregates: Sequence[Aggregate], expressions: Mapping[str, Expression], window: Window) -> None:
@@ -184,7 +182,7 @@ class _Plan:
         self._steps = {reduce: np.array(places, dtype=np.intp).T for reduce, places in steps.items()}
 
     def compute(self, rows: Rows, clients: int) -> Matrix:
-        """Shape (aggregates, clients), as if every client had been looked up."""
+        """The aggregates, shape (aggregates, clients), as if every client had been looked up."""
         result = np.empty((self._size, clients))
         if len(rows.client) <= BLOCK:
             self._block(rows.values, rows.client, result)
@@ -245,13 +243,13 @@ class _Plan:
 
 
 def canonical_order(table: Table, values: Matrix, client: Positions) -> Positions:
-    """The order in which the rows of a history table are reduced: by client, loan, then every column, NaN last."""
+    """The order in which rows are reduced: by client, loan, then every column, NaN last."""
     loan = next(place for place, column in enumerate(table.columns) if column.name == table.loan)
     return np.lexsort((*values[::-1], values[loan], client))
 
 
 def repeats(table: Table, values: Matrix, client: Positions) -> tuple[Positions, Positions]:
-    """The rows that are alike in every column to one of the same client, and the row each is alike to."""
+    """The rows that equal another row of the same client in every column, and that other row for each."""
     order = canonical_order(table, values, client)
     one, other = order[:-1], order[1:]
     same = client[one] == client[other]
@@ -262,27 +260,27 @@ def repeats(table: Table, values: Matrix, client: Positions) -> tuple[Positions,
 
 @cache
 def codes_of(column: Column) -> Mapping[str | None, float]:
-    """The code of each known value of a category column; NaN for None and for what means 'not known'."""
+    """The code of each value of a category column; NaN for None and for values that mean 'not known'."""
     codes: dict[str | None, float] = {value: float(code) for code, value in enumerate(column.categories)}
     return codes | dict.fromkeys((None, *column.unknown), np.nan)
 
 
 def _sum_in_order(block: NDArray[Any], client: Positions, clients: int) -> Matrix:
-    """Sums of each row of a block by client, shape (rows of the block, clients), added one by one from the left."""
+    """Sums of each row of a block by client, shape (rows of the block, clients), added from left to right."""
     bins = client + np.arange(len(block))[:, None] * clients
     total = np.asarray(np.bincount(bins.ravel(), block.ravel(), len(block) * clients), dtype=np.float64)
     return total.reshape(len(block), clients)
 
 
 def _new(loan: Matrix, first: Mask) -> Mask:
-    """Whether a row is the first of its loan; a row without the id of a loan is one of its own."""
+    """Whether a row is the first of its loan. A row without the id of a loan is a loan of its own."""
     new = first.copy()
     new[1:] |= loan[1:] != loan[:-1]
     return new
 
 
 def _extreme(best: np.ufunc, taken: Matrix, client: Positions, starts: Positions, clients: int) -> Matrix:
-    """The smallest or greatest of each row of a block by client, NaN where it is infinite, which stands for not known."""
+    """The minimum or maximum of each row of a block by client; NaN where it is infinite, which means not known."""
     result = np.full((len(taken), clients), np.nan)
     if len(starts):
         found = best.reduceat(taken, starts, axis=1)

@@ -15,13 +15,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import CONFIGS
 
 SCHEMA_VERSION = 1
 REWRITTEN = frozenset(' \t\n\r\v\f",:[]{}')  # LightGBM turns blanks of a feature name into "_" and refuses the rest, which its JSON uses
 
 
-class SchemaError(ValueError):
+class SchemaError(UserError):
     """The schema file breaks its own rules; the message names the column."""
 
 
@@ -34,10 +35,10 @@ class Column:
     name : the source's own name.
     type : "number" (any finite float), "integer" (a whole number) or "category" (text).
     unit : unit of a numeric column, "category" otherwise.
-    min, max : plausible range of a numeric column, both inside; outside is a warning.
-    categories : known values of a category column; another value is a warning.
-    unknown : values by which the source says "not known".
-    sensitive : protected by anti-discrimination law.
+    min, max : plausible range of a numeric column, inclusive; a value outside causes a warning.
+    categories : known values of a category column; another value causes a warning.
+    unknown : values that mean "not known" in the source.
+    sensitive : whether anti-discrimination law protects it.
     text : a short description.
     """
 
@@ -73,12 +74,12 @@ class Table:
 
     Attributes
     ----------
-    key : the column by which a row finds its client.
+    key : the column that identifies the client of a row.
     key_type : "integer" (whole numbers of 64 bits) or "text".
-    files : the names of its files without ending, by role; a history table is named as its file.
+    files : names of its files without ending, by role; a history table has the name of its file.
     target : the column of the outcome, if it has one.
-    loan : of a history table, the column of the id of the loan that a row is about.
-    parent : the history table in which the loan of a row is found, and so its client; None where `key` is the client's.
+    loan : in a history table, the column with the id of the loan.
+    parent : the history table through which a row finds its client by the loan; None if `key` is the id of the client.
     example, examples : an invented applicant; invented rows of a history table.
     """
 
@@ -100,7 +101,7 @@ class Table:
 
     @cached_property
     def ranges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the greatest plausible values of the numeric columns, in table order."""
+        """The lower and upper bounds of the plausible ranges of the numeric columns, in table order."""
         low, high = (np.array([getattr(column, side) for column in self.numeric], dtype=np.float64) for side in ("min", "max"))
         return low, high
 
@@ -120,7 +121,7 @@ def load_schema(path: Path = CONFIGS / "schema.yaml") -> Schema:
     Raises
     ------
     SchemaError
-        The file is of another version or a column breaks the rules.
+        The file has another version, or a column breaks the rules.
     """
     return _schema(read_yaml(path), str(path))
 
@@ -151,7 +152,7 @@ def schema_to_json(schema: Schema) -> str:
 
 @cache
 def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
-    """SHA-256 sum, in hexadecimal digits, of all in a schema file that answers depend on: not of descriptions, examples and file names."""
+    """SHA-256 sum, in hexadecimal digits, of what scores depend on in a schema file: not descriptions, examples or file names."""
     tables = [
         _stated(table, {"files", "example", "examples", "columns"})
         | {"columns": [_stated(column, {"text", "sensitive"}) for column in table.columns]}
@@ -161,7 +162,7 @@ def schema_digest(path: Path = CONFIGS / "schema.yaml") -> str:
 
 
 def _stated(item: Table | Column, without: set[str]) -> dict[str, Any]:
-    """The fields whose value is not the default. A field that a later release adds thus changes no digest until a file sets it."""
+    """The fields that differ from their default, so that a new field changes no digest until a file sets it."""
     return {
         each.name: getattr(item, each.name)
         for each in fields(item)

@@ -1,77 +1,22 @@
-"""From raw applications and their history to the float matrix that the model reads; the one path for training and serving."""
+"""From raw applications and their history to the feature matrix: the one path of training and serving."""
 
 import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import accumulate, chain
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from configs.settings import CONFIGS
 from features.absence import Absence, Odd
-from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
-from features.application import DIFFERENCES, EXPECTED, EXTERNAL, RATIOS, SIMPLE, Derived
+from features.application import EXTERNAL
+from features.applications import Applications, FeatureError
+from features.columns import Columns
 from features.expectation import Expectation, cross_fitted
-from features.history import UNSEEN, Aggregate, Aggregator, History, Mask, Matrix, Positions
-from features.schema import Column, Schema, Table, history_tables, load_schema, read_yaml
+from features.history import UNSEEN, History, Mask, Matrix
+from features.pool import Feature, chosen_features, explaining_features, feature_pool, history_features
+from features.schema import Schema, history_tables, load_schema
 
 STATE_FORMAT = 4
-CHOSEN = CONFIGS / "features.yaml"
-
-
-class FeatureError(ValueError):
-    """The raw columns or a stored state do not fit; the message names what and what was expected."""
-
-
-class Feature(NamedTuple):
-    """One column of the matrix: its name, its unit, the raw column, formula or aggregate it comes from."""
-
-    name: str
-    unit: str
-    source: str
-
-
-@cache
-def feature_pool(table: Table | None = None) -> dict[str, Feature]:
-    """Every feature that can be computed, by name: raw columns, derived ones, aggregates of the history, ratios, changes.
-
-    Parameters
-    ----------
-    table : schema of the application; that of configs/schema.yaml if None.
-    """
-    columns = (load_schema()["application"] if table is None else table).columns
-    raw = [(c.name, "code" if c.type == "category" else c.unit, c.name) for c in columns]
-    simple = [(derived.name, derived.unit, derived.formula) for derived in SIMPLE]
-    aggregates = [(item.name, item.unit, item.source(EXPRESSIONS[item.table])) for item in AGGREGATES]
-    ratios = [(name, "ratio", f"{above} / {below}") for name, (above, below) in RATIOS.items()]
-    expected = [(name, "score", f"{score} as the rest of the application leads one to expect") for name, score in EXPECTED.items()]
-    differences = [(name, "difference", f"{one} - {other}") for name, (one, other) in DIFFERENCES.items()]
-    return {fields[0]: Feature(*fields) for fields in (*raw, *simple, *aggregates, *ratios, *expected, *differences)}
-
-
-@cache
-def history_features() -> frozenset[str]:
-    """The features of the pool that need the history."""
-    aggregates = {aggregate.name for aggregate in AGGREGATES}
-    return frozenset(aggregates | {name for name, pair in {**RATIOS, **DIFFERENCES}.items() if aggregates & set(pair)})
-
-
-@cache
-def explaining_features(table: Table | None = None) -> tuple[str, ...]:
-    """The features of the application that predict the external scores: all that are not made of these scores."""
-    derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}
-    holding = history_features() | derived | set(EXTERNAL) | set(EXPECTED) | set(DIFFERENCES)
-    return tuple(name for name in feature_pool(table) if name not in holding)
-
-
-@cache
-def chosen_features() -> tuple[str, ...]:
-    """The names of the features of new models, in order, from configs/features.yaml."""
-    return tuple(entry["name"] for entry in read_yaml(CHOSEN)["features"])
 
 
 class Unseen(NamedTuple):
@@ -83,7 +28,14 @@ class Unseen(NamedTuple):
 
 
 class Transformed(NamedTuple):
-    """Matrix of shape (rows, features), float64, NaN where not known; the unseen categories in it; the fields absent as in no row of training, if any."""
+    """The result of `FeatureTransform.transform`.
+
+    Attributes
+    ----------
+    matrix : shape (rows, features), float64, NaN where not known.
+    unseen : categories that training did not see.
+    odd : fields absent or present in a pattern that training never saw; None if there are none.
+    """
 
     matrix: Matrix
     unseen: list[Unseen]
@@ -91,78 +43,17 @@ class Transformed(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """Matrices of shape (rows, features): of the applications as they are, and with the hidden values not known."""
+    """Two matrices, shape (rows, features): of the applications as they are, and with the hidden values missing."""
 
     matrix: Matrix
     lesson: Matrix
 
 
-@dataclass(frozen=True)
-class Applications:
-    """Raw applications by column.
-
-    Attributes
-    ----------
-    table : their schema.
-    numeric : float64 of shape (rows, numeric columns of the table, in its order), NaN where not known.
-    categorical : for each category column of the table, in its order, one str or None (not known) a row.
-    """
-
-    table: Table
-    numeric: Matrix
-    categorical: Sequence[Sequence[str | None]]
-
-    def __len__(self) -> int:
-        return len(self.numeric)
-
-    def implausible(self) -> Mask:
-        """Which numbers, shape (rows, numeric columns), are known and outside the plausible range of their column."""
-        low, high = self.table.ranges
-        outside: Mask = (self.numeric < low) | (self.numeric > high)
-        if np.count_nonzero(outside):
-            for place, column in enumerate(self.table.numeric):
-                for value in column.unknown:
-                    outside[:, place] &= self.numeric[:, place] != value
-        return outside
-
-    @classmethod
-    def from_columns(cls, columns: Any, table: Table | None = None) -> Self:
-        """Take a mapping of arrays, or a frame, by column name; a column of the schema that is absent is not known in any row.
-
-        Other columns (the key, the target) are left aside. Missing is None or NaN.
-
-        Raises
-        ------
-        FeatureError
-            A column holds another type than the schema says, or the columns differ in length.
-        """
-        table = table or load_schema()["application"]
-        given = {column.name: np.asarray(columns[column.name]) for column in table.columns if column.name in columns}
-        lengths = {len(values) for values in given.values()}
-        if len(lengths) != 1:
-            raise FeatureError(f"the columns have {sorted(lengths)} rows; expected the same number in each, of one column at least")
-        rows = lengths.pop()
-        numeric = np.full((rows, len(table.numeric)), np.nan)
-        for position, column in enumerate(table.numeric):
-            if column.name in given:
-                numeric[:, position] = _as_float(column, given[column.name])
-        categorical = [_as_text(column, given[column.name]) if column.name in given else [None] * rows for column in table.categorical]
-        return cls(table, numeric, categorical)
-
-    @classmethod
-    def from_rows(cls, table: Table, rows: Sequence[tuple[list[float], list[str | None]]]) -> Self:
-        """Take rows of (numeric values, category values), each in the order of the table."""
-        numeric = np.array([row[0] for row in rows], dtype=np.float64).reshape(len(rows), len(table.numeric))
-        categorical = list(zip(*(row[1] for row in rows), strict=True)) or [()] * len(table.categorical)
-        return cls(table, numeric, categorical)
-
-
 class FeatureTransform:
-    """Learns from the training data, without their outcomes; maps raw applications and their history to the feature matrix.
+    """Learns from applications, without their outcomes, and maps applications and their history to the feature matrix.
 
-    Each row is computed by itself, the application with elementwise operations, the history by the rule of
-    features/history.py, so it has the same bits alone and in any batch. A category is its index in `categories_`, an
-    unseen one is UNSEEN (-1), a missing one NaN.
+    A row has the same bits alone and in any batch: elementwise operations compute the application, and the rule of
+    features/history.py the history. A category is its index in `categories_`, UNSEEN (-1) if it is not listed, NaN if missing.
 
     Parameters
     ----------
@@ -175,8 +66,8 @@ class FeatureTransform:
     table : schema of the application.
     history : schemas of the history tables.
     categories_ : the known values of each category column, sorted.
-    absence_ : what training tells of absent fields; None in a state of an earlier release.
-    expectation_ : what the external scores are expected to be by the rest of the application; None where no feature needs it.
+    absence_ : the patterns of absent fields in training; None in a state of an earlier release.
+    expectation_ : the model that predicts the external scores from the rest of the application; None where no feature needs it.
     """
 
     categories_: dict[str, tuple[str, ...]]
@@ -191,15 +82,8 @@ class FeatureTransform:
         self._pool = feature_pool(self.table)
         unknown = [name for name in self.names if name not in self._pool]
         if unknown:
-            raise FeatureError(f"no such features: {', '.join(unknown)}; expected names of columns, or of what is computed from them")
-        self._differences = {name: pair for name, pair in DIFFERENCES.items() if name in self.names}
-        needed = {*self.names, *chain.from_iterable(self._differences.values())}
-        self._expected = tuple(EXPECTED) if needed & set(EXPECTED) else ()
-        needed.update(explaining_features(self.table) if self._expected else ())
-        self._ratios = {name: pair for name, pair in RATIOS.items() if name in needed}
-        needed.update(chain.from_iterable(self._ratios.values()))
-        aggregates: list[Aggregate] = [aggregate for aggregate in AGGREGATES if aggregate.name in needed]
-        self._aggregator = Aggregator(aggregates, self.history, EXPRESSIONS, WINDOWS)
+            raise FeatureError(f"no such features: {', '.join(unknown)}; expected names of columns or of features that can be computed")
+        self._columns = Columns(self.names, self.table, self.history)
 
     def fit(self, applications: Applications) -> Self:
         """As `fit_transform`, without the matrix."""
@@ -207,15 +91,15 @@ class FeatureTransform:
         return self
 
     def fit_transform(self, applications: Applications, history: History | None = None, hidden: Mask | None = None) -> Learned:
-        """Learn the categories that occur, what absent fields mean and what the external scores are expected to be; compute the matrix that a model is to learn from.
+        """Learn from the applications and compute the matrices that a model learns from and is judged by.
 
-        It is that of `transform`, but what is expected of a row is learned from other rows, as it will be for new applicants; scores that
-        helped to learn what is expected of them lie too close to it. (`TargetEncoder.fit_transform` of scikit-learn differs in the same way.)
+        Both differ from the result of `transform` in the expected scores: those of a row are predicted by models that learned from other
+        rows, as they will be for new applicants. (`TargetEncoder.fit_transform` of scikit-learn does the same.)
 
         Parameters
         ----------
-        hidden : shape (rows, columns of the table), the values that count as not known in what is learned from, so that a model and the
-            expectation learn what missing means of a field that is always there; none if None.
+        hidden : shape (rows, columns of the table), values to treat as missing in the lesson, so that a model learns what it means
+            that a field is missing which is always known here. None hides nothing.
 
         Raises
         ------
@@ -228,19 +112,22 @@ class FeatureTransform:
             column.name: tuple(sorted({value for value in values if value is not None} - set(column.unknown)))
             for column, values in zip(self.table.categorical, applications.categorical, strict=True)
         }
-        matrix, _ = self._computed(applications, self._history_of(applications, history))
+        matrix, _ = self._filled(applications, history)
         fields = matrix[:, : len(self.table.columns)]
-        self.absence_ = Absence.fit(fields, self._categorical_positions.tolist())
-        lesson = self._without(matrix, np.zeros(fields.shape, dtype=bool) if hidden is None else hidden)
+        self.absence_ = Absence.fit(fields, self._columns.categorical.tolist())
+        lesson = matrix.copy()  # hidden values stay unknown in it, without typical values in their place
+        if hidden is not None:
+            lesson[:, : len(self.table.columns)][hidden] = np.nan
+        self._columns.derive(lesson)
         self._complete(matrix)
         expected: Matrix | None = None
         expected_in_lesson: Matrix | None = None
-        if self._expected:
+        if self._columns.expected:
             codes = [position for position, name in enumerate(explaining_features(self.table)) if self._pool[name].unit == "code"]
-            given, wanted = lesson.take(self._explaining, axis=1), matrix.take(self._positions(EXTERNAL), axis=1)
+            given, wanted = lesson.take(self._columns.explaining, axis=1), matrix.take(self._columns.positions(EXTERNAL), axis=1)
             self.expectation_ = Expectation.fit(given, wanted, codes)
-            expected, expected_in_lesson = cross_fitted(given, wanted, codes, (matrix.take(self._explaining, axis=1), given))
-        return Learned(self._finished(matrix, expected), self._finished(lesson, expected_in_lesson))
+            expected, expected_in_lesson = cross_fitted(given, wanted, codes, (matrix.take(self._columns.explaining, axis=1), given))
+        return Learned(self._columns.finish(matrix, expected), self._columns.finish(lesson, expected_in_lesson))
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -248,7 +135,7 @@ class FeatureTransform:
         return tuple(self._pool[name] for name in self.names)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Name, unit and source of each feature in order; of a category also its values, the first of which has code 0."""
+        """Name, unit and source of each feature in order, and for a category its values in order of their code, from 0."""
         return [
             {**feature._asdict(), **({"categories": list(self.categories_[feature.name])} if feature.unit == "code" else {})}
             for feature in self.features
@@ -256,29 +143,29 @@ class FeatureTransform:
 
     @cached_property
     def categorical_positions(self) -> tuple[int, ...]:
-        """The positions of the category columns in the matrix."""
+        """The positions of the category features."""
         return tuple(position for position, feature in enumerate(self.features) if feature.unit == "code")
 
     @cached_property
     def history_positions(self) -> tuple[int, ...]:
-        """The positions of what needs the history in the matrix."""
+        """The positions of the features that need the history."""
         return tuple(position for position, name in enumerate(self.names) if name in history_features())
 
     def transform(self, applications: Applications, history: History | None = None) -> Transformed:
-        """Compute the feature matrix; without a history that of no applicant is known.
+        """Compute the feature matrix. Without `history`, nobody's history is known.
 
         Raises
         ------
         FeatureError
             The history is that of another number of clients.
         """
-        matrix, unseen = self._computed(applications, self._history_of(applications, history))
+        matrix, unseen = self._filled(applications, history)
         odd = self._complete(matrix)
-        expected = self.expectation_.expect(matrix.take(self._explaining, axis=1)) if self.expectation_ else None
-        return Transformed(self._finished(matrix, expected), unseen, odd)
+        expected = self.expectation_.expect(matrix.take(self._columns.explaining, axis=1)) if self.expectation_ else None
+        return Transformed(self._columns.finish(matrix, expected), unseen, odd)
 
     def to_json(self) -> str:
-        """The learned state, versioned."""
+        """The learned state with its format version."""
         state: dict[str, Any] = {
             "format": STATE_FORMAT,
             "features": [[feature.name, feature.source] for feature in self.features],
@@ -293,12 +180,14 @@ class FeatureTransform:
 
     @classmethod
     def from_json(cls, text: str, schema: Schema | None = None) -> Self:
-        """Restore a fitted transform; one of format 3 knows nothing of absent fields, one of format 2 expects nothing, one of format 1 has no history features and names no sources.
+        """Restore a fitted transform.
+
+        Format 3 lacks `absence_`; format 2 also lacks `expectation_`; format 1 also lacks history features and the sources.
 
         Raises
         ------
         FeatureError
-            The state is of another format, or was learned with features that this code computes otherwise or not at all.
+            The state has another format, or was learned with features that this release computes differently or not at all.
         """
         try:
             state = json.loads(text)
@@ -317,79 +206,34 @@ class FeatureTransform:
         if differing:
             raise FeatureError(f"the feature state was learned with other features than these: {differing}; train again")
         transform = cls(tuple(sources), schema)
-        if tuple(given) != (explaining_features(transform.table) if transform._expected else ()):
-            raise FeatureError("the feature state does not say what the external scores are expected by, as this release asks; train again")
+        if tuple(given) != (explaining_features(transform.table) if transform._columns.expected else ()):
+            raise FeatureError("the feature state predicts the external scores from other features than this release; train again")
         if absence and absence["fields"] != [column.name for column in transform.table.columns]:
-            raise FeatureError("the feature state was learned with other fields than those of the schema; train again")
+            raise FeatureError("the feature state was learned with other fields than the schema lists; train again")
         transform.absence_ = Absence.from_dict(absence) if absence else None
         transform.categories_ = {name: tuple(values) for name, values in categories.items()}
         transform.expectation_ = Expectation(**expectation) if expectation else None
         return transform
 
-    def _history_of(self, applications: Applications, history: History | None) -> History:
-        rows = len(applications)
+    def _filled(self, applications: Applications, history: History | None) -> tuple[Matrix, list[Unseen]]:
+        """The working matrix with raw columns and aggregates; and the unseen categories."""
+        rows, given = len(applications), applications.categorical
         history = History(rows, {}, {}) if history is None else history
         if history.clients != rows:
             raise FeatureError(f"the history of {history.clients} clients does not go with {rows} applications")
-        return history
-
-    def _finished(self, matrix: Matrix, expected: Matrix | None) -> Matrix:
-        """The features, after what is expected and the differences have been put into their places."""
-        start = matrix.shape[1] - len(self._differences)
-        if expected is not None:
-            matrix[:, start - len(self._expected) : start] = expected
-        ones, others = self._minuends_and_subtrahends
-        with np.errstate(all="ignore"):
-            matrix[:, start:] = matrix.take(ones, axis=1) - matrix.take(others, axis=1)
-        chosen: Matrix = matrix.take(self._chosen_positions, axis=1)
-        return chosen
-
-    def _computed(self, applications: Applications, history: History) -> tuple[Matrix, list[Unseen]]:
-        """The raw columns and the aggregates, with the other places left empty; and the unseen categories."""
-        matrix = np.empty((len(applications), len(self._place)))
-        matrix[:, self._numeric_positions] = applications.numeric
-        for position, value in self._unknown_numbers:
-            column = matrix[:, position]
-            column[column == value] = np.nan
-        unseen = self._encode(applications, matrix)
-        start = len(self.table.columns) + len(SIMPLE)
-        matrix[:, start : start + len(self._aggregator.aggregates)] = self._aggregator.compute(history)
-        return matrix, unseen
+        encoded = [known.get(value, UNSEEN) for known, values in zip(self._codes, given, strict=True) for value in values]
+        codes = np.array(encoded).reshape(len(given), rows)
+        matrix = self._columns.fill(applications, codes.T, history)
+        if UNSEEN not in encoded:
+            return matrix, []
+        found = np.argwhere(codes == UNSEEN).tolist()
+        return matrix, [Unseen(row, self.table.categorical[column].name, str(given[column][row])) for column, row in found]
 
     def _complete(self, matrix: Matrix) -> Odd | None:
-        """Settle the raw columns, where this transform can, and compute what follows from them."""
+        """Give absent fields the nearest pattern of training, if it is known, and derive the rest of the working matrix."""
         odd = self.absence_.settle(matrix[:, : len(self.table.columns)]) if self.absence_ else None
-        self._derive(matrix)
+        self._columns.derive(matrix)
         return odd
-
-    def _derive(self, matrix: Matrix) -> None:
-        """Compute what follows from the raw columns and the aggregates in the matrix."""
-        start = len(self.table.columns)
-        operands = matrix.take(self._simple_operands, axis=1)
-        with np.errstate(all="ignore"):
-            for offset, (derived, part) in enumerate(self._simple):
-                matrix[:, start + offset] = derived.compute(operands[:, part])
-            start += len(SIMPLE) + len(self._aggregator.aggregates)
-            above, below = self._numerators_and_denominators
-            denominators = matrix.take(below, axis=1)
-            denominators[denominators == 0] = np.nan
-            matrix[:, start : start + len(above)] = matrix.take(above, axis=1) / denominators
-
-    def _without(self, matrix: Matrix, hidden: Mask) -> Matrix:
-        """A copy of what `_computed` gives, where these values are not known and no other stands in for them; with what follows."""
-        lesson = matrix.copy()
-        lesson[:, : len(self.table.columns)][hidden] = np.nan
-        self._derive(lesson)
-        return lesson
-
-    def _encode(self, applications: Applications, matrix: Matrix) -> list[Unseen]:
-        codes, given = self._codes, applications.categorical
-        encoded = [known.get(value, UNSEEN) for known, values in zip(codes, given, strict=True) for value in values]
-        table = np.array(encoded).reshape(len(codes), len(matrix))
-        matrix[:, self._categorical_positions] = table.T
-        if UNSEEN not in encoded:
-            return []
-        return [Unseen(row, self.table.categorical[at].name, str(given[at][row])) for at, row in np.argwhere(table == UNSEEN).tolist()]
 
     @cached_property
     def _codes(self) -> list[dict[str | None, float]]:
@@ -399,72 +243,3 @@ class FeatureTransform:
             codes.append({value: float(code) for code, value in enumerate(self.categories_[column.name])})
             codes[-1].update(dict.fromkeys((None, *column.unknown), np.nan))
         return codes
-
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        """Where everything that is computed stands before the features are taken from it."""
-        raw, simple = (column.name for column in self.table.columns), (derived.name for derived in SIMPLE)
-        aggregates = (aggregate.name for aggregate in self._aggregator.aggregates)
-        names = (*raw, *simple, *aggregates, *self._ratios, *self._expected, *self._differences)
-        return {name: place for place, name in enumerate(names)}
-
-    @cached_property
-    def _chosen_positions(self) -> Positions:
-        return self._positions(self.names)
-
-    @cached_property
-    def _numeric_positions(self) -> Positions:
-        return self._positions(column.name for column in self.table.numeric)
-
-    @cached_property
-    def _categorical_positions(self) -> Positions:
-        return self._positions(column.name for column in self.table.categorical)
-
-    @cached_property
-    def _unknown_numbers(self) -> list[tuple[int, Any]]:
-        return [(self._place[column.name], value) for column in self.table.numeric for value in column.unknown]
-
-    @cached_property
-    def _simple(self) -> list[tuple[Derived, slice]]:
-        """The simple features, each with the part of their operands that it is computed from."""
-        ends = list(accumulate(len(derived.columns) for derived in SIMPLE))
-        return [(derived, slice(end - len(derived.columns), end)) for derived, end in zip(SIMPLE, ends, strict=True)]
-
-    @cached_property
-    def _simple_operands(self) -> Positions:
-        """The columns of all simple features, one after the other, taken at once: a call of numpy costs a lone row more than the copying."""
-        return self._positions(chain.from_iterable(derived.columns for derived in SIMPLE))
-
-    @cached_property
-    def _explaining(self) -> Positions:
-        return self._positions(explaining_features(self.table))
-
-    @cached_property
-    def _numerators_and_denominators(self) -> tuple[Positions, Positions]:
-        return self._operands(self._ratios)
-
-    @cached_property
-    def _minuends_and_subtrahends(self) -> tuple[Positions, Positions]:
-        return self._operands(self._differences)
-
-    def _operands(self, pairs: dict[str, tuple[str, str]]) -> tuple[Positions, Positions]:
-        return self._positions(pair[0] for pair in pairs.values()), self._positions(pair[1] for pair in pairs.values())
-
-    def _positions(self, names: Iterable[str]) -> Positions:
-        return np.array([self._place[name] for name in names], dtype=np.intp)
-
-
-def _as_float(column: Column, values: NDArray[Any]) -> Matrix:
-    if values.dtype.kind == "O":
-        values = np.array([np.nan if value is None else value for value in values.tolist()])
-    if values.dtype.kind not in "iuf":
-        raise FeatureError(f"column {column.name} holds {values.dtype} values; expected numbers")
-    return values.astype(np.float64)
-
-
-def _as_text(column: Column, values: NDArray[Any]) -> list[str | None]:
-    result = [None if value is None or (isinstance(value, float) and math.isnan(value)) else value for value in values.tolist()]
-    wrong = next((value for value in result if value is not None and not isinstance(value, str)), None)
-    if wrong is not None:
-        raise FeatureError(f"column {column.name} holds {wrong!r}; expected text")
-    return result

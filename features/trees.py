@@ -1,4 +1,4 @@
-"""A LightGBM model as it is applied: its raw scores, those of a lone row by a shorter way."""
+"""Applies a LightGBM model, with a faster way for a lone row."""
 
 import ctypes
 import weakref
@@ -9,17 +9,17 @@ from features.history import Matrix
 
 
 class Trees:
-    """A LightGBM model, loaded. A row has the same raw scores, to the last bit, alone and in any batch.
+    """A loaded LightGBM model. A row has the same raw scores, to the last bit, alone and in any batch.
 
-    `Booster.predict` spends three quarters of the time of one row on reading its parameters and asking for sizes anew. LightGBM's C API
-    for single rows, `LGBM_BoosterPredictForMatSingleRowFast`, keeps them, for one call at a time: it is called with Python's lock held.
+    For one row `Booster.predict` spends three quarters of its time on parsing parameters and asking for sizes.
+    `LGBM_BoosterPredictForMatSingleRowFast` of LightGBM's C API keeps both, but serves one call at a time, so it is called with Python's
+    lock held.
 
-    LightGBM is imported here and not at import of the module: `bentoml serve` imports the service in its
-    parent process too, which never scores.
+    The constructor imports LightGBM, because the parent process of `bentoml serve` imports this module and never scores.
 
     Parameters
     ----------
-    model : its text.
+    model : the model as text.
     """
 
     RAW_SCORE, FLOAT64, ALL_TREES = 1, 1, -1  # as the header of the C API defines them
@@ -44,7 +44,7 @@ class Trees:
         Raises
         ------
         ValueError
-            The matrix has another number of columns than the model has inputs.
+            The number of columns differs from the number of inputs.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.inputs):
             raise ValueError(f"got a matrix of shape {matrix.shape}; expected (rows, {len(self.inputs)})")

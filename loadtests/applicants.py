@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 
 def requests(count: int, seed: int) -> list[dict[str, Any]]:

@@ -27,11 +27,11 @@ import typer
 from matplotlib.figure import Figure
 
 from configs.settings import load_settings
-from features.transform import Applications
+from features.applications import Applications
 from loadtests.load import own_home, run
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.keys import create_key
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 ROOT = Path(__file__).parents[1]
 RIVALS = Path(__file__).parent / "rivals"

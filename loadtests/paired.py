@@ -21,14 +21,14 @@ import numpy as np
 import typer
 
 from configs.settings import load_settings
+from features.applications import Applications
 from features.history import Matrix
-from features.transform import Applications
 from loadtests.applicants import requests
 from loadtests.bench import CONNECTIONS, REST_SECONDS, wrk
 from loadtests.load import Service, run, start
 from serving.bundle import Bundle, find_in_store, read_bundle
 from training.console import replace_between
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 BATCH = 1000
 SWITCHED = "loadtests.rivals.switched:CreditScoring"

@@ -18,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from configs.errors import UserError
+from features.applications import FeatureError
 from features.schema import SchemaError, load_schema, schema_digest, schema_from_json, schema_to_json
-from features.transform import FeatureError, FeatureTransform
+from features.transform import FeatureTransform
 from monitoring.drift.psi import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
@@ -36,7 +38,7 @@ GENERATED = "generated"
 PARTIAL = "credit-scoring.partial"  # in the store: a folder of files only has no versions, so it is not listed
 
 
-class BundleError(RuntimeError):
+class BundleError(UserError):
     """A bundle cannot be served; the message is one sentence that says why."""
 
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from configs.settings import load_settings
 from serving import record_cli, report_cli
-from serving.console import Commands, chosen_model, fail, settings
-from serving.keys import KeysError, create_key, read_keys, revoke_key
+from serving.console import Commands, chosen_model
+from serving.keys import create_key, read_keys, revoke_key
 
 app = typer.Typer(
     cls=Commands,
@@ -25,7 +26,7 @@ app.add_typer(report_cli.app)
 @app.command("settings")
 def show_settings() -> None:
     """Check the settings and print those in force."""
-    typer.echo(settings().model_dump_json(indent=2))
+    typer.echo(load_settings().model_dump_json(indent=2))
 
 
 @app.command()
@@ -33,15 +34,12 @@ def verify(
     tag: Annotated[str | None, typer.Argument(help="NAME:VERSION in the model store; without it the one that is served")] = None,
 ) -> None:
     """Verify a model of the store: its checksums, its format, that it loads and scores."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    from serving.bundle import find_in_store, read_bundle
     from serving.contract.requests import RequestParser
     from serving.pipeline import Pipeline
 
-    name, version = chosen_model(settings(), tag)
-    try:
-        bundle = read_bundle(find_in_store(name, version))
-    except BundleError as error:
-        fail(str(error))
+    name, version = chosen_model(load_settings(), tag)
+    bundle = read_bundle(find_in_store(name, version))
     example = RequestParser(bundle.features, max_rows=1).parse_example()
     (pd,) = Pipeline(bundle).score([example]).pds
     typer.echo(f"{name}:{bundle.version} is sound; trained on {bundle.trained_on}; the example applicant's PD is {pd:.4f}")
@@ -53,19 +51,13 @@ def create(
     days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it expires; without it never")] = None,
 ) -> None:
     """Make a key and print it, this once."""
-    try:
-        typer.echo(create_key(settings().keys_path, note, timedelta(days=days) if days is not None else None))
-    except KeysError as error:
-        fail(str(error))
+    typer.echo(create_key(load_settings().keys_path, note, timedelta(days=days) if days is not None else None))
 
 
 @keys_app.command("list")
 def list_keys() -> None:
     """List the keys; their secrets are nowhere."""
-    try:
-        keys = read_keys(settings().keys_path)
-    except KeysError as error:
-        fail(str(error))
+    keys = read_keys(load_settings().keys_path)
     for key in keys.values():
         state = "valid" if key.is_valid(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
         typer.echo(f"{key.id}  {state:8}  created {_time(key.created)}  expires {_time(key.expires):25}  {key.note}")
@@ -74,10 +66,7 @@ def list_keys() -> None:
 @keys_app.command("revoke")
 def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")]) -> None:
     """Revoke a key; a running service refuses it within a second."""
-    try:
-        revoke_key(settings().keys_path, identifier)
-    except KeysError as error:
-        fail(str(error))
+    revoke_key(load_settings().keys_path, identifier)
 
 
 def _time(time: datetime | None) -> str:

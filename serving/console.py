@@ -1,4 +1,4 @@
-"""What every command of the command line shares: the settings, and how it fails."""
+"""What every command of the command line shares: how it fails, which model it takes, where it may write."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from configs.settings import Settings, SettingsError, load_settings
+from configs.errors import UserError
+from configs.settings import Settings
 
 
 class Commands(TyperGroup):
-    """Commands that say in one sentence which file or folder they cannot use."""
+    """The commands, and the one place that tells a person what to mend: a message on stderr and exit code 1, no stack trace."""
 
     def invoke(self, ctx: Any) -> object:
         """Run the chosen command."""
@@ -19,16 +20,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever read what was printed has enough
             raise
-        except OSError as error:
+        except (UserError, OSError) as error:
             fail(str(error))
-
-
-def settings() -> Settings:
-    """The settings; where they are wrong, an error and exit code 1."""
-    try:
-        return load_settings()
-    except SettingsError as error:
-        fail(str(error))
 
 
 def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import DecisionSettings
 from serving.thin import ThinRule
 
@@ -170,7 +171,9 @@ def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_appr
     Raises
     ------
     ValueError
-        All outcomes are the same, or no threshold approves that many.
+        All outcomes are the same.
+    UserError
+        No threshold approves that many.
     """
     bad = np.asarray(defaulted, dtype=bool)
     if bad.all() or not bad.any():
@@ -178,7 +181,10 @@ def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_appr
     curve = cost_curve(bad, pd, costs)
     most = float(curve.approval_rate.max())
     if most < min_approval_rate:
-        raise ValueError(f"no threshold approves {min_approval_rate:.1%} of the applicants; the most that one approves is {most:.1%}")
+        raise UserError(
+            f"no threshold approves {min_approval_rate:.1%} of the applicants (decision.min_approval_rate); "
+            f"the most that one approves is {most:.1%}"
+        )
     theoretical = costs.theoretical_threshold
     enough = np.mean(pd < theoretical) >= min_approval_rate
     standing = theoretical if enough else float(curve.threshold[np.argmax(curve.approval_rate >= min_approval_rate)])

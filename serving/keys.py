@@ -21,6 +21,7 @@ from typing import Annotated
 
 import msgspec
 
+from configs.errors import UserError
 from configs.settings import Settings
 from monitoring.private_files import make_private, open_private
 from monitoring.service_log import LOGGER
@@ -36,7 +37,7 @@ log = logging.getLogger(LOGGER)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class KeysError(ValueError):
+class KeysError(UserError):
     """The file of keys cannot be used, or has no such key; the message says why."""
 
 

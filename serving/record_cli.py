@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from serving.console import check_out, fail, settings
+from configs.settings import load_settings
+from serving.console import check_out, fail
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -47,10 +48,10 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
     """Move the decision log into the store, as the running service does by itself."""
     from monitoring.decision_log.reader import sync_to_end
     from monitoring.metrics import Metrics
-    from monitoring.store.database import Store, StoreError
+    from monitoring.store.database import Store
     from monitoring.store.shipper import Shipper
 
-    options = settings()
+    options = load_settings()
     folder = options.log_folder
     end = sync_to_end(folder) if once else None  # what is written meanwhile is for the next one
     shipper = Shipper(folder, Store(options.store_url), options.log.retention_days, Metrics(), lambda: end or sync_to_end(folder))
@@ -59,11 +60,8 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
             shipper.run()
         return
     lines = 0
-    try:
-        while shipped := shipper.ship():
-            lines += shipped
-    except StoreError as error:
-        fail(str(error))
+    while shipped := shipper.ship():
+        lines += shipped
     typer.echo(f"{lines} lines shipped")
 
 
@@ -128,7 +126,7 @@ def verify_log() -> None:
     from monitoring.store.database import reading
     from monitoring.store.positions import known_positions
 
-    folder = settings().log_folder
+    folder = load_settings().log_folder
     log = log_id(folder)
     if log is None:
         fail(f"{folder} holds no decision log")
@@ -148,19 +146,15 @@ def replay_decision(prediction_id: PredictionId) -> None:
     from monitoring.decision_log.reader import find_line
     from monitoring.store.database import reading
     from monitoring.store.queries import find_decision
-    from serving.bundle import BundleError
-    from serving.replay import ReplayError, replay
+    from serving.replay import replay
 
-    options, identifier = settings(), checked(prediction_id)
+    options, identifier = load_settings(), checked(prediction_id)
     with opened_store() as engine, reading(engine) as connection:
         found = find_decision(connection, identifier)
     line = found["line"].encode() if found else find_line(options.log_folder, identifier)
     if line is None:
         fail(f"neither the store nor the log has a decision {prediction_id}")
-    try:
-        typer.echo(replay(line, options.model.name))
-    except (BundleError, ReplayError) as error:
-        fail(str(error))
+    typer.echo(replay(line, options.model.name))
 
 
 @outcomes_app.command("import")
@@ -173,7 +167,7 @@ def import_outcomes(
 
     It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
     """
-    from monitoring.store.database import StoreError, writing
+    from monitoring.store.database import writing
     from monitoring.store.queries import Outcome, add_outcomes
     from serving.outcomes import STATUSES
 
@@ -201,8 +195,6 @@ def import_outcomes(
                             typer.echo(f"line {number}: there is no such decision", err=True)
         except (OSError, ValueError, csv.Error) as error:
             fail(f"{file}: {error}")
-        except StoreError as error:
-            fail(str(error))
     waiting = f", {counts['waiting']} without an outcome yet" if counts["waiting"] else ""
     typer.echo(", ".join(f"{counts[status]} {status}" for status in STATUSES) + waiting)
     if counts["invalid"] or counts["unknown"]:
@@ -230,16 +222,13 @@ def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | N
 @contextlib.contextmanager
 def opened_store() -> Iterator["Engine"]:
     """The store of the settings; where it cannot be used, an error and exit code 1."""
-    from monitoring.store.database import StoreError, open_store
+    from monitoring.store.database import open_store
 
+    engine = open_store(load_settings().store_url)
     try:
-        engine = open_store(settings().store_url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-    except StoreError as error:
-        fail(str(error))
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def checked(prediction_id: str) -> str:

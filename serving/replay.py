@@ -3,12 +3,13 @@
 import msgspec
 import numpy as np
 
+from configs.errors import UserError
 from monitoring.decision_log.record import Record
 from serving.bundle import find_in_store, read_bundle
 from serving.scorer import Scorer
 
 
-class ReplayError(RuntimeError):
+class ReplayError(UserError):
     """The record does not lead to the decision that it tells; the message says where they differ."""
 
 

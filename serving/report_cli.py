@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from configs.settings import Settings
-from serving.console import chosen_model, fail, settings
+from configs.settings import Settings, load_settings
+from serving.console import chosen_model, fail
 from serving.record_cli import Time, opened_store, read_time
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def drift(
     out: Out = None,
 ) -> None:
     """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
-    from monitoring.reports.drift_report import ReportError, drift_table, write_drift
+    from monitoring.reports.drift_report import drift_table, write_drift
     from monitoring.reports.evidently_report import write_evidently
 
-    options, bundle = settings(), _bundle()
+    options, bundle = load_settings(), _bundle()
     folder = out or options.home / "reports" / "drift"
     try:
         read = _window(bundle, window or (None if since else WINDOW), read_time("--since", since))
@@ -50,8 +50,6 @@ def drift(
         categories = {item["name"]: item["categories"] for item in bundle.features.describe() if "categories" in item}
         write_evidently(read, table, bundle.distributions, gain=_gain(bundle), categories=categories, folder=folder)
         typer.echo(f"the columns that moved and the most important ones in {folder / 'evidently.html'} and evidently.json")
-    except ReportError as error:
-        fail(str(error))
     except ImportError:
         typer.echo("no Evidently report: the dependency group monitor is not installed")
 
@@ -66,7 +64,7 @@ def performance(
     """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
     from monitoring.reports.performance_report import performance_lines, write_performance
 
-    options = settings()
+    options = load_settings()
     folder = out or options.home / "reports" / "performance"
     rows = _performance(options, by, read_time("--since", since), read_time("--until", until))
     if not rows:
@@ -90,7 +88,7 @@ def retraining_signal() -> None:
     from monitoring.reports.drift_report import ReportError
     from monitoring.retraining import known_share, reasons
 
-    options, bundle = settings(), _bundle()
+    options, bundle = load_settings(), _bundle()
     created = bentoml.models.get(f"{options.model.name}:{bundle.version}").info.creation_time
     measured = None
     try:
@@ -118,12 +116,9 @@ def retraining_signal() -> None:
 
 def _bundle() -> "Bundle":
     """The bundle that the settings name."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    from serving.bundle import find_in_store, read_bundle
 
-    try:
-        return read_bundle(find_in_store(*chosen_model(settings(), None)))
-    except BundleError as error:
-        fail(str(error))
+    return read_bundle(find_in_store(*chosen_model(load_settings(), None)))
 
 
 def _gain(bundle: "Bundle") -> Any:

@@ -5,8 +5,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from features.applications import Applications
 from features.history import History, Matrix
-from features.transform import Applications
 from features.trees import Trees
 from serving.bundle import Bundle
 from serving.thin import gain_parts, unknown_share

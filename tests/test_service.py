@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 from running import Home, Server, as_dict, serve
 
+from features.applications import Applications
 from features.schema import Table, history_tables
-from features.transform import Applications
 from serving.bundle import Bundle
 from serving.scorer import Scorer
-from training.folder import HistoryFolder
-from training.generator import Generator, generate
+from training.data.history_folder import HistoryFolder
+from training.home_credit.generator import Generator, generate
 
 pytestmark = pytest.mark.service
 

@@ -1,4 +1,4 @@
-"""The commands of training, added to the one command line."""
+"""The commands of training, which extend the command line of serving."""
 
 import json
 import os
@@ -9,87 +9,76 @@ from typing import Annotated
 
 import typer
 
+from configs.settings import load_settings
 from serving.cli import app
-from serving.console import check_out, chosen_model, fail, settings
-from training import study_cli
+from serving.console import check_out, chosen_model, fail
 from training.console import Data, built_in, replace_between
+from training.studies import cli as study_cli
 
 app.add_typer(study_cli.app)
 
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786: its workers do the work")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work")]
 
 
 @app.command()
 def train(
     data: Data = None,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store has a model already")] = False,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store already has the model")] = False,
     scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
-    from serving.bundle import BundleError, MissingBundleError, find_in_store
+    from serving.bundle import MissingBundleError, find_in_store
 
-    options = settings()
+    options = load_settings()
     if if_missing:
         try:
             find_in_store(options.model.name, options.model.version)
         except MissingBundleError:
-            _say("the model store has no model yet: training on the built-in data")
-        except BundleError as error:
-            fail(str(error))
+            typer.echo("the model store has no model yet")
         else:
             return
     from training.cluster import fit_over
-    from training.data import DataError
+    from training.fitting import fit_here
+    from training.prepare import prepare
     from training.results import keep, report_folder
-    from training.train import fit_here, prepare
     from training.train import train as run
 
     start = time.perf_counter()
-    try:
-        prepared = prepare(data or built_in(options), options, _say)
-        training = run(prepared, options, _say, fit_over(scheduler) if scheduler else fit_here)
-        tag = keep(training, options, _say)
-    except (BundleError, DataError, ValueError) as error:
-        fail(str(error))
+    prepared = prepare(data or built_in(options), options, typer.echo)
+    training = run(prepared, options, typer.echo, fit_over(scheduler) if scheduler else fit_here)
+    tag = keep(training, options, typer.echo)
     bundle = training.bundle
     for metric, values in bundle.metadata["metrics"].items():
-        _say(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
+        typer.echo(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
-        _say("warning: trained on generated data; its decisions are for trying out only")
-    _say(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
+        typer.echo("warning: this model learned from generated data; use its decisions for trials only")
+    typer.echo(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
 
 
 @app.command()
 def record(
-    version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` names it")],
+    version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` prints it")],
 ) -> None:
-    """Record a trained model in MLflow, where `train` could not; it can be repeated."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    """Record a trained model in MLflow if `train` could not. Repeating it changes nothing."""
+    from serving.bundle import find_in_store, read_bundle
     from training.results import put_on_record
-    from training.tracking import TrackingError
 
-    options = settings()
+    options = load_settings()
     name = options.model.name
-    try:
-        bundle = read_bundle(find_in_store(name, version))
-        latest = find_in_store(name, "latest").name == bundle.version
-        new = put_on_record(bundle, options, _say, champion=latest)
-    except (BundleError, TrackingError) as error:
-        fail(str(error))
-    _say(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
+    bundle = read_bundle(find_in_store(name, version))
+    latest = find_in_store(name, "latest").name == bundle.version
+    new = put_on_record(bundle, options, typer.echo, champion=latest)
+    typer.echo(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
 
 
 @app.command()
 def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine")] = 5000) -> None:
     """Show the training runs and registered models in MLflow's own pages."""
-    from training.tracking import TrackingError, make_database, tracking_uri
+    from training.tracking import make_database, tracking_uri
 
-    home = settings().home
-    try:
-        make_database(home)
-    except TrackingError as error:
-        fail(str(error))
+    home = load_settings().home
+    make_database(home)
     program = Path(sys.executable).with_name("mlflow")
     arguments = ["ui", "--backend-store-uri", tracking_uri(home), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(program, [str(program), *arguments])  # noqa: S606 - no shell, a fixed program
@@ -98,45 +87,42 @@ def mlflow(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on thi
 @app.command()
 def score(  # noqa: PLR0917 - Typer names them all
     data: Annotated[Path, typer.Option(help="Folder with the table")],
-    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears when it is complete")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears once it is complete")],
     table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
-    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; without it the one that is served")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the scoring")] = 1,
+    model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; default: the model that is served")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that score")] = 1,
     scheduler: Scheduler = None,
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
-    from training.data import DataError
-    from training.portfolio import ENDINGS, score_on_cluster
+    from serving.bundle import find_in_store, read_bundle
+    from training.data.source import ENDINGS
     from training.portfolio import score as run
+    from training.portfolio import score_on_cluster
 
     check_out(out, *ENDINGS)
     if table not in ("application_test", "application_train"):
         fail(f"--table is {table!r}; expected application_test or application_train")
-    options = settings()
+    options = load_settings()
     tag = chosen_model(options, model)
-    try:
-        if scheduler:
-            done = score_on_cluster(data, table, tag, out, _say, scheduler=scheduler, limits=options.data)
-        else:
-            done = run(data, table, read_bundle(find_in_store(*tag)), out, _say, threads=threads, limits=options.data)
-    except (BundleError, DataError, OSError) as error:
-        fail(str(error))
+    if scheduler:
+        done = score_on_cluster(data, table, tag, out, typer.echo, scheduler=scheduler, limits=options.data)
+    else:
+        done = run(data, table, read_bundle(find_in_store(*tag)), out, typer.echo, threads=threads, limits=options.data)
     rate = done.applications / max(done.seconds, 1e-9)
-    _say(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
+    typer.echo(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
 
 
 @app.command()
 def generate(
-    applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones come on top")],
+    applications: Annotated[int, typer.Option(min=1, help="Labelled applications; unlabelled ones are added")],
     out: Annotated[Path, typer.Option(help="Folder to write to")],
     seed: Seed = 0,
     file_format: Annotated[str, typer.Option("--format", help="csv or parquet")] = "parquet",
-    history: Annotated[bool, typer.Option(help="Write the six history tables too, some 160 rows an application")] = True,
+    history: Annotated[bool, typer.Option(help="Also write the six history tables, about 160 rows per application")] = True,
 ) -> None:
-    """Generate applications and their history that resemble the real data, from aggregates of these."""
-    from training.generator import generate as run
-    from training.generator import unlabelled
+    """Generate applications and history that resemble the real data, from aggregates of it."""
+    from training.home_credit.generator import generate as run
+    from training.home_credit.generator import unlabelled
 
     if file_format not in ("csv", "parquet"):
         fail(f"--format is {file_format!r}; expected csv or parquet")
@@ -146,79 +132,67 @@ def generate(
 
 @app.command()
 def fit_profile(
-    data: Annotated[Path, typer.Option(help="Folder with the real application_train; with --history also the others")],
-    out: Annotated[Path | None, typer.Option(help="File to write; without it the generator's own")] = None,
+    data: Annotated[Path, typer.Option(help="Folder with the real application_train; for --history with all tables")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the generator's own profile")] = None,
     history: Annotated[bool, typer.Option("--history", help="Fit the profile of the history tables instead")] = False,
 ) -> None:
-    """Fit the generator's profile on real tables; it holds aggregates of 50 people or more."""
+    """Fit the generator's profile on real tables. It holds aggregates of at least 50 people."""
     from features.schema import load_schema
-    from training import generator
-    from training import history as history_generator
-    from training.data import DataError, find_source
-    from training.history_profile import read_and_fit
-    from training.profile import fit_profile as fit
-    from training.validation import read_table
+    from training.data.source import find_source
+    from training.data.validation import read_table
+    from training.home_credit import generator, history_generator
+    from training.home_credit.history_profile import read_and_fit
+    from training.home_credit.profile import fit_profile as fit
 
     table = load_schema()["application"]
-    try:
-        if history:
-            profile = read_and_fit(data)
-        else:
-            profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=_say), table)
-    except (DataError, ValueError) as error:
-        fail(str(error))
+    if history:
+        profile = read_and_fit(data)
+    else:
+        profile = fit(read_table(find_source(data, table.files["train"]), table, with_target=True, say=typer.echo), table)
     try:
         text = json.dumps(profile, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        fail(f"{data} holds too few rows for a profile: a share of no row is not known")
+        fail(f"{data} holds too few rows for a profile: some shares are of no row")
     out = out or (history_generator.PROFILE if history else generator.PROFILE)
     out.write_text(f"{text}\n", encoding="utf-8")
-    _say(f"wrote {out}")
+    typer.echo(f"wrote {out}")
 
 
 @app.command()
 def fidelity(
     data: Annotated[Path, typer.Option(help="Folder with the real tables")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the plot; without it reports/fidelity under CREDIT_HOME")] = None,
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the fidelity or history marks is written anew")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the plot; default: reports/fidelity under CREDIT_HOME")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the fidelity or history marks")] = None,
     seed: Seed = 0,
     history: Annotated[
-        int, typer.Option(min=0, help="Compare the history tables instead, with those of so many generated applications")
+        int, typer.Option(min=0, help="Compare the history tables instead, with those of this many generated applications")
     ] = 0,
 ) -> None:
-    """Compare generated applications with real ones: cross-validated ROC-AUC, missing rates, marginals; or their history."""
-    from training.data import DataError
-    from training.fidelity import compare, compare_gain, compare_history
+    """Compare generated with real applications (cross-validated ROC-AUC, missing rates, marginals), or their history."""
+    from training.studies.fidelity import compare, compare_gain, compare_history
 
-    try:
-        if history:
-            table = compare_history(data, history, seed, _say) + "\n\n" + compare_gain(data, settings(), seed, _say)
-        else:
-            table = compare(data, out or settings().home / "reports" / "fidelity", settings(), seed, _say)
-    except DataError as error:
-        fail(str(error))
-    _say(table)
+    if history:
+        table = compare_history(data, history, seed, typer.echo) + "\n\n" + compare_gain(data, load_settings(), seed, typer.echo)
+    else:
+        table = compare(data, out or load_settings().home / "reports" / "fidelity", load_settings(), seed, typer.echo)
+    typer.echo(table)
     if write:
         replace_between(write, "history" if history else "fidelity", table)
 
 
 @app.command()
 def select_features(
-    data: Annotated[Path, typer.Option(help="Folder with the tables; the wider its history, the better the judgement")],
+    data: Annotated[Path, typer.Option(help="Folder with the tables; more history gives a better judgement")],
     out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/features.yaml"),
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the selection marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the selection marks")] = None,
 ) -> None:
-    """Choose the 189 features of new models from the pool by what each gives out of fold."""
-    from training import selection
-    from training.data import DataError
+    """Choose the 189 features of new models from the pool by their gain out of fold."""
+    from training.studies import selection
 
-    try:
-        chosen = selection.select(data, settings(), _say)
-    except (DataError, ValueError) as error:
-        fail(str(error))
+    chosen = selection.select(data, load_settings(), typer.echo)
     selection.write(chosen, out)
-    _say(chosen.table)
-    _say(f"wrote {out}")
+    typer.echo(chosen.table)
+    typer.echo(f"wrote {out}")
     if write:
         replace_between(write, "selection", chosen.table)
 
@@ -226,40 +200,29 @@ def select_features(
 @app.command()
 def drift_power(
     data: Data = None,
-    write: Annotated[Path | None, typer.Option(help="Guide whose table between the drift-power marks is written anew")] = None,
+    write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the drift-power marks")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Measure how often drift is a false alarm and how often shifts of known sizes are found."""
-    from training.data import DataError
-    from training.power import measure
+    """Measure how often drift is a false alarm, and how often shifts of known size are found."""
+    from training.studies.drift_power import measure
 
-    try:
-        table = measure(data or built_in(settings()), seed, _say)
-    except DataError as error:
-        fail(str(error))
-    _say(table)
+    table = measure(data or built_in(load_settings()), seed, typer.echo)
+    typer.echo(table)
     if write:
         replace_between(write, "drift-power", table)
 
 
 @app.command()
 def document(
-    tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION, a column each")],
-    write: Annotated[Path, typer.Option(help="Guide whose table between the training marks is written anew")] = Path("README.md"),
+    tags: Annotated[list[str], typer.Argument(help="Models of the store, NAME:VERSION; each becomes a column")],
+    write: Annotated[Path, typer.Option(help="Guide in which to replace the table between the training marks")] = Path("README.md"),
 ) -> None:
-    """Write the measured table of training runs into a guide."""
-    from serving.bundle import BundleError, find_in_store, read_bundle
+    """Write the metrics of trained models into a guide."""
+    from serving.bundle import find_in_store, read_bundle
     from training.report import training_table
 
-    try:
-        bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
-    except BundleError as error:
-        fail(str(error))
+    bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]
     replace_between(write, "training", training_table(bundles))
-
-
-def _say(message: str) -> None:
-    typer.echo(message)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands of training share: the data they take, and the guides they write into."""
+"""What the commands of training share: the data they read, and the guides they write to."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from serving.console import fail
 from serving.files import locked, whole_folder
 
 RESULTS = ".results.json"  # beside each guide with measured tables
-Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); without it the built-in data")]
+Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); default: the built-in data")]
 
 
 def built_in(settings: Settings) -> Path:
-    """The folder of the built-in data, generated where it is not there."""
-    from training.generator import generate as run
-    from training.generator import unlabelled
+    """The folder of the built-in data, which is generated if it is missing."""
+    from training.home_credit.generator import generate as run
+    from training.home_credit.generator import unlabelled
 
     rows, seed = settings.training.generated_applications, settings.training.seed
     folder = settings.home / "cache" / f"generated-{rows}-{seed}-{_generator_digest()}"
@@ -37,16 +37,18 @@ def built_in(settings: Settings) -> Path:
 
 
 def _generator_digest() -> str:
-    from training import generator, history
+    from training.home_credit import generator, history_generator
 
-    files = (Path(generator.__file__), generator.PROFILE, Path(history.__file__), history.PROFILE)
+    code = sorted(Path(generator.__file__).parent.glob("*.py"))
+    files = (*code, generator.PROFILE, history_generator.PROFILE)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def replace_between(guide: Path, mark: str, content: str) -> None:
-    """Replace what stands between the marks of a guide, and keep it with its origin in the file of results beside the guide.
+    """Replace the table between two marks of a guide, and keep it in the file of results beside the guide.
 
-    The file holds, by mark, what was measured: `command`, `commit`, `date` and the lines of the `table`. Without the marks, fail.
+    The file holds for each mark the `command`, `commit` and `date` of the measurement, and the lines of its `table`. If the guide lacks the
+    marks, the command fails.
     """
     text = guide.read_text(encoding="utf-8")
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
@@ -61,14 +63,14 @@ def replace_between(guide: Path, mark: str, content: str) -> None:
 
 
 def _command() -> str:
-    """The command that runs now; of a folder or file of this machine only its name."""
+    """The command that runs now. Of an absolute path it keeps only the last name."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
     return f"{program} {shlex.join(Path(item).name if Path(item).is_absolute() else item for item in sys.argv[1:])}".strip()
 
 
 def _commit() -> str | None:
-    """The commit of the code that runs, with `+` where files have changed since; None outside of a repository."""
+    """The commit of the running code, with `+` if files have changed since; None outside a repository."""
     asked = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
         return subprocess.run(asked, cwd=CONFIGS.parent, capture_output=True, text=True, check=True).stdout.strip()

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
+from configs.errors import UserError
 from configs.settings import CONFIGS
+from features.pool import feature_pool
 from features.schema import read_yaml
-from features.transform import feature_pool
 
 RULES = CONFIGS / "monotone.yaml"
 SIGNS = {"rising": 1, "falling": -1}
@@ -17,16 +18,16 @@ def directions() -> dict[str, int]:
 
     Raises
     ------
-    ValueError
+    UserError
         The file names a feature that cannot be computed or names one twice, or gives no reason or another direction.
     """
     found: dict[str, int] = {}
     for rule in read_yaml(RULES)["rules"]:
         if rule.get("direction") not in SIGNS or not rule.get("reason"):
-            raise ValueError(f"{RULES} has a rule without a reason, or with a direction that is none of {', '.join(SIGNS)}: {rule}")
+            raise UserError(f"{RULES} has a rule without a reason, or with a direction that is none of {', '.join(SIGNS)}: {rule}")
         for name in rule["features"]:
             if name not in feature_pool() or name in found:
-                raise ValueError(f"{RULES} names {name}; expected features that can be computed, each once")
+                raise UserError(f"{RULES} names {name}; expected features that can be computed, each once")
             found[name] = SIGNS[rule["direction"]]
     return found
 

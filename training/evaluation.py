@@ -1,4 +1,4 @@
-"""How good calibrated PDs are: metrics with their bootstrap intervals."""
+"""Metrics of calibrated PDs, with bootstrap intervals."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,20 +10,19 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from serving.calibration import Calibration
 from serving.decision import Costs, cost_per_client
-from training.data import DataError
+from training.aliases import Labels, Values
+from training.data.errors import DataError
 
-Values = NDArray[np.float64]
-Labels = NDArray[np.int8]
 ECE_BINS = 10
 
 
 def fit_calibration(margins: Values, defaulted: Labels) -> Calibration:
-    """Maximum-likelihood logistic calibration of margins that their model did not see, both of shape (rows,).
+    """Calibrate out-of-fold margins by maximum-likelihood logistic regression (Platt 1999).
 
     Raises
     ------
     DataError
-        Greater margins do not go with more defaults.
+        Higher margins do not mean more defaults.
     """
     slope = 0.0
     if np.ptp(margins):
@@ -32,13 +31,13 @@ def fit_calibration(margins: Values, defaulted: Labels) -> Calibration:
     if slope <= 0:
         raise DataError(
             "the model does not rank defaults above repaid loans among applications that it did not see: "
-            "the columns tell nothing of the outcome, or there is too little to learn from"
+            "the columns say nothing about the outcome, or there is too little to learn from"
         )
     return Calibration(slope, float(model.intercept_[0]))
 
 
 def calibration_table(defaulted: Labels, pd: Values, bins: int = ECE_BINS) -> list[dict[str, float]]:
-    """Mean PD and default rate in bins of equal mass, from the lowest PDs up."""
+    """Mean PD, default rate and share of applicants in bins of equal mass, in order of PD."""
     groups = np.array_split(np.argsort(pd, kind="stable"), min(bins, len(pd)))
     return [
         {"pd": float(pd[group].mean()), "default_rate": float(defaulted[group].mean()), "share": len(group) / len(pd)} for group in groups
@@ -51,7 +50,7 @@ def expected_calibration_error(defaulted: Labels, pd: Values, bins: int = ECE_BI
 
 
 def kolmogorov_smirnov(defaulted: Labels, pd: Values) -> float:
-    """Largest distance between the cumulative PD distributions of defaulters and others, in [0, 1]."""
+    """Largest distance between the cumulative PD distributions of the two outcomes, in [0, 1]."""
     false_positive, true_positive, _ = roc_curve(defaulted, pd)
     return float(np.max(true_positive - false_positive))
 
@@ -62,12 +61,12 @@ def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
 
 
 def metrics(defaulted: Labels, pd: Values, threshold: float, costs: Costs) -> dict[str, float]:
-    """Every metric of a set of scored applicants.
+    """All metrics of scored applicants, among whom both outcomes occur.
 
     Parameters
     ----------
-    defaulted : shape (rows,), 0 or 1, both present.
     pd : shape (rows,), in [0, 1].
+    threshold : applicants at or above it are declined.
     """
     declined, bad = pd >= threshold, defaulted == 1
     auc = float(roc_auc_score(defaulted, pd))
@@ -85,14 +84,14 @@ def metrics(defaulted: Labels, pd: Values, threshold: float, costs: Costs) -> di
     }
 
 
-def with_intervals(
+def bootstrap_intervals(
     compute: Callable[[NDArray[np.intp]], dict[str, float]], defaulted: Labels, samples: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Each metric with its 95 % percentile bootstrap interval; resamples keep the number of defaults.
 
     Parameters
     ----------
-    compute : the metrics of the rows with these indices.
+    compute : gives the metrics of the rows at some positions.
     """
     random = np.random.default_rng(seed)
     bad, good = np.flatnonzero(defaulted == 1), np.flatnonzero(defaulted == 0)

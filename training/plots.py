@@ -1,4 +1,4 @@
-"""The plots of a training run, and of generated beside real data."""
+"""The plots of a training run, and of generated compared with real data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +25,7 @@ def _single(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+# long: one figure after another, which share nothing
 def training_plots(training: Training) -> Iterator[tuple[str, Figure]]:
     """File name and figure: ROC, precision-recall, calibration, cost, score distribution, importance."""
     y, pds, decision = training.defaulted, training.pd, training.bundle.decision
@@ -79,7 +80,7 @@ def training_plots(training: Training) -> Iterator[tuple[str, Figure]]:
 
 
 def fidelity_plot(real: pd.DataFrame, generated: pd.DataFrame, table: Table, columns: list[str]) -> Figure:
-    """Real beside generated: missing rates of all columns, then the marginals of some."""
+    """Real and generated data compared: missing rates of all columns, marginals of some."""
     figure = Figure(figsize=(13, 3.2 * (1 + len(columns) // 4)), layout="constrained")
     axes = iter(figure.subplots(-(-(len(columns) + 1) // 4), 4).flat)
     figure.suptitle("real (blue) and generated (orange)")
@@ -107,7 +108,7 @@ def fidelity_plot(real: pd.DataFrame, generated: pd.DataFrame, table: Table, col
 
 
 def save(figures: Iterator[tuple[str, Figure]], folder: Path) -> list[Path]:
-    """Write the figures as PNG files, each of which appears whole; returns their paths."""
+    """Write the figures as PNG files, each complete or not at all; returns their paths."""
     paths = []
     with locked(folder / ".lock"):
         for name, figure in figures:

@@ -1,4 +1,4 @@
-"""Tables for the guides, written by the runs that measured them."""
+"""The table of metrics in the guides."""
 
 from serving.bundle import Bundle
 
@@ -17,7 +17,7 @@ NAMES = {
 
 
 def training_table(bundles: list[Bundle]) -> str:
-    """A Markdown table of the out-of-fold metrics, a column for each model."""
+    """A Markdown table of out-of-fold metrics, with a column for each model."""
     heads = [
         f"{'generated data' if bundle.trained_on == 'generated' else 'real data'}, {bundle.metadata['data']['applications']:,} rows"
         for bundle in bundles

@@ -1,16 +1,16 @@
-"""What a training run leaves behind: the model in the store first, then its plots, then its record in MLflow."""
+"""The results of a training run: first the model in the store, then its plots, then its record in MLflow."""
 
 from pathlib import Path
 
 from configs.settings import Settings
 from serving.bundle import Bundle, name_run, save_to_store
 from training import plots, tracking
-from training.data import Say
+from training.aliases import Say
 from training.train import Training
 
 
 def keep(training: Training, settings: Settings, say: Say) -> str:
-    """Save the model, and say what else could not be written: nothing after it can lose it. Returns its tag.
+    """Save the model, then its plots and record; if these fail, warn and keep the model. Returns its tag.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def keep(training: Training, settings: Settings, say: Say) -> str:
     try:
         plots.save(plots.training_plots(training), report_folder(bundle, settings))
     except OSError as error:
-        say(f"warning: the plots are not written: {error}; train again on the same data to write them")
+        say(f"warning: the plots could not be written: {error}; train again on the same data to write them")
     try:
         if not put_on_record(bundle, settings, say):
             say("the same data and settings gave the same model as before; nothing changes")
@@ -32,12 +32,12 @@ def keep(training: Training, settings: Settings, say: Say) -> str:
 
 
 def put_on_record(bundle: Bundle, settings: Settings, say: Say, *, champion: bool = True) -> bool:
-    """Record a model of the store in MLflow, with its plots, and let each name the other; returns whether that is new.
+    """Record a model of the store in MLflow with its plots, and link the two; returns whether the record is new.
 
     Raises
     ------
     TrackingError
-        MLflow cannot take it.
+        MLflow cannot record it.
     OSError
         The entry in the store cannot be written.
     """
@@ -49,5 +49,5 @@ def put_on_record(bundle: Bundle, settings: Settings, say: Say, *, champion: boo
 
 
 def report_folder(bundle: Bundle, settings: Settings) -> Path:
-    """Where the plots of a model are."""
+    """The folder of a model's plots."""
     return settings.home / "reports" / bundle.version

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,26 +16,26 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from configs.errors import UserError
 from serving.bundle import Bundle
 from serving.files import locked
+from training.aliases import Say
 
 EXPERIMENT = "credit-scoring"
 STUDIES = "credit-scoring-studies"
 CHAMPION = "champion"
 MODEL_TAG = "bentoml_model"
 
-Say = Callable[[str], None]
-
 
 class Record(NamedTuple):
-    """A run on record, and whether it was just made."""
+    """A recorded run, and whether it is new."""
 
     run_id: str
     new: bool
 
 
-class TrackingError(RuntimeError):
-    """MLflow cannot take a record; the message is one sentence that says why."""
+class TrackingError(UserError):
+    """MLflow cannot record a run; the message says why in one sentence."""
 
 
 def tracking_uri(home: Path) -> str:
@@ -44,27 +44,27 @@ def tracking_uri(home: Path) -> str:
 
 
 def _uri(path: Path) -> str:
-    # of a URI that begins with sqlite:/// MLflow makes the parent folder with the escapes in its name
+    # from a URI that begins with sqlite:/// MLflow would create the parent folder with the escapes in its name
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path, say: Say, *, champion: bool = True) -> Record:
-    """Log the run of a bundle and register the bundle, unless that is done already.
+    """Log the run of a bundle and register the bundle, unless both are done.
 
     Parameters
     ----------
-    champion : whether the registered model gets the champion alias.
+    champion : whether the registered model gets the alias `champion`.
 
     Raises
     ------
     TrackingError
-        MLflow cannot take it.
+        MLflow cannot record it.
     """
     tag = f"{name}:{bundle.version}"
     with _recording(home) as client:
         experiment = _experiment(client, EXPERIMENT, home, say)
         for run in client.search_runs([experiment], f"tags.{MODEL_TAG} LIKE '{name}:%' AND attributes.status != 'FINISHED'"):
-            client.delete_run(run.info.run_id)  # of a training that was killed: only one records at a time
+            client.delete_run(run.info.run_id)  # left by a killed training; only one process records at a time
         registered = next(iter(client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{tag}'")), None)
         found = registered or _register(client, bundle, name, plots, experiment)
         if champion:
@@ -73,12 +73,12 @@ def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path, say: Sa
 
 
 def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterable[Path], home: Path, *, say: Say) -> str:
-    """Log what a study of data or models made, in an experiment of its own; returns the run's id.
+    """Log the results of a study in the experiment of studies; returns the run's id.
 
     Raises
     ------
     TrackingError
-        MLflow cannot take it.
+        MLflow cannot record it.
     """
     with (
         _recording(home) as client,
@@ -96,12 +96,12 @@ def record_study(kind: str, data: str, metrics: dict[str, float], files: Iterabl
 
 
 def make_database(home: Path) -> None:
-    """Make MLflow's database where it is missing: under another name first, so that no half of one is ever found.
+    """Create MLflow's database if it is missing. It appears complete or not at all.
 
     Raises
     ------
     TrackingError
-        It cannot be made, or the one that is there is broken.
+        The database cannot be created, or is broken.
     """
     with _recording(home):
         pass
@@ -109,8 +109,8 @@ def make_database(home: Path) -> None:
 
 @contextlib.contextmanager
 def _recording(home: Path) -> Iterator[mlflow.MlflowClient]:
-    """Let one process at a time use the database, and make one sentence of every error."""
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs errors with their traceback before it raises them
+    """Let one process at a time use the database, and turn every error into one sentence."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs each error with its traceback before raising it
     path = home.absolute() / "mlflow.db"
     try:
         with locked(home / "mlflow.lock"):
@@ -118,9 +118,7 @@ def _recording(home: Path) -> Iterator[mlflow.MlflowClient]:
             mlflow.set_tracking_uri(_uri(path))
             yield mlflow.MlflowClient()
     except (SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
-        raise TrackingError(
-            f"{path} cannot be used ({_first_line(error)}); if it is broken, move it away or put a copy of it back"
-        ) from None
+        raise TrackingError(f"{path} cannot be used ({_first_line(error)}); if it is broken, move it away or restore a copy") from None
     except (MlflowException, OSError) as error:
         raise TrackingError(f"{path} cannot be used: {_first_line(error)}") from None
 
@@ -138,18 +136,18 @@ def _make(path: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    """Refuse a database whose making was broken off, or that is none: MLflow would try to make its tables for minutes."""
+    """Refuse an incomplete database, or another file. MLflow would try for minutes to create its tables."""
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
         database.execute("SELECT version_num FROM alembic_version")
 
 
 def _experiment(client: mlflow.MlflowClient, name: str, home: Path, say: Say) -> str:
-    """The id of an experiment, which is made where it is missing, and restored where it was deleted: its name stays taken."""
+    """The id of an experiment. A missing one is created, a deleted one restored, because its name stays taken."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return str(client.create_experiment(name, artifact_location=(home.absolute() / "mlartifacts").as_uri()))
     if experiment.lifecycle_stage == "deleted":
-        say(f"warning: MLflow's experiment {name} was deleted; it is restored")
+        say(f"warning: MLflow's experiment {name} was deleted; restoring it")
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
 

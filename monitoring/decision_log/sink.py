@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 PROBE_SECONDS = 1.0  # after a failure, the time between two attempts to write again
+from configs.errors import UserError
 
 
-class LogError(RuntimeError):
+class LogError(UserError):
     """A decision cannot be recorded now, so it must not be answered; the message says why."""
 
 

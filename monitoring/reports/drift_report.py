@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Engine, select
 
+from configs.errors import UserError
 from monitoring.decision_log.record import scored
 from monitoring.drift.psi import Matrix, Measurement, Reference, band
 from monitoring.private_files import make_private
@@ -25,7 +26,7 @@ CHUNK = 1000  # lines in memory at once
 SAMPLE = 5000  # newest rows that are kept for Evidently
 
 
-class ReportError(RuntimeError):
+class ReportError(UserError):
     """A report cannot be made; the message says why."""
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from configs.errors import UserError
 from monitoring.service_log import LOGGER
 from monitoring.store.sqlite_file import FileGoneError, SqliteFile
 
@@ -25,7 +26,7 @@ UPGRADE_LOCK = 0x63726564  # key of a PostgreSQL advisory lock
 FILE = "sqlite_file"  # execution option of an engine that holds its SqliteFile
 
 
-class StoreError(RuntimeError):
+class StoreError(UserError):
     """The store cannot be read or written; the message says why."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from running import ROOT, run_cli
 
 from serving.bundle import read_bundle
-from training.generator import generate
+from training.home_credit.generator import generate
 
 pytestmark = pytest.mark.fault
 KILLS, FILLS = int(os.environ.get("KILLS", "40")), int(os.environ.get("FILLS", "20"))

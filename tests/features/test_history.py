@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features.history as module
-from features.aggregates import AGGREGATES, EXPRESSIONS, WINDOWS
+from features.aggregates import AGGREGATES
+from features.expressions import EXPRESSIONS, WINDOWS
 from features.history import UNSEEN, Aggregate, Aggregator, History, Rows, codes_of, repeats
 from features.schema import Table, history_tables
 

@@ -9,18 +9,12 @@ from hypothesis import strategies as st
 
 from configs.settings import CONFIGS
 from features.application import EXPECTED, EXTERNAL, SIMPLE
+from features.applications import Applications, FeatureError
 from features.history import UNSEEN, History, Rows
+from features.pool import chosen_features, explaining_features, feature_pool, history_features
 from features.schema import Table, history_tables, read_yaml
-from features.transform import (
-    Applications,
-    FeatureError,
-    FeatureTransform,
-    chosen_features,
-    explaining_features,
-    feature_pool,
-    history_features,
-)
-from training.generator import Generator
+from features.transform import FeatureTransform
+from training.home_credit.generator import Generator
 
 DOMAIN = ("DEBT_TO_INCOME_RATIO", "EMPLOYMENT_YEARS", "INCOME_PER_PERSON", "AGE_YEARS", "CREDIT_UTILIZATION")
 
@@ -294,9 +288,9 @@ def test_state_survives_json(features: FeatureTransform, frame: pd.DataFrame) ->
     ("change", "said"),
     [
         ({"format": 5}, "format 5; expected 1 to 4"),
-        ({"absence": {"fields": ["AMT_CREDIT"]}}, "other fields than those of the schema; train again"),
-        ({"expectation": None}, "does not say what the external scores are expected by"),
-        ({"expectation": {"given": [["AMT_CREDIT", "AMT_CREDIT"]]}}, "does not say what the external scores are expected by"),
+        ({"absence": {"fields": ["AMT_CREDIT"]}}, "other fields than the schema lists; train again"),
+        ({"expectation": None}, "predicts the external scores from other features"),
+        ({"expectation": {"given": [["AMT_CREDIT", "AMT_CREDIT"]]}}, "predicts the external scores from other features"),
         ({"expectation": {"given": [["AGE_YEARS", "A"]]}}, r"other features than these: \['AGE_YEARS'\]; train again"),
         ({"features": [["A", "A"]]}, r"other features than these: \['A'\]; train again"),
         ({"features": [["AGE_YEARS", "DAYS_BIRTH / 365"]]}, r"other features than these: \['AGE_YEARS'\]; train again"),

@@ -3,9 +3,54 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from configs.settings import Settings
-from serving.console import check_out, chosen_model
+from configs.errors import UserError
+from configs.settings import Settings, SettingsError
+from features.applications import FeatureError
+from features.schema import SchemaError
+from serving.bundle import BundleError
+from serving.console import Commands, check_out, chosen_model
+from serving.keys import KeysError
+from serving.replay import ReplayError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UserError, OSError, SettingsError, SchemaError, FeatureError, BundleError, KeysError, ReplayError],
+    ids=lambda error: error.__name__,
+)
+@pytest.mark.parametrize("command", [["run"], ["group", "run"]])
+def test_an_error_that_a_person_can_mend_is_one_sentence_and_exit_code_1(error: type[Exception], command: list[str]) -> None:
+    app, group = typer.Typer(cls=Commands), typer.Typer()
+    app.add_typer(group, name="group")
+
+    @app.command("run")
+    @group.command("run")
+    def run() -> None:
+        raise error("the file is gone; put it back")
+
+    @group.command("other")
+    def other() -> None:
+        raise AssertionError
+
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert (result.stdout, result.stderr) == ("", "error: the file is gone; put it back\n")
+
+
+def test_another_error_is_not_hidden() -> None:
+    app = typer.Typer(cls=Commands)
+
+    @app.command()
+    def run() -> None:
+        raise ValueError("a mistake of the program")
+
+    @app.command()
+    def other() -> None:
+        raise AssertionError
+
+    assert isinstance(CliRunner().invoke(app, ["run"]).exception, ValueError)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from serving.decision import Costs, Decision, choose_threshold, cost_curve, cost_per_client
 from serving.thin import ThinRule
 
@@ -147,7 +148,7 @@ def test_a_floor_that_the_theoretical_threshold_meets_changes_nothing_and_binds_
 
 
 def test_a_floor_that_no_threshold_meets_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"no threshold approves 50\.0% .* the most that one approves is 0\.0%"):
+    with pytest.raises(UserError, match=r"no threshold approves 50\.0% .* the most that one approves is 0\.0%"):
         choose_threshold(np.array([0, 1]), np.array([1.0, 1.0]), COSTS, 0.5)
 
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from features.transform import Applications
+from features.applications import Applications
 from serving.bundle import Bundle
 from serving.scorer import SHARED_ROWS, Scorer
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from features.application import EXPECTED
-from features.transform import Applications
+from features.applications import Applications
 from serving.bundle import Bundle
 from serving.contract.requests import RequestParser
 from serving.pipeline import Pipeline
 from serving.scorer import Scorer
 from serving.thin import gain_parts, thin_limit, unknown_share
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 NAN = np.nan
 

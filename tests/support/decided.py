@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine, insert
 
+from features.applications import Applications
 from features.history import Matrix
-from features.transform import Applications
 from monitoring.store.tables import decisions, outcomes, records
 from serving.bundle import Bundle
-from training.folder import HistoryFolder
-from training.generator import generate
+from training.data.history_folder import HistoryFolder
+from training.home_credit.generator import generate
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 THRESHOLD = 0.1

@@ -5,13 +5,14 @@ from functools import cache
 import lightgbm
 import numpy as np
 
-from features.transform import Applications, FeatureTransform
+from features.applications import Applications
+from features.transform import FeatureTransform
 from monitoring.drift.psi import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
 from serving.decision import Costs, Decision, cost_curve
 from training.evaluation import calibration_table, metrics
-from training.generator import Generator
+from training.home_credit.generator import Generator
 from training.train import Training
 
 COSTS = Costs(10, 1)

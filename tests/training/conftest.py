@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from configs.settings import Settings
-from training.generator import generate
-from training.train import Prepared, prepare
+from training.home_credit.generator import generate
+from training.prepare import Prepared, prepare
 
 
 @pytest.fixture

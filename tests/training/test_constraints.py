@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 import yaml
 
+from configs.errors import UserError
 from configs.settings import Settings
 from features.application import EXPECTED
-from features.transform import Applications, chosen_features
+from features.applications import Applications
+from features.pool import chosen_features
 from serving.scorer import Scorer
 from training import constraints
-from training.generator import Generator, generate
-from training.train import prepare, train
+from training.home_credit.generator import Generator, generate
+from training.prepare import prepare
+from training.train import train
 
 
 def say(_: str) -> None:
@@ -48,7 +51,7 @@ def test_a_wrong_rule_is_named(rules: list[dict[str, Any]], said: str, tmp_path:
     file = tmp_path / "monotone.yaml"
     file.write_text(yaml.safe_dump({"rules": rules}))
     monkeypatch.setattr(constraints, "RULES", file)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         constraints.directions.__wrapped__()
 
 

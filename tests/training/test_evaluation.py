@@ -4,12 +4,12 @@ from sklearn.metrics import roc_auc_score
 
 from serving.decision import Costs
 from training.evaluation import (
+    bootstrap_intervals,
     calibration_table,
     expected_calibration_error,
     fit_calibration,
     kolmogorov_smirnov,
     metrics,
-    with_intervals,
 )
 
 COSTS = Costs(10, 1)
@@ -69,6 +69,6 @@ def test_intervals_hold_the_value_and_repeat(scored: tuple[np.ndarray, np.ndarra
     def compute(rows: np.ndarray) -> dict[str, float]:
         return {"auc": float(roc_auc_score(y[rows], pd[rows]))}
 
-    first = with_intervals(compute, y, samples=50, seed=1)
+    first = bootstrap_intervals(compute, y, samples=50, seed=1)
     assert first["auc"]["low"] < first["auc"]["value"] < first["auc"]["high"]
-    assert first == with_intervals(compute, y, samples=50, seed=1)
+    assert first == bootstrap_intervals(compute, y, samples=50, seed=1)

@@ -14,8 +14,8 @@ from small import small_training
 
 from configs.settings import load_settings
 from features.application import EXPECTED
+from features.applications import Applications
 from features.schema import Table
-from features.transform import Applications
 from serving.bundle import Bundle
 from serving.contract.requests import RequestParser
 from serving.pipeline import Pipeline
@@ -23,13 +23,15 @@ from serving.scorer import Scorer
 from serving.thin import ThinRule
 from training import portfolio
 from training.cluster import fit_over
-from training.data import DataError, find_source
-from training.folder import HistoryFolder
-from training.generator import Generator, generate
+from training.data.errors import DataError
+from training.data.fields import Part, Texts
+from training.data.history_folder import HistoryFolder
+from training.data.source import find_source
+from training.data.validation import read_table
+from training.fitting import fit_here
+from training.home_credit.generator import Generator, generate
 from training.portfolio import prepare_chunk, score
-from training.tables import Part, Texts
-from training.train import fit_here, prepare
-from training.validation import read_table
+from training.prepare import prepare
 
 ROWS = 700
 Again = Callable[..., pd.DataFrame]
@@ -167,7 +169,7 @@ def test_ids_are_those_of_the_file_and_none_is_there_twice_in_it(
     assert f"{len(frame)} rows" in said[0]
     big[650] = big[3]
     frame.assign(SK_ID_CURR=big).to_csv(tmp_path / "application_test.csv", index=False)
-    with pytest.raises(DataError, match=f"application_test.csv, line 5: SK_ID_CURR {big[3]} is there again in line 652"):
+    with pytest.raises(DataError, match=f"application_test.csv, line 5: SK_ID_CURR {big[3]} repeats in line 652"):
         score(tmp_path, "application_test", bundle, tmp_path / "scores.parquet", ignore)
 
 
@@ -203,13 +205,13 @@ def test_what_cannot_be_scored_is_named(frame: pd.DataFrame, bundle: Bundle, tmp
         "has no rows": frame[:0],
         "lacks columns: AMT_CREDIT": frame.drop(columns=["AMT_CREDIT"]),
         "AMT_CREDIT: expected numbers, got": frame.assign(AMT_CREDIT="much"),
-        "row 1: SK_ID_CURR 7 is there again in row 2": frame.assign(SK_ID_CURR=7),
+        "row 1: SK_ID_CURR 7 repeats in row 2": frame.assign(SK_ID_CURR=7),
         "row 1: SK_ID_CURR is missing": frame.assign(SK_ID_CURR=[np.nan, *frame["SK_ID_CURR"][1:]]),
         "row 2: CNT_CHILDREN: expected a whole number, got 1.5": frame.assign(CNT_CHILDREN=[1, 1.5, *frame["CNT_CHILDREN"][2:]]),
-        "FLAG_OWN_CAR: 700 of 700 values are none of the schema's, such as '0', '1'": frame.assign(
+        "FLAG_OWN_CAR: 700 of 700 values are not in the schema, such as '0', '1'": frame.assign(
             FLAG_OWN_CAR=frame["FLAG_OWN_CAR"].map({"N": "0", "Y": "1"})
         ),
-        "DAYS_BIRTH is missing in 100% of 700 rows, and was in 0% where": frame.assign(DAYS_BIRTH=None),
+        "DAYS_BIRTH is missing in 100% of 700 rows, but was missing in 0% when": frame.assign(DAYS_BIRTH=None),
     }
     limits = load_settings().data
     for said, data in cases.items():

@@ -69,7 +69,7 @@ def test_a_deleted_experiment_is_restored_and_said(home: Path) -> None:
     client = mlflow.MlflowClient()
     client.delete_experiment(client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id)
     assert record(other(), "m", [], home, said.append).new
-    assert said == ["warning: MLflow's experiment credit-scoring was deleted; it is restored"]
+    assert said == ["warning: MLflow's experiment credit-scoring was deleted; restoring it"]
     record_study("kind", "data", {"a": 1.0}, [], home, say=said.append)
     client.delete_experiment(client.get_experiment_by_name(tracking.STUDIES).experiment_id)
     record_study("kind", "data", {"a": 2.0}, [], home, say=said.append)
@@ -108,7 +108,7 @@ def test_a_broken_database_is_named_with_what_to_do(content: bytes | str, tmp_pa
     with pytest.raises(TrackingError) as caught:
         record(one(), "m", [], tmp_path, ignore)
     assert str(path) in str(caught.value)
-    assert "if it is broken, move it away or put a copy of it back" in str(caught.value)
+    assert "if it is broken, move it away or restore a copy" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     path.unlink()

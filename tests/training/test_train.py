@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings, load_settings
-from features.transform import Applications, FeatureTransform
+from features.applications import Applications
+from features.transform import FeatureTransform
 from serving.bundle import Bundle
 from serving.scorer import Scorer
 from training import plots
-from training.data import DataError
-from training.generator import Generator, generate
+from training.data.errors import DataError
+from training.fitting import learned_from
+from training.home_credit.generator import Generator, generate
+from training.prepare import Prepared, hide, prepare
 from training.report import training_table
-from training.train import Prepared, Training, hide, learned_from, prepare, train
+from training.train import Training, train
 
 ABSENT = (
     "AMT_CREDIT", "AMT_ANNUITY", "AMT_INCOME_TOTAL", "DAYS_BIRTH", "DAYS_REGISTRATION", "CODE_GENDER", "NAME_EDUCATION_TYPE",

@@ -1,0 +1,1 @@
+"""Tables of applications and history: found, read, checked."""

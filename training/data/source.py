@@ -1,0 +1,193 @@
+"""The files of a folder of tables: finding and opening them."""
+
+import gzip
+import hashlib
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from training.data.errors import DataError, reading
+from training.data.signatures import HEAD, what_is
+
+GENERATED_MARKER = "generated.json"
+ENDINGS = (".parquet", ".csv", ".csv.gz")
+METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}  # of zip archives; Python cannot unpack them
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# endings of files that may hold a table in a format that is not read
+LIKE_A_TABLE = {
+    ".7z", ".arrow", ".avro", ".bz2", ".crdownload", ".csv", ".feather", ".gz", ".orc", ".parquet", ".part", ".pq", ".rar", ".tar",
+    ".tsv", ".txt", ".xls", ".xlsx", ".xz", ".zst",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of a table: Parquet, CSV, CSV packed by gzip, or a CSV member of a zip archive."""
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet; CSV otherwise."""
+        return not self.member and self.path.suffix.lower() == ".parquet"
+
+    def open(self) -> Any:
+        """Open the content as a binary file; call it within `reading`.
+
+        Raises
+        ------
+        DataError
+            The file is a member of an archive that Python cannot unpack.
+        """
+        if not self.member:
+            return cast("Any", gzip.open(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb"))
+        archive = zipfile.ZipFile(self.path)
+        packed = archive.getinfo(self.member)
+        if packed.flag_bits & 1:
+            raise DataError(f"{self} is protected by a password; expected an archive without one")
+        if packed.compress_type not in PACKED:
+            method = METHODS.get(packed.compress_type, f"method {packed.compress_type}")
+            raise DataError(f"{self} is packed by {method}, which cannot be unpacked here; unpack it, or pack it as an ordinary zip")
+        return archive.open(packed)
+
+    def head(self, size: int) -> bytes:
+        """The first bytes of the content."""
+        with reading(self), self.open() as file:
+            return bytes(file.read(size))
+
+    def size(self) -> str:
+        """The size of the content as text; of a file packed by gzip, the packed size."""
+        with reading(self):
+            if self.member:
+                with zipfile.ZipFile(self.path) as archive:
+                    size = archive.getinfo(self.member).file_size
+            else:
+                size = self.path.stat().st_size
+        return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def find_source(folder: Path, stem: str) -> Source:
+    """The file of a required table.
+
+    Raises
+    ------
+    DataError
+        As `find_optional`, or the folder has no such file.
+    """
+    found = find_optional(folder, stem)
+    if found is None:
+        raise DataError(f"{folder} has no {expected_files(stem)}")
+    return found
+
+
+def find_optional(folder: Path, stem: str) -> Source | None:
+    """The file of a table: STEM.parquet, STEM.csv, STEM.csv.gz, or STEM.csv in any zip archive of the folder. Letter case is ignored.
+
+    None if nothing in the folder looks like the table.
+
+    Raises
+    ------
+    DataError
+        The folder does not exist, holds two such files or the table in a format that is not read, or holds a zip archive that cannot
+        be read and may contain the table.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected the folder with {stem}.csv")
+    with reading(folder):
+        paths = sorted(folder.iterdir())
+    found: list[Source] = []
+    alike: list[str] = []
+    unreadable: list[DataError] = []
+    for path in paths:
+        try:
+            own, like = _in_archive(path, stem) if path.suffix.lower() == ".zip" and not path.is_dir() else _as_file(path, stem)
+        except DataError as error:  # another archive may hold the table
+            unreadable.append(error)
+        else:
+            found += own
+            alike += like
+    if len(found) > 1:
+        raise DataError(f"{folder} has more than one file of the table {stem}: {', '.join(map(str, found))}; expected one of them")
+    if found:
+        return found[0]
+    if unreadable:
+        raise DataError(f"{unreadable[0]}; or remove it, if it holds no {stem}")
+    if alike:
+        raise DataError(f"{', '.join(alike)} cannot be read as the table {stem}; expected {expected_files(stem)}")
+    return None
+
+
+def expected_files(stem: str) -> str:
+    """The file names that a table may have, as a phrase."""
+    return f"{stem}.parquet, {stem}.csv, {stem}.csv.gz or zip archive with {stem}.csv"
+
+
+def fingerprint(sources: list[Source]) -> str:
+    """Sixteen hexadecimal digits that identify the content of the files.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        with reading(source), source.open() as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def is_generated(folder: Path) -> bool:
+    """Whether the folder was generated by this project."""
+    return (folder / GENERATED_MARKER).is_file()
+
+
+def write_marker(folder: Path, content: dict[str, Any]) -> None:
+    """Mark a folder as generated."""
+    (folder / GENERATED_MARKER).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _as_file(path: Path, stem: str) -> tuple[list[Source], list[str]]:
+    """The file as the table if it is one, or its name if it may be the table in a format that is not read."""
+    if path.name.lower() in {f"{stem}{ending}".lower() for ending in ENDINGS} and not path.is_dir():
+        return [Source(path)], []
+    parts = path.is_dir() and _stem(path.name) == stem.lower() and any(path.iterdir())
+    return [], [str(path)] if parts or _is_like(path.name, stem) else []
+
+
+def _in_archive(path: Path, stem: str) -> tuple[list[Source], list[str]]:
+    """As `_as_file` for the members of a zip archive; the archive's own name if it is named like the table and does not hold it.
+
+    Raises
+    ------
+    DataError
+        The file is not a zip archive, or is damaged.
+    """
+    with reading(path):
+        with path.open("rb") as file:
+            what = what_is(file.read(HEAD))
+        if what:
+            raise DataError(f"{path} {what}")
+        with zipfile.ZipFile(path) as archive:
+            names = {name: PurePosixPath(name).name for name in archive.namelist()}
+    own = [Source(path, name) for name, file_name in names.items() if file_name.lower() == f"{stem}.csv".lower()]
+    like = [f"{path}/{name}" for name, file_name in names.items() if _is_like(file_name, stem)]
+    return own, like or ([str(path)] if _stem(path.name) == stem.lower() and not own else [])
+
+
+def _stem(name: str) -> str:
+    """A file's name without endings and without the number of a second download."""
+    return re.split(r"[.\s(]", name.lower(), maxsplit=1)[0]
+
+
+def _is_like(name: str, stem: str) -> bool:
+    """Whether a file may be the table in a format that is not read."""
+    suffixes = {suffix.lower() for suffix in PurePosixPath(name).suffixes}
+    return _stem(name) == stem.lower() and bool(suffixes & LIKE_A_TABLE) and name.lower() != f"{stem}.csv".lower()

@@ -1,0 +1,1 @@
+"""The lender: generated applications and history that resemble Home Credit's, and the profiles they are drawn from."""
