@@ -23,8 +23,8 @@ from configs.settings import load_settings
 from loadtests.applicants import requests
 from loadtests.bench import wrk
 from loadtests.load import Service, run, start
-from monitoring.decision_log.record import Prediction
 from monitoring.metrics import Metrics
+from monitoring.prediction import Prediction
 from serving.bundle import Bundle, find_in_store, read_bundle
 from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions

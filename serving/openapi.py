@@ -6,7 +6,7 @@ import msgspec
 
 from features.schema import Column, Table
 from features.transform import FeatureTransform
-from monitoring.decision_log.record import MAX_CLIENT_ID, Prediction
+from monitoring.prediction import MAX_CLIENT_ID, Prediction
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 

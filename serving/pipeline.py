@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from features.history import Matrix
-from monitoring.decision_log.record import Prediction
+from monitoring.prediction import Prediction
 from monitoring.service_log import LOGGER
 from serving.bundle import Bundle
 from serving.contract.documents import encode

@@ -5,7 +5,7 @@ from typing import Any, get_type_hints
 import bentoml
 from starlette.requests import Request
 
-from monitoring.decision_log.record import Prediction
+from monitoring.prediction import Prediction
 from serving.http.body import read_body
 
 

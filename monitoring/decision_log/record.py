@@ -7,42 +7,20 @@ this is the log's id. With `fsync` the active file ends in tabs, room that was w
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from monitoring.prediction import Prediction
+
 CHAIN = b',"chain":"'
 END = re.compile(rb'(?:,"previous":"([0-9a-f]{64})")?,"chain":"([0-9a-f]{64})"\}\n\Z')
 END_BYTES = 200  # longer than any match of END
 ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # bytes that may follow the lines; after a loss of power, pages that were not synced hold zeros
-MAX_CLIENT_ID = 200
-WARNING = {
-    "properties": {name: {"type": "string"} for name in ("code", "pointer", "detail")},
-    "required": ["code", "pointer", "detail"],
-    "additionalProperties": False,
-}
-
-
-class Prediction(msgspec.Struct, eq=False):
-    """The answer for one applicant, declared only here: BentoML's output, the OpenAPI document and the record derive from it."""
-
-    prediction_id: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
-    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CLIENT_ID)] | None
-    prediction: Annotated[Literal[0, 1], msgspec.Meta(description="1 is declined")]
-    decision: Literal["APPROVE", "DECLINE"]
-    probability: Annotated[float, msgspec.Meta(ge=0, le=1, description="calibrated probability of default")]
-    risk_level: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
-    threshold: Annotated[
-        float,
-        msgspec.Meta(description="declined where the probability is not below; a thin application also where GET /model says so"),
-    ]
-    model_version: str
-    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-    warnings: list[Annotated[dict[str, str], msgspec.Meta(extra_json_schema=WARNING)]]
 
 
 class Record(Prediction):

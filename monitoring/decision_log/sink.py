@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-PROBE_SECONDS = 1.0  # after a failure, the time between two attempts to write again
 from configs.errors import UserError
+
+PROBE_SECONDS = 1.0  # after a failure, the time between two attempts to write again
 
 
 class LogError(UserError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from monitoring.decision_log.record import MAX_CLIENT_ID
+from monitoring.prediction import MAX_CLIENT_ID
 from serving.contract.fields import encodable, kind
 from serving.errors import Invalid
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from monitoring.decision_log.record import Prediction
+from monitoring.prediction import Prediction
 from monitoring.service_log import LOGGER
 from serving.contract.ids import new_prediction_ids, now
 from serving.contract.inputs import Warnings

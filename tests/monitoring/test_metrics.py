@@ -5,8 +5,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.decision_log.record import Prediction
 from monitoring.metrics import Metrics
+from monitoring.prediction import Prediction
 from monitoring.service_log import REQUEST_ID, configure_logging
 
 
