@@ -138,7 +138,7 @@ def test_modules_files_settings_and_variables_that_a_guide_names_exist(guide: Pa
     assert not [name for name in dotted if not is_module(name) and not is_setting(name)]
     files = [name for name in code if re.fullmatch(r"[\w./-]+\.(?:py|ya?ml|sh)", name) and not name.startswith("/")]
     assert not [name for name in files if not any((folder / name).exists() for folder in (ROOT, guide.parent, ROOT / "configs/prometheus"))]
-    variables = set(re.findall(rf"\b({PREFIX}[A-Z_]+)\b", guide.read_text())
+    variables = set(re.findall(rf"\b({PREFIX}[A-Z_]+)\b", guide.read_text()))
     variables -= {FILE_VARIABLE, *feature_pool()}
     assert not [name for name in variables if not is_setting(name.removeprefix(PREFIX).lower().replace("__", "."))]
 
