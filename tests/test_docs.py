@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import typer
 from running import ROOT, Home, Server, run, run_cli
 
-from configs.settings import FILE_VARIABLE, PREFIX, Settings
+from configs.settings import FILE_VARIABLE, PREFIX, Settings, load_settings
 from features.transform import feature_pool
 from training.cli import app
 from training.console import RESULTS
@@ -141,6 +142,18 @@ def test_modules_files_settings_and_variables_that_a_guide_names_exist(guide: Pa
     variables = set(re.findall(rf"\b({PREFIX}[A-Z_]+)\b", guide.read_text()))
     variables -= {FILE_VARIABLE, *feature_pool()}
     assert not [name for name in variables if not is_setting(name.removeprefix(PREFIX).lower().replace("__", "."))]
+
+
+def test_the_limits_in_the_guide_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    service = load_settings().service.model_dump()
+    rows = re.findall(r"^\| (`[^|]*) \| ([\d, ]+) \|", (ROOT / "serving/OPERATION.md").read_text(), re.MULTILINE)
+    shown = {}
+    for names, defaults in rows:
+        shown |= dict(zip(re.findall(r"`(\w+)`", names), re.split(r", ", defaults), strict=True))
+    assert len(shown) > 8
+    assert {name: float(default.replace(",", "")) for name, default in shown.items()} == {name: service[name] for name in shown}
 
 
 def test_every_command_that_is_named_exists() -> None:
