@@ -14,13 +14,14 @@ from monitoring.drift.live import LiveDrift
 from monitoring.metrics import Metrics
 from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
-from serving.bundle import GENERATED, find_in_store, read_bundle
+from serving.bundle import GENERATED, read_bundle
 from serving.contract.prediction import batch_answers
 from serving.contract.requests import RequestParser
 from serving.http.bento import lean_service
 from serving.http.exchange import client_gone
 from serving.http.routes import get_app, json_response
 from serving.keys import required_keys
+from serving.model_store import find_in_store
 from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring
 from serving.runner import Runner, Turns

@@ -29,8 +29,9 @@ from matplotlib.figure import Figure
 from configs.settings import load_settings
 from features.applications import Applications
 from loadtests.load import own_home, run
-from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.bundle import Bundle, read_bundle
 from serving.keys import create_key
+from serving.model_store import find_in_store
 from training.home_credit.generator import Generator
 
 ROOT = Path(__file__).parents[1]

@@ -26,7 +26,8 @@ from features.history import Matrix
 from loadtests.applicants import requests
 from loadtests.bench import CONNECTIONS, REST_SECONDS, wrk
 from loadtests.load import Service, run, start
-from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.bundle import Bundle, read_bundle
+from serving.model_store import find_in_store
 from training.console import replace_between
 from training.home_credit.generator import Generator
 

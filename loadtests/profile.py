@@ -25,10 +25,11 @@ from loadtests.bench import wrk
 from loadtests.load import Service, run, start
 from monitoring.metrics import Metrics
 from monitoring.prediction import Prediction
-from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.bundle import Bundle, read_bundle
 from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions
 from serving.contract.requests import RequestParser
+from serving.model_store import find_in_store
 from serving.scorer import Scorer
 
 BATCH = 32

@@ -34,8 +34,9 @@ def verify(
     tag: Annotated[str | None, typer.Argument(help="NAME:VERSION in the model store; without it the one that is served")] = None,
 ) -> None:
     """Verify a model of the store: its checksums, its format, that it loads and scores."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
     from serving.contract.requests import RequestParser
+    from serving.model_store import find_in_store
     from serving.pipeline import Pipeline
 
     name, version = chosen_model(load_settings(), tag)

@@ -5,7 +5,8 @@ import numpy as np
 
 from configs.errors import UserError
 from monitoring.decision_log.record import Record
-from serving.bundle import find_in_store, read_bundle
+from serving.bundle import read_bundle
+from serving.model_store import find_in_store
 from serving.scorer import Scorer
 
 

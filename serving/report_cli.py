@@ -116,7 +116,8 @@ def retraining_signal() -> None:
 
 def _bundle() -> "Bundle":
     """The bundle that the settings name."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
+    from serving.model_store import find_in_store
 
     return read_bundle(find_in_store(*chosen_model(load_settings(), None)))
 

@@ -28,7 +28,8 @@ def train(
     scheduler: Scheduler = None,
 ) -> None:
     """Train a model, save it to the model store, and record the run in MLflow."""
-    from serving.bundle import MissingBundleError, find_in_store
+    from serving.bundle import MissingBundleError
+    from serving.model_store import find_in_store
 
     options = load_settings()
     if if_missing:
@@ -61,7 +62,8 @@ def record(
     version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` prints it")],
 ) -> None:
     """Record a trained model in MLflow if `train` could not. Repeating it changes nothing."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
+    from serving.model_store import find_in_store
     from training.results import put_on_record
 
     options = load_settings()
@@ -94,7 +96,8 @@ def score(  # noqa: PLR0917 - Typer names them all
     scheduler: Scheduler = None,
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
+    from serving.model_store import find_in_store
     from training.data.source import ENDINGS
     from training.portfolio import score as run
     from training.portfolio import score_on_cluster
@@ -218,7 +221,8 @@ def document(
     write: Annotated[Path, typer.Option(help="Guide in which to replace the table between the training marks")] = Path("README.md"),
 ) -> None:
     """Write the metrics of trained models into a guide."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
+    from serving.model_store import find_in_store
     from training.report import training_table
 
     bundles = [read_bundle(find_in_store(*tag.split(":", 1))) for tag in tags]

@@ -17,8 +17,9 @@ from configs.settings import DataSettings
 from features.application import SIMPLE
 from features.applications import Applications
 from features.history import History, Matrix
-from serving.bundle import Bundle, find_in_store, read_bundle
+from serving.bundle import Bundle, read_bundle
 from serving.files import whole_file
+from serving.model_store import find_in_store
 from serving.scorer import Scorer
 from training.aliases import Say
 from training.data.errors import DataError

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from configs.settings import Settings
-from serving.bundle import Bundle, name_run, save_to_store
+from serving.bundle import Bundle
+from serving.model_store import name_run, save_to_store
 from training import plots, tracking
 from training.aliases import Say
 from training.train import Training

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from features.applications import Applications
 from features.history import UNSEEN, Mask, Matrix
 from features.schema import Column
-from features.transform import Applications, FeatureTransform
+from features.transform import FeatureTransform
 from serving.contract.fields import shown
 from serving.contract.history_rows import join_histories
 from serving.contract.rows import Row

@@ -10,9 +10,10 @@ from running import Home, bundle_folder, run_cli
 
 from features.history import UNSEEN
 from monitoring.decision_log.record import Record
-from serving.bundle import Bundle, BundleError, save_to_store
+from serving.bundle import Bundle, BundleError
 from serving.contract.requests import RequestParser
 from serving.contract.rows import Row
+from serving.model_store import save_to_store
 from serving.pipeline import Pipeline
 from serving.replay import ReplayError, replay
 from serving.thin import ThinRule

@@ -19,7 +19,7 @@ import psutil
 import warm
 from typer.testing import CliRunner
 
-from serving.bundle import find_in_store
+from serving.model_store import find_in_store
 
 ROOT = Path(__file__).parents[2]
 

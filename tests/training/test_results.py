@@ -9,7 +9,8 @@ from small import small_training
 from stopping import Killed, stop_at
 
 from configs.settings import Settings
-from serving.bundle import BundleError, find_in_store, read_bundle
+from serving.bundle import BundleError, read_bundle
+from serving.model_store import find_in_store
 from training import plots, tracking
 from training.results import keep, put_on_record, report_folder
 from training.tracking import Record, TrackingError

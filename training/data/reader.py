@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from serving.contract.fields import EXACT
 
+from serving.contract.fields import EXACT
 from training.data.conversion import as_categories, as_numbers, as_text_ids, as_whole, first_unfit
 from training.data.csv_table import CsvTable
 from training.data.errors import DataError, reading

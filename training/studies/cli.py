@@ -59,7 +59,8 @@ def interpret(
     model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; default: the model that is served")] = None,
 ) -> None:
     """Show what a model has learned: the contributions of its features, overall and by value."""
-    from serving.bundle import find_in_store, read_bundle
+    from serving.bundle import read_bundle
+    from serving.model_store import find_in_store
     from serving.scorer import Scorer
     from training import plots
     from training.prepare import prepare

@@ -14,7 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import find_in_store, read_bundle
+from serving.bundle import read_bundle
+from serving.model_store import find_in_store
 
 TEMPORARY = Path("build/tmp")
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
