@@ -11,7 +11,6 @@ import yaml
 from running import Home, bundle_folder, use_models
 from small import small_training
 from stopping import Killed, stop_at
-from training.generator import Generator
 
 from features.transform import Applications
 from serving.bundle import FILES, MANIFEST, SCHEMA_OF_FORMAT_1, Bundle, BundleError, read_bundle, stored_version
@@ -19,6 +18,7 @@ from serving.contract.requests import RequestParser
 from serving.model_store import find_in_store, name_run, save_to_store
 from serving.openapi import openapi
 from serving.scorer import Scorer
+from training.home_credit.generator import Generator
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_vector_with_an_unseen_code_is_on_record_as_it_was_scored(bundle: Bund
     record = recorded(bundle, ", ".join(numbers))
     numbers[place] = str(float(UNSEEN))
     assert bytes(record.features) == f"[{','.join(numbers)}]".encode()
-    assert [warning["code"] for warning in record.warnings] == ["unseen_category", "absent"]
+    assert [warning["code"] for warning in record.warnings] == ["unseen_category", "absent", "thin_application"]
     assert replay(msgspec.json.encode(record), "credit_scoring").startswith("the same PD to the last bit")
 
 

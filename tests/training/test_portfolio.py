@@ -113,7 +113,7 @@ def test_thin_applications_are_told_and_decided_as_by_the_service(
     assert told[50:] == [["absent", "thin_application"]] * 50
     assert offline["warnings"].tolist() == [len(codes) for codes in told]
     assert offline["decision"].tolist() == [answer.decision for answer in answers]
-    assert offline["probability"].tolist() == [answer["probability"] for answer in answers]
+    assert offline["probability"].tolist() == [answer.probability for answer in answers]
     assert (offline["decision"][50:] == "DECLINE").all() == (action == "decline")
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_database_that_does_not_answer_fails_what_waits_for_it(postgres: Postg
     asyncio.run(scenario())
     assert {given[0].prediction_id, given[2].prediction_id} <= set(stored(store))
     assert len(stored(store)) == len({*stored(store)})
+    wait_for(lambda: not any(thread.name == "store-sink" for thread in threading.enumerate()))  # one may connect only now
     store.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import serving.bundle
+import serving.model_store
 from features.schema import Table, history_tables
 from training import portfolio, prepare
 from training.cli import app
@@ -155,7 +156,7 @@ def test_a_command_names_the_file_that_it_cannot_read(
         reference={"features": {}},
         decision=SimpleNamespace(threshold=0.1),
     )
-    monkeypatch.setattr(serving.bundle, "find_in_store", lambda *_: tmp_path)
+    monkeypatch.setattr(serving.model_store, "find_in_store", lambda *_: tmp_path)
     monkeypatch.setattr(serving.bundle, "read_bundle", lambda _: bundle)
     monkeypatch.setattr(portfolio, "Scorer", lambda *_: None)
     monkeypatch.setattr(portfolio, "prepare_chunk", lambda *_: None)

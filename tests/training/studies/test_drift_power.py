@@ -23,4 +23,4 @@ def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:
 def test_too_few_applications_are_an_error(tmp_path: Path) -> None:
     generate(tmp_path, 300, seed=3)
     result = call_cli(["drift-power", "--data", str(tmp_path)])
-    assert (result.returncode, "too few to measure drift" in result.stderr) == (1, True)
+    assert (result.returncode, "too few to measure the drift" in result.stderr) == (1, True)
