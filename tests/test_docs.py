@@ -120,7 +120,7 @@ def is_setting(name: str) -> bool:
 def test_names_of_modules_and_settings_are_told_apart_from_what_is_gone() -> None:
     assert is_module("serving.decision")
     assert is_module("serving.decision.Decision")
-    assert is_module("monitoring.migrations")
+    assert is_module("monitoring.store.migrations")
     assert not is_module("serving.gone")
     assert not is_module("serving.decision.gone")
     assert is_setting("training.lightgbm.num_leaves")
