@@ -40,7 +40,9 @@ CHECKOV_SKIPPED = [
 def run(*command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run a program of this environment, else of the path."""
     program = PROGRAMS / command[0]
-    return subprocess.run([str(program) if program.exists() else command[0], *command[1:]], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [str(program) if program.exists() else command[0], *command[1:]], capture_output=True, text=True, check=False, **options
+    )
 
 
 def failed(result: "subprocess.CompletedProcess[str]") -> Iterator[str]:
@@ -90,7 +92,9 @@ def against(schema: dict[str, Any], document: Any) -> Iterator[str]:
 
 def secrets(documents: list[dict[str, Any]]) -> Iterator[str]:
     """No manifest holds a secret; a Secret is made by whoever deploys."""
-    yield from (f"the Secret {document['metadata']['name']} stands in a manifest" for document in documents if document.get("kind") == "Secret")
+    yield from (
+        f"the Secret {document['metadata']['name']} stands in a manifest" for document in documents if document.get("kind") == "Secret"
+    )
 
 
 def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
@@ -110,7 +114,18 @@ def checkov(manifests: dict[str, str]) -> Iterator[str]:
         (folder / f"{name}.yaml").write_text(text)
     skipped = ",".join(CHECKOV_SKIPPED)
     environment = {**os.environ, "LOG_LEVEL": "CRITICAL"}
-    command = ["checkov", "-d", str(folder), "--framework", "kubernetes", "--skip-download", "--compact", "--quiet", "--skip-check", skipped]
+    command = [
+        "checkov",
+        "-d",
+        str(folder),
+        "--framework",
+        "kubernetes",
+        "--skip-download",
+        "--compact",
+        "--quiet",
+        "--skip-check",
+        skipped,
+    ]
     yield from failed(run(*command, env=environment))
 
 
@@ -119,7 +134,10 @@ def dockerfile(template: str) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - not HTML
     environment.filters["bash_quote"] = shlex.quote
     options = yaml.safe_load(Path("bentofile.yaml").read_text())
-    variables = {"__base_image__": options["docker"]["base_image"], "__options__env": {item["name"]: item["value"] for item in options["envs"]}}
+    variables = {
+        "__base_image__": options["docker"]["base_image"],
+        "__options__env": {item["name"]: item["value"] for item in options["envs"]},
+    }
     return environment.from_string(template).render(**variables)
 
 

@@ -41,7 +41,13 @@ FAULTS = [
     ("kubernetes/database", "kubernetes/base/workload/deployment.yaml", "startupProbe", "livenessProbe", "has no startupProbe"),
     ("kubernetes/keda", "kubernetes/overlays/keda/scaledobject.yaml", "minReplicaCount: 3", "minReplicaCount: three", "three"),
     ("kubernetes/fsync", "kubernetes/overlays/fsync/kustomization.yaml", "headless.yaml", "headles.yaml", "headles.yaml"),
-    ("checkov", "kubernetes/base/workload/deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "CKV_K8S_20"),
+    (
+        "checkov",
+        "kubernetes/base/workload/deployment.yaml",
+        "allowPrivilegeEscalation: false",
+        "allowPrivilegeEscalation: true",
+        "CKV_K8S_20",
+    ),
     ("cloudrun", "cloudrun/service.yaml", "containerConcurrency", "concurrency", "concurrency"),
     ("aci/group.yaml", "aci/group.yaml", "memoryInGB: 1}", "memoryInGb: 1}", "memoryInGb"),
     ("heroku/heroku.yml", "heroku/heroku.yml", "web: Dockerfile", "web: 3", "3 is not of type"),
@@ -72,7 +78,9 @@ def test_a_planted_fault_is_found(name: str, file: str, before: str, after: str,
 
 def test_a_secret_in_a_manifest_is_found(python: Path, tree: Path) -> None:
     file = tree / "configs/deploy/kubernetes/base/account.yaml"
-    file.write_text(file.read_text() + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: credit-scoring}\nstringData: {metrics_key: abc}\n")
+    file.write_text(
+        file.read_text() + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: credit-scoring}\nstringData: {metrics_key: abc}\n"
+    )
     result = check(python, tree, "kubernetes/database")
     assert result.returncode == 1
     assert "the Secret credit-scoring stands in a manifest" in result.stdout

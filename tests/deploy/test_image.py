@@ -24,7 +24,25 @@ pytestmark = pytest.mark.container
 
 IMAGE = os.environ.get("IMAGE", "credit-scoring:latest")
 HARDENED = ["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--user=54321:0", "--memory=512m"]
-NOT_IN_IT = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "cc", "gcc", "ld", "pip", "pip3", "uv", "git", "curl", "wget", "perl"}
+NOT_IN_IT = {
+    "sh",
+    "bash",
+    "dash",
+    "busybox",
+    "apt",
+    "apt-get",
+    "dpkg",
+    "cc",
+    "gcc",
+    "ld",
+    "pip",
+    "pip3",
+    "uv",
+    "git",
+    "curl",
+    "wget",
+    "perl",
+}
 OWN_FILES = {"etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ld.so.cache", "etc/ssl/certs/ca-certificates.crt"}
 OF_ENGINES = re.compile(r"(dev|proc|sys|run|etc/(hosts|hostname|resolv\.conf|mtab)|\.dockerenv)(/|$)")
 APPLICATION = {"AMT_INCOME_TOTAL": 180000, "AMT_CREDIT": 450000, "AMT_ANNUITY": 24000, "DAYS_BIRTH": -13500, "EXT_SOURCE_2": 0.58}
@@ -140,7 +158,9 @@ def running(engine: Engine) -> Iterator[tuple[str, str]]:
     """A container as a platform runs it, on a port that the platform chose: its id and its address."""
     port = free_port()
     options = [f"--publish=127.0.0.1:{port}:8080", "--env=PORT=8080", "--env=CREDIT_AUTH=disabled"]
-    identifier = engine("run", "--detach", *HARDENED, "--tmpfs=/tmp", "--tmpfs=/home/bentoml/credit:mode=0777", *options, IMAGE).stdout.strip()
+    identifier = engine(
+        "run", "--detach", *HARDENED, "--tmpfs=/tmp", "--tmpfs=/home/bentoml/credit:mode=0777", *options, IMAGE
+    ).stdout.strip()
     url = f"http://127.0.0.1:{port}"
     try:
         end = time.monotonic() + 240
@@ -181,7 +201,11 @@ def test_the_command_line_is_in_it(engine: Engine, running: tuple[str, str]) -> 
 def test_its_memory(engine: Engine, running: tuple[str, str]) -> None:
     """As far as the engine tells: less than half of the 512 MB that platforms are asked for."""
     identifier = running[0]
-    pids = engine("top", identifier, "-eo", "pid", check=False).stdout.split()[1:] if "docker" in engine.program else engine("top", identifier, "hpid").stdout.split()[1:]
+    pids = (
+        engine("top", identifier, "-eo", "pid", check=False).stdout.split()[1:]
+        if "docker" in engine.program
+        else engine("top", identifier, "hpid").stdout.split()[1:]
+    )
     shares = [re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE) for pid in pids]
     assert 50_000 < sum(int(share[1]) for share in shares if share) < 256_000
 

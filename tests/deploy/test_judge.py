@@ -107,7 +107,9 @@ def test_a_canary_like_the_stable_track_is_promoted(world: tuple[World, dict[str
         ("approve", 0.8, "shift of the approval rate"),
     ],
 )
-def test_a_canary_that_is_worse_or_decides_otherwise_is_taken_away(name: str, value: float, said: str, world: tuple[World, dict[str, str]]) -> None:
+def test_a_canary_that_is_worse_or_decides_otherwise_is_taken_away(
+    name: str, value: float, said: str, world: tuple[World, dict[str, str]]
+) -> None:
     world[0].canary[name] = value
     result = judge(world[1])
     assert result.returncode == 1
@@ -115,7 +117,9 @@ def test_a_canary_that_is_worse_or_decides_otherwise_is_taken_away(name: str, va
     assert world[0].patches == [("credit-scoring-canary", {"spec": {"replicas": 0}})]
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [("scored", 999.0, "fewer than 1000"), ("pd", float("nan"), "nothing was counted of the canary")])
+@pytest.mark.parametrize(
+    ("name", "value", "said"), [("scored", 999.0, "fewer than 1000"), ("pd", float("nan"), "nothing was counted of the canary")]
+)
 def test_without_enough_to_judge_nothing_is_changed(name: str, value: float, said: str, world: tuple[World, dict[str, str]]) -> None:
     world[0].canary[name] = value
     result = judge(world[1])

@@ -51,7 +51,19 @@ def with_tls(need: Callable[..., str], postgres: Postgres) -> Iterator[tuple[Pos
     with tempfile.TemporaryDirectory() as name:
         server, port = Postgres(postgres.programs, Path(name)), free_port()
         key, certificate = server.folder / "server.key", server.folder / "server.crt"
-        command = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-addext", "subjectAltName=DNS:localhost"]
+        command = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+            "-days",
+            "2",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ]
         subprocess.run([openssl, *command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
         key.chmod(0o600)
         if server.user:
@@ -99,7 +111,10 @@ def pooled(need: Callable[..., str], postgres: Postgres, tmp_path: Path) -> Iter
     for path in (folder, *folder.iterdir()):
         if postgres.user:
             shutil.chown(path, "nobody")
-    with (tmp_path / "log").open("w") as log, subprocess.Popen([program, str(folder / "pgbouncer.ini")], **postgres.user, stdout=log, stderr=log) as process:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen([program, str(folder / "pgbouncer.ini")], **postgres.user, stdout=log, stderr=log) as process,
+    ):
         wait_for(lambda: _listens(port))
         yield f"postgresql+psycopg://credit@127.0.0.1:{port}/{database}"
         process.terminate()
@@ -143,7 +158,9 @@ def test_reports_read_a_replica(postgres: Postgres) -> None:
     url = postgres.new_database()
     identifier = insert(url, "one")
     database, folder = make_url(url).database, postgres.folder / "replica"
-    postgres.run("pg_basebackup", "-h", str(postgres.folder), "-U", "credit", "-D", str(folder), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+    postgres.run(
+        "pg_basebackup", "-h", str(postgres.folder), "-U", "credit", "-D", str(folder), "-R", "-X", "stream", "-c", "fast", "--no-sync"
+    )
     sockets = postgres.folder / "sockets"
     sockets.mkdir()
     if postgres.user:

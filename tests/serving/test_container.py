@@ -53,7 +53,8 @@ def test_the_check_fails_where_nothing_listens(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(
-    ("variables", "port"), [({}, "3000"), ({"BENTOML_PORT": "4000"}, "4000"), ({"PORT": "8080", "BENTOML_PORT": "4000"}, "8080"), ({"PORT": ""}, "3000")]
+    ("variables", "port"),
+    [({}, "3000"), ({"BENTOML_PORT": "4000"}, "4000"), ({"PORT": "8080", "BENTOML_PORT": "4000"}, "8080"), ({"PORT": ""}, "3000")],
 )
 def test_the_service_listens_where_the_platform_says(
     variables: dict[str, str], port: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch

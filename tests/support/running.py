@@ -54,7 +54,9 @@ class Postgres:
         subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=180)
 
     def start(self, *settings: str) -> None:
-        options = " ".join([f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off", *(f"-c {item}" for item in settings)])
+        options = " ".join(
+            [f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off", *(f"-c {item}" for item in settings)]
+        )
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
 
     def stop(self) -> None:

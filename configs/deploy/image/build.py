@@ -63,10 +63,14 @@ def main() -> None:
     parser.add_argument("--backend", required=True, help="docker, buildx, podman or buildah")
     parser.add_argument("--flavour", choices=["distroless", "slim"], required=True)
     parser.add_argument("--tag", required=True)
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of the builder, such as platform=linux/arm64")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the builder, such as platform=linux/arm64"
+    )
     given = parser.parse_args()
     if hidden := [part for part in Path.cwd().parts if part.startswith(".")]:
-        sys.exit(f"{Path.cwd()} is under the hidden folder {hidden[0]}, where BentoML refuses the Dockerfile template; build from another folder")
+        sys.exit(
+            f"{Path.cwd()} is under the hidden folder {hidden[0]}, where BentoML refuses the Dockerfile template; build from another folder"
+        )
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     tag = bentoml("build", "-o", "tag").strip().removeprefix("__tag__:")
     bento = json.loads(bentoml("get", tag, "-o", "json"))

@@ -21,7 +21,8 @@ def main() -> None:
         if not connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": url.database}).scalar():
             connection.execute(text(f'CREATE DATABASE "{url.database}" ENCODING UTF8 TEMPLATE template0'))
     engine.dispose()
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = url.render_as_string(hide_password=False)  # as an argument it would be in the list of processes
+    # as an argument it would be in the list of processes
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = url.render_as_string(hide_password=False)
     arguments = ["--host", "0.0.0.0", "--port", "5000", "--workers", "1", "--artifacts-destination", ARTIFACTS]
     os.execvp("mlflow", ["mlflow", "server", *arguments, "--allowed-hosts", "localhost:*,127.0.0.1:*,mlflow:*"])
 
