@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +167,14 @@ def rules_are_those_of_prometheus(deploy: Path) -> Iterator[str]:
         yield "kubernetes/base/rules.yaml is not what configs/prometheus/rules.yml says; run `make rules`"
 
 
-def overlay(text: str, kinds: dict[str, Any]) -> Iterator[str]:
+def against_file(schema: dict[str, Any], file: Path) -> Iterator[str]:
+    """What a YAML file has wrong by a schema."""
+    yield from against(schema, yaml.safe_load(file.read_text()))
+
+
+def overlay(folder: Path, kinds: dict[str, Any]) -> Iterator[str]:
     """All checks of one overlay, but for checkov's."""
-    documents = [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+    documents = [document for document in yaml.safe_load_all(kustomize(folder)) if document]
     for check in (kubernetes(documents, kinds), secrets(documents), probes(documents)):
         yield from check
 
@@ -192,14 +197,12 @@ def checks(root: Path) -> dict[str, Callable[[], Iterator[str]]]:
     deploy = root / "configs/deploy"
     schemas = yaml.safe_load((deploy / "schemas.yaml").read_text())
     kinds = schemas["kinds"]
-    cloudrun = yaml.safe_load((deploy / "cloudrun/service.yaml").read_text())
     overlays = sorted((deploy / "kubernetes/overlays").iterdir())
     found: dict[str, Callable[[], Iterator[str]]] = {"checkov": lambda: checkov({folder.name: kustomize(folder) for folder in overlays})}
     for folder in overlays:
-        found[f"kubernetes/{folder.name}"] = lambda folder=folder: overlay(kustomize(folder), kinds)
-    found["cloudrun"] = lambda: against(kinds["serving.knative.dev/v1/Service"], cloudrun)
-    for file, schema in schemas["files"].items():
-        found[file] = lambda file=file, schema=schema: against(schema, yaml.safe_load((deploy / file).read_text()))
+        found[f"kubernetes/{folder.name}"] = partial(overlay, folder, kinds)
+    for file, schema in {"cloudrun/service.yaml": kinds["serving.knative.dev/v1/Service"], **schemas["files"]}.items():
+        found[file] = partial(against_file, schema, deploy / file)
     return {
         **found,
         "image": lambda: hadolint(dockerfile((deploy / "image/Dockerfile.j2").read_text())),

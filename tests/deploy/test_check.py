@@ -48,7 +48,7 @@ FAULTS = [
         "allowPrivilegeEscalation: true",
         "CKV_K8S_20",
     ),
-    ("cloudrun", "cloudrun/service.yaml", "containerConcurrency", "concurrency", "concurrency"),
+    ("cloudrun/service.yaml", "cloudrun/service.yaml", "containerConcurrency", "concurrency", "concurrency"),
     ("aci/group.yaml", "aci/group.yaml", "memoryInGB: 1}", "memoryInGb: 1}", "memoryInGb"),
     ("heroku/heroku.yml", "heroku/heroku.yml", "web: Dockerfile", "web: 3", "3 is not of type"),
     ("ecs", "ecs/template.yaml", "StopTimeout: 30", "StopTimeouts: 30", "StopTimeouts"),
