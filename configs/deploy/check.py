@@ -98,7 +98,7 @@ def secrets(documents: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
-    """What serves has all three probes, and more grace than its preStop pause."""
+    """What serves has all three probes."""
     for document in documents:
         if document.get("kind") in ("Deployment", "StatefulSet"):
             container = document["spec"]["template"]["spec"]["containers"][0]

@@ -34,11 +34,17 @@ def check(python: Path, tree: Path, name: str) -> "subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=500)
 
 
+STARTUP_PROBE = """          startupProbe: # 4 s on an idle processor, a minute on a busy one
+            httpGet: {path: /livez, port: http}
+            periodSeconds: 1
+            timeoutSeconds: 2
+            failureThreshold: 120
+"""
 FAULTS = [
     ("kubernetes/database", "kubernetes/base/workload/deployment.yaml", "periodSeconds: 2", "periodSecond: 2", "periodSecond"),
     ("kubernetes/database", "kubernetes/base/disruption.yaml", "PodDisruptionBudget", "PodDisruptionBudge", "knows no PodDisruptionBudge"),
     ("kubernetes/database", "kubernetes/base/monitor.yaml", "podTargetLabels", "podTargetLabel", "podTargetLabel"),
-    ("kubernetes/database", "kubernetes/base/workload/deployment.yaml", "startupProbe", "livenessProbe", "has no startupProbe"),
+    ("kubernetes/database", "kubernetes/base/workload/deployment.yaml", STARTUP_PROBE, "", "has no startupProbe"),
     ("kubernetes/keda", "kubernetes/overlays/keda/scaledobject.yaml", "minReplicaCount: 3", "minReplicaCount: three", "three"),
     ("kubernetes/fsync", "kubernetes/overlays/fsync/kustomization.yaml", "headless.yaml", "headles.yaml", "headles.yaml"),
     (
