@@ -196,8 +196,10 @@ def test_its_health_check_needs_no_other_program(engine: Engine, running: tuple[
 
 
 def test_the_command_line_is_in_it(engine: Engine, running: tuple[str, str]) -> None:
-    result = engine("exec", running[0], "python3", "-m", "serving.container", "verify-log")
-    assert result.returncode == 0, result.stderr
+    for command in ("verify-log", "verify"):
+        result = engine("exec", running[0], "python3", "-m", "serving.container", command)
+        assert result.returncode == 0, result.stderr
+    assert engine.inspect()["Config"]["Labels"]["credit-scoring.model"] in result.stdout
 
 
 def test_its_memory(engine: Engine, running: tuple[str, str]) -> None:

@@ -1,6 +1,9 @@
 import json
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import ROOT, Home, bundle_folder
 
 from serving import container
 
@@ -89,7 +93,19 @@ def test_keys_of_a_variable_go_into_a_private_file(started: list[list[str]], mon
     assert "API_KEYS" not in os.environ
 
 
+def test_commands_use_the_model_of_the_bento(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(bundle_folder(home), tmp_path / "models/credit_scoring" / bundle_folder(home).name)
+    program = "import sys; from pathlib import Path; from serving import container; container.BENTO = Path(sys.argv[1]); container.main(['verify'])"
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "empty"), "CREDIT_HOME": str(tmp_path / "credit")}
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"credit_scoring:{bundle_folder(home).name} is sound" in result.stdout
+
+
 def test_anything_else_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(container, "_use_own_model", lambda: None)
     with pytest.raises(SystemExit) as caught:
         container.main(["keys", "--help"])
     assert caught.value.code == 0
