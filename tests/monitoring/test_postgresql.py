@@ -250,3 +250,36 @@ def test_a_connection_lost_in_the_middle_of_a_commit_loses_nothing_acknowledged(
     assert len(acknowledged) >= 22
     assert set(acknowledged) <= set(stored(store))
     store.close()
+
+
+def test_a_url_of_two_servers_follows_a_failover(postgres: Postgres) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        first, folder = Postgres(postgres.programs, Path(name)), Path(name) / "second"
+        first.start()
+        url = f"postgresql+psycopg://credit@/postgres?host={first.folder}&host={folder}/sockets&target_session_attrs=read-write"
+        first.run("pg_basebackup", "-h", name, "-U", "credit", "-D", str(folder), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        (folder / "sockets").mkdir()
+        if first.user:
+            shutil.chown(folder / "sockets", "nobody")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}/sockets' -c fsync=off"
+        first.run("pg_ctl", "-D", str(folder), "-o", options, "-l", f"{name}/second.log", "-w", "start")
+        store, given = Store(url), make_records(2)
+        try:
+
+            async def scenario() -> None:
+                log = StoreLog(store)
+                wait_for(lambda: log.ready)
+                await log.append(given[:1])
+                await asyncio.to_thread(first.stop)  # it sends the standby all before it ends
+                with pytest.raises(LogError):
+                    await log.append(make_records(1))
+                await asyncio.to_thread(first.run, "pg_ctl", "-D", str(folder), "-w", "promote")
+                await asyncio.to_thread(wait_for, lambda: log.ready)
+                await log.append(given[1:])
+                log.close()
+
+            asyncio.run(scenario())
+            assert stored(store) == sorted(record.prediction_id for record in given)
+            store.close()
+        finally:
+            first.run("pg_ctl", "-D", str(folder), "-m", "immediate", "-w", "stop")
