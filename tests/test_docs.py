@@ -27,7 +27,7 @@ def commands(guide: Path) -> list[list[str]]:
 
 
 def test_every_folder_has_its_guide() -> None:
-    folders = {"configs", "features", "loadtests", "monitoring", "serving", "training", "tests"}
+    folders = {"configs", "deploy", "features", "loadtests", "monitoring", "serving", "training", "tests"}
     assert {guide.parent.name for guide in GUIDES if guide.parent != ROOT} == folders
 
 
