@@ -14,7 +14,8 @@ from running import ROOT, Home, Server, run, run_cli
 
 from training.console import RESULTS
 
-GUIDES = sorted(path for path in ROOT.glob("**/README.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
+OTHERS = "build", *(path.name for path in ROOT.glob(".*"))  # what is made, and hidden folders
+GUIDES = sorted(path for path in ROOT.glob("**/README.md") if path.relative_to(ROOT).parts[0] not in OTHERS)
 
 
 def blocks(guide: Path, language: str) -> list[str]:
