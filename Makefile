@@ -16,7 +16,8 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
 
-.PHONY: run serve train test test-quick test-fault coverage lint format image bench loadtest profile mlflow lock clean
+.PHONY: run serve train test test-quick test-deploy test-fault coverage lint lint-deploy format image rules stack stack-down stack-clean \
+	release-notes bench loadtest profile mlflow lock clean
 
 run: $(READY)
 	$(BIN)/credit-scoring train --if-missing
@@ -33,7 +34,10 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-quick: $(READY) # no service, no browser, no training
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or service or browser or model)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or container or service or browser or model)"
+
+test-deploy: $(READY) $(VENV)-deploy/.ready # what needs a container engine and the image, or the validators
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/pytest -m container
 
 test-fault: $(READY)
 	$(BIN)/pytest -m fault
@@ -41,11 +45,18 @@ test-fault: $(READY)
 coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov
 
-lint: $(READY)
+lint: $(READY) lint-deploy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Half a minute of one core, so only after a change of what it checks.
+lint-deploy: build/deploy-checked
+
+build/deploy-checked: $(shell find configs/deploy configs/prometheus .github -type f ! -name '*.md' ! -path '*/__pycache__/*') bentofile.yaml $(VENV)-deploy/.ready
+	$(VENV)-deploy/bin/python configs/deploy/check.py
+	mkdir -p build && touch $@
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -60,6 +71,24 @@ configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the ru
 		'metadata:' '  name: credit-scoring' 'spec:'; grep -v '^#' $< | sed 's/./  &/'; } > $@
 
 rules: configs/deploy/kubernetes/base/rules.yaml
+
+COMPOSE := $(VENV)-deploy/bin/docker-compose -f configs/deploy/compose.yaml $(and $(wildcard .env),--env-file .env)
+
+stack: $(READY) $(VENV)-deploy/.ready
+	configs/deploy/stack/secrets.sh $(BIN)
+	IMAGE=$(IMAGE) $(COMPOSE) up --detach --wait $(STACK)
+
+stack-down: $(VENV)-deploy/.ready # the data stay
+	$(COMPOSE) --profile '*' down
+
+stack-clean: $(VENV)-deploy/.ready
+	@printf 'This deletes every decision, model record and password of the stack. Type yes: ' && read answer && [ "$$answer" = yes ]
+	$(COMPOSE) --profile '*' down --volumes
+	rm -rf .secrets
+
+release-notes: # of VERSION, as CHANGELOG.md has them
+	@awk -v version="$(VERSION)" '/^## /{ on = $$2 == version; found = found || on; next } on; END { if (!found) exit 1 }' CHANGELOG.md || \
+		{ echo "CHANGELOG.md has no section ## $(VERSION)" >&2; exit 1; }
 
 bench: $(READY) $(VENV)-bench/.ready
 	$(BIN)/credit-scoring train --if-missing
@@ -85,7 +114,14 @@ lock: $(READY)
 	done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --generate-hashes --custom-compile-command "make lock" \
 		--group bench -o configs/requirements/bench.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate --generate-hashes --custom-compile-command "make lock" \
+		--group deploy -o configs/requirements/deploy.txt
 ALL_GROUPS := serve train monitor dashboard dev setup
+
+$(VENV)-deploy/.ready: configs/requirements/deploy.txt $(READY)
+	$(PYTHON) -m venv --without-pip $(VENV)-deploy
+	$(BIN)/uv pip sync -q --python $(VENV)-deploy/bin/python --require-hashes configs/requirements/deploy.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) .credit build *.egg-info

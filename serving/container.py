@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     if arguments != ["serve"]:
         from serving.cli import app
 
+        _use_own_model()
         app(arguments)
     os.environ["BENTOML_PORT"] = str(port)
     from bentoml_cli.cli import cli
@@ -56,6 +57,16 @@ def _keep_keys(content: str) -> None:
     file.touch(mode=0o600)
     file.write_text(content)
     os.environ["CREDIT_KEYS_FILE"] = str(file)
+
+
+def _use_own_model() -> None:
+    """Let commands find the model of the bento, which is what the service serves."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    BentoMLContainer.model_store.set(ModelStore(BENTO / "models"))
+    for folder in BENTO.glob("models/*/*/"):  # there is one
+        os.environ.update(CREDIT_MODEL__NAME=folder.parent.name, CREDIT_MODEL__VERSION=folder.name)
 
 
 def _check(port: int, route: str = "/readyz") -> int:

@@ -1,10 +1,11 @@
 """Checks every deployment file by the validators of its kind: what `make lint-deploy` runs, in an environment of its own.
 
-Several validators pass what they do not know. So a kind without a schema is a problem here, and tests/test_deploy_files.py plants a fault for
+Several validators pass what they do not know. So a kind without a schema is a problem here, and tests/deploy/test_check.py plants a fault for
 each validator.
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def failed(result: "subprocess.CompletedProcess[str]") -> Iterator[str]:
         yield from (line for line in f"{result.stdout}\n{result.stderr}".splitlines() if line.strip())
 
 
+@cache
 def kustomize(folder: Path) -> str:
     """The manifests of an overlay."""
     result = run("kubectl", "kustomize", str(folder))
@@ -64,13 +67,21 @@ def kubernetes(documents: list[dict[str, Any]], kinds: dict[str, Any]) -> Iterat
         if schema := kinds.get(f"{document.get('apiVersion')}/{document.get('kind')}"):
             yield from (f"{name}: {problem}" for problem in against(schema, document))
             continue
-        for version in VERSIONS:
-            try:
-                kubernetes_validate.validate(document, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                yield f"{name}: Kubernetes {version}: {'.'.join(map(str, error.path))}: {error.message}"
-            except kubernetes_validate.SchemaNotFoundError:
-                yield f"{name}: Kubernetes {version} knows no {document.get('kind')} of {document.get('apiVersion')}; add its schema to schemas.yaml"
+        yield from (f"{name}: {problem}" for problem in in_every_version(json.dumps(document)))
+
+
+@cache
+def in_every_version(text: str) -> list[str]:
+    """What a manifest, as JSON, has wrong; overlays share most of theirs."""
+    document, problems = json.loads(text), []
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            problems.append(f"Kubernetes {version}: {'.'.join(map(str, error.path))}: {error.message}")
+        except kubernetes_validate.SchemaNotFoundError:
+            problems.append(f"Kubernetes {version} knows no {document['kind']} of {document['apiVersion']}; add its schema to schemas.yaml")
+    return problems
 
 
 def against(schema: dict[str, Any], document: Any) -> Iterator[str]:
@@ -87,7 +98,7 @@ def secrets(documents: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
-    """What serves has all three probes, and more grace than its preStop pause."""
+    """What serves has all three probes."""
     for document in documents:
         if document.get("kind") in ("Deployment", "StatefulSet"):
             container = document["spec"]["template"]["spec"]["containers"][0]
@@ -95,11 +106,12 @@ def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
             yield from (f"{document['kind']} {document['metadata']['name']} has no {probe}" for probe in sorted(missing))
 
 
-def checkov(text: str, name: str) -> Iterator[str]:
-    """The rules of checkov, less those that are skipped for the reason beside them."""
-    folder = Path("build/checkov") / name
+def checkov(manifests: dict[str, str]) -> Iterator[str]:
+    """The rules of checkov, less those that are skipped for the reason beside them, on the manifests of all overlays at once."""
+    folder = Path("build/checkov")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifests.yaml").write_text(text)
+    for name, text in manifests.items():
+        (folder / f"{name}.yaml").write_text(text)
     skipped = ",".join(CHECKOV_SKIPPED)
     environment = {**os.environ, "LOG_LEVEL": "CRITICAL"}
     command = [
@@ -155,11 +167,15 @@ def rules_are_those_of_prometheus(deploy: Path) -> Iterator[str]:
         yield "kubernetes/base/rules.yaml is not what configs/prometheus/rules.yml says; run `make rules`"
 
 
+def against_file(schema: dict[str, Any], file: Path) -> Iterator[str]:
+    """What a YAML file has wrong by a schema."""
+    yield from against(schema, yaml.safe_load(file.read_text()))
+
+
 def overlay(folder: Path, kinds: dict[str, Any]) -> Iterator[str]:
-    """All checks of one overlay."""
-    text = kustomize(folder)
-    documents = [document for document in yaml.safe_load_all(text) if document]
-    for check in (kubernetes(documents, kinds), secrets(documents), probes(documents), checkov(text, folder.name)):
+    """All checks of one overlay, but for checkov's."""
+    documents = [document for document in yaml.safe_load_all(kustomize(folder)) if document]
+    for check in (kubernetes(documents, kinds), secrets(documents), probes(documents)):
         yield from check
 
 
@@ -181,14 +197,12 @@ def checks(root: Path) -> dict[str, Callable[[], Iterator[str]]]:
     deploy = root / "configs/deploy"
     schemas = yaml.safe_load((deploy / "schemas.yaml").read_text())
     kinds = schemas["kinds"]
-    cloudrun = yaml.safe_load((deploy / "cloudrun/service.yaml").read_text())
-    found: dict[str, Callable[[], Iterator[str]]] = {
-        f"kubernetes/{folder.name}": lambda folder=folder: overlay(folder, kinds)
-        for folder in sorted((deploy / "kubernetes/overlays").iterdir())
-    }
-    found["cloudrun"] = lambda: against(kinds["serving.knative.dev/v1/Service"], cloudrun)
-    for file, schema in schemas["files"].items():
-        found[file] = lambda file=file, schema=schema: against(schema, yaml.safe_load((deploy / file).read_text()))
+    overlays = sorted((deploy / "kubernetes/overlays").iterdir())
+    found: dict[str, Callable[[], Iterator[str]]] = {"checkov": lambda: checkov({folder.name: kustomize(folder) for folder in overlays})}
+    for folder in overlays:
+        found[f"kubernetes/{folder.name}"] = partial(overlay, folder, kinds)
+    for file, schema in {"cloudrun/service.yaml": kinds["serving.knative.dev/v1/Service"], **schemas["files"]}.items():
+        found[file] = partial(against_file, schema, deploy / file)
     return {
         **found,
         "image": lambda: hadolint(dockerfile((deploy / "image/Dockerfile.j2").read_text())),
@@ -205,8 +219,9 @@ def main() -> int:
     """Run the checks; prints what is wrong and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path())
-    root = parser.parse_args().root
-    every = checks(root)
+    parser.add_argument("--only", action="append", metavar="NAME", help="a check; without it all are run")
+    given = parser.parse_args()
+    every = {name: check for name, check in checks(given.root).items() if name in (given.only or [name])}
     with ThreadPoolExecutor(2) as pool:
         results = dict(zip(every, pool.map(lambda check: list(check()), every.values()), strict=True))
     for name, problems in results.items():

@@ -213,9 +213,16 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
         "keepalives_idle": ANSWER_SECONDS,
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        "options": f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000 if statement_seconds else 0}",
+        "client_encoding": "utf8",  # a database in SQL_ASCII would return bytes
+        "prepare_threshold": None,  # behind a pooler, the next transaction may have another connection without the prepared statements
     }
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
+    engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
+
+    @event.listens_for(engine, "begin")
+    def limit(connection: Connection) -> None:  # per transaction: a pooler refuses it as an option of the connection
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
+
+    return engine
 
 
 def _sqlite(url: str, open_before: SqliteFile | None) -> Engine:

@@ -54,8 +54,10 @@ class Postgres:
         command = [str(self.programs / program), *arguments]
         subprocess.run(command, **self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=180)
 
-    def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+    def start(self, *settings: str) -> None:
+        options = " ".join(
+            [f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off", *(f"-c {item}" for item in settings)]
+        )
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
 
     def stop(self) -> None:
@@ -74,11 +76,11 @@ class Postgres:
             for process in processes:
                 process.resume()
 
-    def new_database(self) -> str:
-        """The URL of an empty database."""
+    def new_database(self, *options: str) -> str:
+        """The URL of an empty database, made with options of `createdb`."""
         self.databases += 1
         name = f"test{self.databases}"
-        self.run("createdb", "-h", str(self.folder), "-U", "credit", name)
+        self.run("createdb", "-h", str(self.folder), "-U", "credit", *options, name)
         return f"postgresql+psycopg://credit@/{name}?host={self.folder}"
 
 

@@ -47,8 +47,8 @@ def note_packages(files: set[Path], root: Path) -> None:
     """Note the Debian packages that files come from, with the checksums of those files; what no package has is Python's own."""
     packages: dict[str, list[Path]] = {}
     for file in files:
-        for name in {file, file.resolve(), Path(str(file.resolve()).removeprefix("/usr"))}:
-            owner = subprocess.run(["dpkg", "-S", str(name)], capture_output=True, text=True, check=False).stdout
+        for path in {file, file.resolve(), Path(str(file.resolve()).removeprefix("/usr"))}:
+            owner = subprocess.run(["dpkg", "-S", str(path)], capture_output=True, text=True, check=False).stdout
             if owner:
                 packages.setdefault(owner.partition(": ")[0].partition(",")[0], []).append(file)
                 break

@@ -7,6 +7,7 @@ purpose, for that one rollout. Prints one line a measure. Exit code 0: promoted,
 """
 
 import json
+import math
 import os
 import ssl
 import sys
@@ -23,13 +24,17 @@ SELECT = 'job="credit-scoring", track="{track}"'
 SCORED = "sum(increase(credit_probability_of_default_count{{{select}}}[{window}s]))"
 MEASURES = {  # name: query, largest excess of the canary over the stable track
     "failed requests": (
-        'sum(rate(credit_requests_total{{{select}, status=~"5..", route=~"/predict.*"}}[{window}s]) or vector(0))'
-        ' / sum(rate(credit_requests_total{{{select}, route=~"/predict.*"}}[{window}s]))',
+        (
+            'sum(rate(credit_requests_total{{{select}, status=~"5..", route=~"/predict.*"}}[{window}s]) or vector(0)) / '
+            'sum(rate(credit_requests_total{{{select}, route=~"/predict.*"}}[{window}s]))'
+        ),
         0.001,
     ),
     "slower than 100 ms": (
-        '1 - sum(rate(credit_request_duration_seconds_bucket{{{select}, route="/predict", le="0.1"}}[{window}s]))'
-        ' / sum(rate(credit_request_duration_seconds_count{{{select}, route="/predict"}}[{window}s]))',
+        (
+            '1 - sum(rate(credit_request_duration_seconds_bucket{{{select}, route="/predict", le="0.1"}}[{window}s]))'
+            ' / sum(rate(credit_request_duration_seconds_count{{{select}, route="/predict"}}[{window}s]))'
+        ),
         0.01,
     ),
     "shift of the mean PD": (
@@ -55,7 +60,7 @@ def ask(prometheus: str, query: str) -> float | None:
     except (OSError, KeyError, ValueError) as error:
         raise JudgeError(f"Prometheus at {prometheus} does not answer: {error}") from None
     value = float(result[0]["value"][1]) if result else None
-    return value if value == value else None  # not a number: nothing was counted
+    return None if value is None or math.isnan(value) else value  # not a number: nothing was counted
 
 
 def compare(prometheus: str, window: int, minimum: int) -> list[str]:
