@@ -33,7 +33,7 @@ MARK = "keys.required"  # under CREDIT_HOME: there were keys
 RECHECK_SECONDS = 1.0
 MAX_BYTES = 1_000_000  # of the file: about 4,000 keys
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -204,9 +204,9 @@ class KeyRing:
             self._remember(self._mark)
         if problem and problem != self._problem:
             self._failed()
-            log.error("the API keys cannot be read; no request that needs one is answered", extra={"reason": problem})
+            logger.error("the API keys cannot be read; no request that needs one is answered", extra={"reason": problem})
         elif self._problem and not problem:
-            log.warning("the API keys can be read again")
+            logger.warning("the API keys can be read again")
         self._problem = problem
 
     def _remember(self, mark: Path) -> None:
@@ -215,7 +215,7 @@ class KeyRing:
             make_private(mark.parent)
             os.close(open_private(mark, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
-            log.warning("a restart without the file of API keys would open the service on loopback", extra={"reason": str(error)})
+            logger.warning("a restart without the file of API keys would open the service on loopback", extra={"reason": str(error)})
 
 
 def required_keys(settings: Settings, failed: Callable[[], object] = lambda: None) -> KeyRing | None:

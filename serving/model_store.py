@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from serving.bundle import Bundle, BundleError, MissingBundleError, stored_version
-from serving.files import locked, whole_file, whole_folder
+from serving.whole_files import locked, whole_file, whole_folder
 
 PARTIAL = "credit-scoring.partial"  # in the store: a folder of files only has no versions, so it is not listed
 

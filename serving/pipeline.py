@@ -20,7 +20,7 @@ from serving.contract.rows import Row
 from serving.runner import Committed
 from serving.scorer import Scorer, Values
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 Record = Callable[[Callable[[], Sequence[bytes]]], "asyncio.Future[None] | None"]
 
 
@@ -99,5 +99,5 @@ class Pipeline:
         try:
             self._count(scoring)
         except Exception:  # they are on record: an error here must not take the answers away
-            log.exception("decisions were made and recorded, but not counted")
+            logger.exception("decisions were made and recorded, but not counted")
         return Committed(scoring.answers, recorded)

@@ -13,7 +13,7 @@ import typer
 
 from configs.settings import CONFIGS, Settings
 from serving.console import fail
-from serving.files import locked, whole_folder
+from serving.whole_files import locked, whole_folder
 
 RESULTS = ".results.json"  # beside each guide with measured tables
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); default: the built-in data")]

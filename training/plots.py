@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from features.schema import Table
-from serving.files import locked, whole_file
+from serving.whole_files import locked, whole_file
 from training.train import Training
 
 mpl.use("Agg")

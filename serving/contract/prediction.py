@@ -12,7 +12,7 @@ from serving.contract.rows import Row
 from serving.decision import Decision
 from serving.errors import ServiceError, invalid
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 
 def predictions(
@@ -74,7 +74,7 @@ def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
         problem = error
     else:
         problem = ServiceError(500, "the row could not be scored")
-        log.error("a row could not be scored", extra={"row": index}, exc_info=error)
+        logger.error("a row could not be scored", extra={"row": index}, exc_info=error)
     return {"index": index, "client_id": row.client_id, "error": problem.to_dict()}
 
 

@@ -22,7 +22,7 @@ from serving.uvicorn.accept import accept_many
 from serving.uvicorn.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.uvicorn.guard import guard
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 OTHER_ROUTE = "other"
 ADMITTED = "credit_scoring.admitted"  # in the scope of a request that has its place: the bytes that are counted for it
@@ -81,7 +81,7 @@ class Boundary:
             if not exchange.status:
                 await exchange.send_problem(error)
         except Exception:
-            log.exception("request failed", extra={"path": scope["path"]})
+            logger.exception("request failed", extra={"path": scope["path"]})
             if not exchange.status:
                 await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
         finally:
@@ -129,7 +129,9 @@ class Boundary:
         """Say, once, that requests come from a server that guards nothing."""
         if not self._warned:
             self._warned = True
-            log.warning("this server is not the uvicorn of `bentoml serve`: its connections have no limits, no clocks and no early refusal")
+            logger.warning(
+                "this server is not the uvicorn of `bentoml serve`: its connections have no limits, no clocks and no early refusal"
+            )
 
     def guard_connections(self, gate: Gate | None = None, now: Callable[[], float] = time.monotonic) -> Door | None:
         """Let the connections of uvicorn servers that start after this keep the limits; None where they cannot.
@@ -187,7 +189,7 @@ class Boundary:
         """Count an answered request, and log it where the access log is on."""
         self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
-            log.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
+            logger.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
 
 
 def _no_room() -> ServiceError:

@@ -9,7 +9,7 @@ from monitoring.service_log import LOGGER
 from serving.uvicorn.connection import HOOKS, Connection
 from serving.uvicorn.door import Door, Gate
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 
 def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:
@@ -24,7 +24,7 @@ def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:
 
     base: Any = auto.AutoHTTPProtocol
     if base.__name__ != "HttpToolsProtocol" or not all(hasattr(base, hook) for hook in HOOKS):
-        log.warning(
+        logger.warning(
             "connections have no limits, no clocks and no refusal under overload: uvicorn's HTTP protocol is not the one expected; "
             "install uvicorn and httptools in the versions of configs/requirements",
             extra={"protocol": base.__name__},

@@ -73,8 +73,8 @@ def test_a_bundle_that_cannot_be_served_says_why(folder: Path, damage: Callable[
         ("schema.json", "{", "does not fit this release: the stored schema is not readable"),
         ("schema.json", '{"version": 9, "tables": {}}', "does not fit this release: the stored schema is of version 9; expected 1"),
         ("schema.json", '{"version": 1, "tables": []}', "does not fit this release: the stored schema does not list tables"),
-        ("schema.json", '{"version": 1, "tables": {}}', "holds values that it cannot hold: KeyError..application"),
-        ("decision.json", "{}", "holds values that it cannot hold"),
+        ("schema.json", '{"version": 1, "tables": {}}', "holds invalid values: KeyError..application"),
+        ("decision.json", "{}", "holds invalid values"),
         ("decision.json", '{"calibration": {"slope": -1, "intercept": 0}}', "not increasing"),
     ],
 )
