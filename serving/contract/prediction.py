@@ -1,4 +1,4 @@
-"""From scores to the answers that clients get."""
+"""Turns scores into the answers that clients get."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -24,11 +24,12 @@ def predictions(
     model_version: str,
     unknown: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """The answers for rows that were scored, with the present time.
+    """The answers for scored rows, with the current time.
 
     Parameters
     ----------
-    unknown : of each row the share of the model's gain in features that are not known, in [0, 1]; without it no row is thin.
+    pds : calibrated PDs, in [0, 1].
+    unknown : for each row, the share of the model's gain in unknown features, in [0, 1]. Without it, no row counts as thin.
     """
     timestamp, threshold = now(), decision.threshold
     answers = []
@@ -53,7 +54,7 @@ def predictions(
 
 
 def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any], int]:
-    """The answer of each row of a batch, in order, and how many of them are errors.
+    """The answers for all rows of a batch, in order, and the number of errors among them.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any]
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
-    """The answer for one row of a batch that was not scored; the cause of a 500 goes to the service's log."""
+    """The answer for a row of a batch that was not scored. The service's log gets the cause of a 500."""
     if isinstance(error, ServiceError):
         problem = error
     else:
@@ -79,5 +80,5 @@ def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
 
 
 def _thin(row: Row, share: float) -> dict[str, str]:
-    detail = f"features with {share:.0%} of the model's gain are not known; the score says little"
+    detail = f"features with {share:.0%} of the model's gain are missing, so the score is hardly better than the default rate"
     return {"code": "thin_application", "pointer": row.pointer, "detail": detail}

@@ -181,7 +181,7 @@ def test_options_of_serve_that_would_be_ignored_are_named_too(problems: Any) -> 
         ("port", 4000, "api_server.", "BentoML has no entry api_server.port; expected services"),
         ("http.port", 4000, "services.", f"the service's own entry overrides services.http.port; set services.{NAME}.http.port"),
         ("http.host", "127.0.0.2", "services.", f"the service's own entry overrides services.http.host; set services.{NAME}.http.host"),
-        ("http.cors.enabled", True, "services.", "http.cors is enabled for nobody; expected access_control_allow_origins or"),
+        ("http.cors.enabled", True, "services.", "http.cors is enabled but allows no origin; expected access_control_allow_origins or"),
         ("ssl.enabled", True, f"services.{NAME}.", "ssl is enabled without ssl.certfile"),
         ("ssl.certfile", "a.pem", f"services.{NAME}.", "ssl names files, but ssl.enabled is false"),
         ("tracing.sample_rate", 1.0, f"services.{NAME}.", "tracing is ignored unless CREDIT_SERVICE__TRACING=true"),
@@ -222,7 +222,7 @@ def test_files_of_tls_are_tried_at_start(tmp_path: Path, problems: Any, need: An
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"exporter_type": "in_memory"}, "tracing.exporter_type is in_memory and its protocol None; expected zipkin, jaeger or otlp"),
+        ({"exporter_type": "in_memory"}, "tracing.exporter_type is in_memory with the protocol None; expected zipkin, jaeger or otlp"),
         ({"sample_rate": 1.0}, "tracing.exporter_type is None"),
         ({"exporter_type": "otlp"}, "tracing.exporter_type is otlp with the protocol None"),
         ({"exporter_type": "zipkin"}, "tracing.exporter_type is zipkin, but tracing.zipkin.endpoint is not set"),

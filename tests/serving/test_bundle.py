@@ -11,7 +11,7 @@ import yaml
 from running import Home, bundle_folder, use_models
 from small import small_training
 from stopping import Killed, stop_at
-from training.generator import Generator
+from training.home_credit.generator import Generator
 
 from features.transform import Applications
 from serving.bundle import FILES, MANIFEST, SCHEMA_OF_FORMAT_1, Bundle, BundleError, read_bundle, stored_version

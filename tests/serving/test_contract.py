@@ -258,7 +258,7 @@ def test_a_null_in_a_vector_is_named_where_training_always_had_the_field(contrac
 def test_history_beside_a_vector_is_an_error(contract: Contract) -> None:
     vector = [None] * len(contract.features.names)
     assert errors_of(contract, body({"features": vector, "history": {}})) == {
-        "/history": "expected an application beside it; a vector holds its history already"
+        "/history": "expected history with an application only; a vector already contains it"
     }
 
 
@@ -317,7 +317,7 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     place = contract.features.names.index("CODE_GENDER")
     features[place] = 0.5
     assert errors_of(contract, body({"features": features})) == {
-        f"/features/{place}": "expected the whole number of a category, as GET /model lists it"
+        f"/features/{place}": "expected the whole-number code of a category, as GET /model lists it"
     }
     features[place] = 7
     row = contract.parse_one(body({"features": features}))
