@@ -132,16 +132,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"the bundle in {folder} was trained with another configs/schema.yaml and does not hold it: "
             "restore the file that it was trained with, or train again"
         )
-    content = {}
-    for name in FILES:
-        if name == SCHEMA and not own:
-            continue
-        try:
-            content[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise BundleError(f"the bundle in {folder} is incomplete: {name} cannot be read ({error.strerror})") from None
-        if hashlib.sha256(content[name]).hexdigest() != manifest["files"].get(name):
-            raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
+    content = _files(folder, manifest["files"], [name for name in FILES if own or name != SCHEMA])
     try:
         decision = json.loads(content[DECISION])
         bundle = Bundle(
@@ -172,6 +163,19 @@ def stored_version(folder: Path) -> str:
     """
     _manifest(folder)
     return _version((folder / MANIFEST).read_bytes())
+
+
+def _files(folder: Path, sums: dict[str, str], names: list[str]) -> dict[str, bytes]:
+    """The content of these files, whose checksums are verified."""
+    content = {}
+    for name in names:
+        try:
+            content[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"the bundle in {folder} is incomplete: {name} cannot be read ({error.strerror})") from None
+        if hashlib.sha256(content[name]).hexdigest() != sums.get(name):
+            raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
+    return content
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -156,11 +156,11 @@ class Choice(NamedTuple):
         standing = {
             "theoretical": "the theoretical one",
             "floor": "the lowest that approves enough",
-            "curve": "the one with the lowest cost",
+            "curve": "the minimum of the cost curve",
         }
         verdict = "more" if self.reason == "curve" else "not more"
         return (
-            f"threshold {self.threshold:.3f}, {standing[self.reason]}: the threshold with the lowest cost ({self.least:.3f}) saves "
+            f"threshold {self.threshold:.3f}, {standing[self.reason]}: {self.least:.3f}, the minimum of the cost curve, saves "
             f"{self.saving:.4f} ± {self.standard_error:.4f} per client, {verdict} than twice the standard error"
         )
 
@@ -168,15 +168,13 @@ class Choice(NamedTuple):
 def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_approval_rate: float = 0.0) -> Choice:
     """The theoretical threshold, unless the one with the lowest cost saves more than twice the paired standard error.
 
-    The minimum of a cost curve is partly luck, so the saving is measured by cross-validation: each fifth of the applicants tests the
-    threshold that the others choose. If the theoretical threshold approves less than `min_approval_rate`, the lowest threshold that
-    approves enough replaces it.
+    The minimum of a cost curve is partly luck, so each fifth of the applicants tests the threshold that the others choose. If the
+    theoretical threshold approves less than `min_approval_rate`, the lowest threshold that approves enough replaces it.
 
     Parameters
     ----------
     defaulted : shape (rows,), 1 or True where the applicant defaulted; both outcomes must occur.
     pd : shape (rows,), in [0, 1], calibrated, from a model that was not trained on the row.
-    min_approval_rate : in [0, 1].
 
     Raises
     ------

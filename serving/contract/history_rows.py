@@ -142,7 +142,7 @@ class _TableReader:
             errors.append(Invalid(pointer, f"expected the table {self.table.parent} in the same history, to look up the loans"))
             return
         known = np.isin(values[self._loan], parent[self._loan])
-        detail = f"expected a {self.table.loan} that occurs in {self.table.parent}"
+        detail = f"expected a value of {self.table.loan} that occurs in {self.table.parent}"
         errors += [Invalid(f"{pointer}/{row}/{self.table.loan}", detail) for row in np.flatnonzero(~known)[: errors.room].tolist()]
 
     def _explain(self, document: list[Any], pointer: str, errors: Errors, otherwise: str) -> None:

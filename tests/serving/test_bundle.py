@@ -11,7 +11,6 @@ import yaml
 from running import Home, bundle_folder, use_models
 from small import small_training
 from stopping import Killed, stop_at
-from training.home_credit.generator import Generator
 
 from features.transform import Applications
 from serving.bundle import FILES, MANIFEST, SCHEMA_OF_FORMAT_1, Bundle, BundleError, read_bundle, stored_version
@@ -19,6 +18,7 @@ from serving.contract.requests import RequestParser
 from serving.model_store import find_in_store, name_run, save_to_store
 from serving.openapi import openapi
 from serving.scorer import Scorer
+from training.home_credit.generator import Generator
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit_manifest(f, format=4), "has format 4; this release reads formats 1 to 3: update this release"),
     (lambda f: edit_manifest(f, format=0), "has format 0; this release reads formats 1 to 3: train again"),
     (lambda f: edit_manifest(f, format="2"), "has format '2'; this release reads formats 1 to 3: train again"),
-    (lambda f: edit_manifest(f, format=2, schema="0" * 64), "another configs/schema.yaml .*: serve it with the file .* or train again"),
+    (lambda f: edit_manifest(f, format=2, schema="0" * 64), "another configs/schema.yaml .*: restore the file .* or train again"),
     (lambda f: edit_manifest(f, format=2), "trained with another configs/schema.yaml and does not hold it"),
     (lambda f: (f / "schema.json").unlink(), "is incomplete: schema.json cannot be read"),
     (lambda f: edit_manifest(f, files=None), "manifest.json lists no files"),

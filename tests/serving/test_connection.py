@@ -120,7 +120,7 @@ def test_a_request_that_does_not_come_in_its_time_is_answered_408(sent: bytes, s
         assert len(server.door.connections) == 1
         server.later(0.2 * seconds)
         ((status, body),) = await answers(reader)
-        assert (status, b"did not come within its time" in body, server.calls) == (408, True, 0)
+        assert (status, b"did not arrive in time" in body, server.calls) == (408, True, 0)
         assert b'credit_requests_total{route="other",status="408"} 1.0' in server.metrics.exposition()
 
     play(scenario)

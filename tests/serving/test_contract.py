@@ -232,7 +232,7 @@ def test_a_field_is_named_that_is_absent_though_training_always_had_it(contract:
     none, (warning,) = contract.warnings(whole, without)
     assert none == []
     assert (warning["code"], warning["pointer"]) == ("absent", "/application")
-    assert warning["detail"].startswith(f"{field}: not known")
+    assert warning["detail"].startswith(f"{field}: missing, but never missing")
 
 
 def test_a_field_that_comes_without_its_group_is_named_and_left_aside(contract: Contract) -> None:

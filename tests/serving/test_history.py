@@ -53,16 +53,20 @@ def test_rows_become_columns() -> None:
         ({"bureau": [{"a/b": 1}]}, "/history/bureau/0/a~1b", "no such field; the fields are those of GET /docs.json"),
         ({"bureau": [LOAN, {}, dict(LOAN)]}, "/history/bureau/2", "is the same as row 0 in every field; expected each row once"),
         ({"bureau": [{}, {"AMT_ANNUITY": None}]}, "/history/bureau/1", "is the same as row 0 in every field; expected each row once"),
-        ({"bureau_balance": [{"SK_ID_BUREAU": 1}]}, "/history/bureau_balance", "expected the table bureau in the same history, to look up the loans"),
+        (
+            {"bureau_balance": [{"SK_ID_BUREAU": 1}]},
+            "/history/bureau_balance",
+            "expected the table bureau in the same history, to look up the loans",
+        ),
         (
             {"bureau": [LOAN], "bureau_balance": [{"SK_ID_BUREAU": 1}, {"SK_ID_BUREAU": 2}]},
             "/history/bureau_balance/1/SK_ID_BUREAU",
-            "expected the SK_ID_BUREAU of a row of bureau",
+            "expected a value of SK_ID_BUREAU that occurs in bureau",
         ),
         (
             {"bureau": [{}], "bureau_balance": [{}]},
             "/history/bureau_balance/0/SK_ID_BUREAU",
-            "expected the SK_ID_BUREAU of a row of bureau",
+            "expected a value of SK_ID_BUREAU that occurs in bureau",
         ),
     ],
 )
