@@ -19,7 +19,7 @@ NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
 def recover(path: Path) -> tuple[int, bytes]:
-    """Remove the room of a file, and move anything else behind its last whole line to a `.partial` file beside it.
+    """Remove the reserved space of a file, and move anything else after its last whole line to a `.partial` file next to it.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from training.home_credit.history_generator import NEVER
 from training.home_credit.latent import correlation, nearest_covariance, normal_scores, regression_on, rows_of
 from training.home_credit.profile import FEWEST, MAX_VALUES, marginal, missing_groups
 
-MIN_SEGMENT = 250  # rows; a rarer kind of loan is counted as the commonest kind of the same state
+MIN_SEGMENT = 250  # rows; a rarer kind of loan counts as the most common kind with the same state
 
 
 def bureau_variables(frame: pd.DataFrame) -> dict[str, pd.Series]:
