@@ -35,7 +35,7 @@ def _known_sum(block: Values) -> Values:
 
 def _external_mean(*weights: float) -> Callable[[Values], Values]:
     """A function for the weighted mean of the known values of each row, added from left to right."""
-    weight = np.array(weights)  # from a tuple numpy would make an array at every call
+    weight = np.array(weights)  # numpy would convert a tuple to an array on every call
 
     def mean(block: Values) -> Values:
         missing = np.isnan(block)

@@ -83,7 +83,7 @@ class Expectation:
 
     @cached_property
     def _scale_and_mean(self) -> tuple[Matrix, Matrix]:
-        """As arrays, which numpy would make of the lists at every call."""
+        """Scale and mean as arrays; numpy would convert the lists on every call."""
         return np.array(self.scale), np.array(self.mean)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""From a folder of tables to the feature matrix that models learn from."""
+"""Turns a folder of tables into the feature matrix for training."""
 
 import hashlib
 import json

@@ -131,7 +131,9 @@ class Shipper:
         self._log = self._log or log_id(self._folder)
         if self._log is None:
             return 0
-        with reading(self._store.engine) as connection:  # each time: the database may have gone back, or another shipper have run
+        with reading(
+            self._store.engine
+        ) as connection:  # read it each time: the database may have been restored, or another shipper may have run
             position = read_position(connection, self._log)
         if self._position and position[:2] < self._position[:2]:
             self._store.note_older(f"the log up to byte {self._position.offset} of file {self._position.sequence}")
