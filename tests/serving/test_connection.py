@@ -416,7 +416,7 @@ def test_the_limits_do_not_vanish_in_silence(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(auto, "AutoHTTPProtocol", H11Protocol)
     with caplog.at_level(logging.WARNING, LOGGER):
         assert boundary.guard_connections() is None
-    assert [record.protocol for record in caplog.records if "no limits" in record.message] == ["H11Protocol"]  # type: ignore[attr-defined]
+    assert [record.protocol for record in caplog.records if "no size limits" in record.message] == ["H11Protocol"]  # type: ignore[attr-defined]
     assert b"credit_connections_guarded 0.0" in boundary.metrics.exposition()
 
 
