@@ -1,4 +1,4 @@
-# Everything a person does here; each target sets up what it needs. Only python3 >= 3.11 and make are required.
+# All commands of the project. Each target sets up what it needs; only python3 >= 3.11 and make are required.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 3000
@@ -7,14 +7,14 @@ FLAVOUR ?= distroless
 IMAGE ?= credit-scoring:latest
 DATA ?=
 override DATA := $(value DATA)
-export DATA # the shell reads it from there, whatever is in its name
+export DATA # the shell reads the variable, so that a folder's name may contain any character
 GROUPS := serve train monitor dev
 LOCKS := $(GROUPS:%=configs/requirements/%.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 export BENTOML_DO_NOT_TRACK = True
-unexport PYTHONDONTWRITEBYTECODE # without compiled files every start takes seconds longer
+unexport PYTHONDONTWRITEBYTECODE # without bytecode files, each start takes seconds longer
 
 .PHONY: run serve train test test-quick test-deploy test-fault coverage lint lint-deploy format image rules stack stack-down stack-clean \
 	release-notes bench loadtest profile mlflow lock clean
@@ -29,11 +29,11 @@ serve: $(READY)
 train: $(READY)
 	$(BIN)/credit-scoring train $${DATA:+--data "$$DATA"}
 
-# Two workers; LightGBM with a thread each, since its threads wait by spinning where there is no core for them.
+# Two workers with one LightGBM thread each, because its threads spin if they outnumber the cores.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-test-quick: $(READY) # no service, no browser, no training
+test-quick: $(READY) # without services, browsers and training
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or container or service or browser or model)"
 
 test-deploy: $(READY) $(VENV)-deploy/.ready # what needs a container engine and the image, or the validators
@@ -66,7 +66,7 @@ image: $(READY)
 	$(BIN)/credit-scoring train --if-missing
 	$(BIN)/python configs/deploy/image/build.py --backend $(BACKEND) --flavour $(FLAVOUR) --tag $(IMAGE) $(IMAGE_OPTIONS:%=--option %)
 
-configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the rules as the operator of Prometheus takes them
+configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the rules in the format of the Prometheus operator
 	{ printf '%s\n' '# Made from configs/prometheus/rules.yml by `make rules`.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 		'metadata:' '  name: credit-scoring' 'spec:'; grep -v '^#' $< | sed 's/./  &/'; } > $@
 
@@ -105,7 +105,7 @@ profile: $(READY)
 mlflow: $(READY)
 	$(BIN)/credit-scoring mlflow
 
-# The locks agree with each other: all groups are resolved together first.
+# Resolve all groups together first, so that the locks agree with each other.
 lock: $(READY)
 	all=$$(mktemp) && trap 'rm -f $$all' EXIT && compile="$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-annotate" && \
 	$$compile $(ALL_GROUPS:%=--group %) -o $$all && \

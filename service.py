@@ -1,4 +1,4 @@
-"""The BentoML service: assembles features, model, contract and metrics; computes nothing itself."""
+"""The BentoML service. It assembles bundle, contract, pipeline and metrics, and computes nothing itself."""
 
 import gc
 import os
@@ -39,7 +39,7 @@ app = get_app(metrics)
 
 
 def find_bundle() -> Path:
-    """The bundle to serve: the one packed into this bento, or the one that the settings name."""
+    """The folder of the bundle to serve: the one packed into this bento, else the one that the settings name."""
     bento = CreditScoring.bento  # type: ignore[attr-defined] # BentoML makes a service of the class
     if bento is not None:
         tag = bento.info.all_models[0].tag
@@ -52,7 +52,7 @@ def find_bundle() -> Path:
     service_class=lean_service(metrics, keys, SETTINGS),
     workers=1,
     http={"host": "127.0.0.1", "port": 3000},
-    metrics={"enabled": False},  # its label for the route is the raw path, which a scanner makes grow without bound
+    metrics={"enabled": False},  # BentoML's metrics use the raw path as a label, so a scanner could create labels without bound
     logging={"access": {"enabled": False}},
 )
 @bentoml.asgi_app(app, path="/")
@@ -60,11 +60,11 @@ class CreditScoring:
     """Credit scoring: a calibrated probability of default, a decision and a risk level for each applicant."""
 
     def __init__(self) -> None:
-        from serving.recording import Recording  # brings the database's libraries, of which the parent process has no use
+        from serving.recording import Recording  # imports the database libraries, which the parent process does not need
 
         begun = datetime.now(UTC)
         end_with_parent()
-        log = configure_logging(SETTINGS.log_level)
+        logger = configure_logging(SETTINGS.log_level)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows)
@@ -77,24 +77,24 @@ class CreditScoring:
             record=self.recording.record,
             count=self._count,
         )
-        self.pipeline.score([self.parser.parse_example()])  # the first call of everything is slow; let it not be a client's
+        self.pipeline.score([self.parser.parse_example()])  # warm up: the first call is slow
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
         deadline = SETTINGS.service.deadline_seconds
         self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.turns = Turns()
         self._publish()
         if bundle.trained_on == GENERATED:
-            log.warning("the model was trained on generated data; its decisions are for trying out only")
-        log.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
+            logger.warning("the model was trained on generated data; use its decisions for trying out only")
+        logger.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
         self.drift.start(metrics.registry, partial(self.recording.scored_before, begun, self.version, SETTINGS.drift.window))
         gc.collect()
-        gc.freeze()  # the objects made so far live for ever; scanning them stops every request for 100 ms and more
-        gc.set_threshold(50_000, 20, 20)  # with thousands of connections, scanning what is young takes a quarter of the time otherwise
+        gc.freeze()  # these objects live as long as the process; a collection that scans them takes over 100 ms
+        gc.set_threshold(50_000, 20, 20)  # at the default threshold, thousands of connections spend a quarter of the time collecting
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Refuse to start, in the parent process, what could not serve."""
+        """Check in the parent process that the service can serve; refuse to start if it cannot."""
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         check_configuration(CreditScoring.name, CreditScoring.config, SETTINGS)  # type: ignore[attr-defined]
         check_start(SETTINGS, keys, find_bundle)
@@ -109,7 +109,7 @@ class CreditScoring:
 
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
-        """Score many applicants; a bad row spoils only itself."""
+        """Score many applicants. An invalid row gets an error; the others are scored."""
         rows = await self.turns.all(self.parser.parse_batch(body))
         answers, bad = batch_answers(rows, await self.runner.run([row for row in rows if not row.errors], client_gone()))
         metrics.row_errors(bad)
@@ -117,16 +117,16 @@ class CreditScoring:
 
     @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)
     async def outcomes(self, body: bytes) -> Response:
-        """Keep whether applicants defaulted."""
+        """Record whether applicants defaulted."""
         return json_response(await self.recording.desk.take(body))
 
     async def __is_ready__(self) -> bool:
-        """Whether decisions and outcomes can be kept: what BentoML asks for `/readyz`."""
+        """Whether decisions and outcomes can be recorded. BentoML calls this for `/readyz`."""
         return self.recording.ready
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """Finish what is on its way to the disk and to the store."""
+        """Finish writing to the log and shipping to the store."""
         self.drift.stop()
         self.recording.close()
 

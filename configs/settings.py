@@ -15,7 +15,7 @@ from configs.errors import UserError
 CONFIGS = Path(__file__).parent
 PREFIX = "CREDIT_"
 FILE_VARIABLE = "CREDIT_CONFIG"
-KUBERNETES_VARIABLE = re.compile(  # what Kubernetes puts into the pods beside a Service named credit-scoring, or credit-scoring-NAME
+KUBERNETES_VARIABLE = re.compile(  # variables that Kubernetes sets in pods for a Service named credit-scoring or credit-scoring-NAME
     r"CREDIT_SCORING_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 DATABASE_VARIABLE = "DATABASE_URL"  # set by hosting platforms; CREDIT_STORE__URL takes precedence
@@ -103,7 +103,7 @@ class StoreSettings(Section):
     @classmethod
     def _hold_a_password(cls, file: Path | None, info: ValidationInfo) -> Path | None:
         if file and not info.data.get("url"):
-            raise ValueError("there is no store.url that its password could belong to")
+            raise ValueError("store.url is not set; set it to the database that the password is for")
         try:
             if file and not file.read_text().strip():
                 raise ValueError("the file is empty; expected a password")

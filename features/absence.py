@@ -31,7 +31,7 @@ class Absence:
 
     Attributes
     ----------
-    typical : the median of each field, or the code of the commonest category; NaN if it was never known.
+    typical : the median of each field, or the code of the most common category; NaN if it was never known.
     always : positions of the fields that were always present.
     together : groups of positions of other fields that were known for the same applicants.
     """

@@ -1,4 +1,4 @@
-"""The aggregates of a Home Credit client's history, one a line.
+"""The aggregates of a Home Credit client's history, one per line.
 
 Ratios and differences of aggregates are in features/application.py.
 """

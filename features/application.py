@@ -35,7 +35,7 @@ def _known_sum(block: Values) -> Values:
 
 def _external_mean(*weights: float) -> Callable[[Values], Values]:
     """A function for the weighted mean of the known values of each row, added from left to right."""
-    weight = np.array(weights)  # from a tuple numpy would make an array at every call
+    weight = np.array(weights)  # numpy would convert a tuple to an array on every call
 
     def mean(block: Values) -> Values:
         missing = np.isnan(block)
@@ -49,7 +49,7 @@ def _external_mean(*weights: float) -> Callable[[Values], Values]:
 
 @dataclass(frozen=True)
 class Derived:
-    """A feature computed from raw columns: from a block of shape (rows, len(columns)) to one value a row."""
+    """A feature computed from raw columns: turns a block of shape (rows, len(columns)) into one value per row."""
 
     name: str
     unit: str
@@ -105,7 +105,7 @@ RATIOS: dict[str, tuple[str, str]] = {
     "INCOME_TO_EMPLOYED": ("AMT_INCOME_TOTAL", "EMPLOYMENT_YEARS"),
     "INCOME_TO_AGE": ("AMT_INCOME_TOTAL", "AGE_YEARS"),
     "DEFAULTS_AROUND": ("DEF_30_CNT_SOCIAL_CIRCLE", "OBS_30_CNT_SOCIAL_CIRCLE"),
-    # this loan and this client beside the history
+    # this loan and this client compared with the history
     "BUREAU_DEBT_TO_INCOME": ("BUREAU_DEBT_SUM_ACTIVE", "AMT_INCOME_TOTAL"),
     "BUREAU_CREDIT_TO_INCOME": ("BUREAU_CREDIT_SUM_ACTIVE", "AMT_INCOME_TOTAL"),
     "BUREAU_ANNUITY_TO_INCOME": ("BUREAU_ANNUITY_SUM", "AMT_INCOME_TOTAL"),

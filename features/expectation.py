@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.history import Matrix
 from features.trees import Trees
 
-TREES = 60  # for each output; more cost time and gave no better model of default
+TREES = 60  # per output; more take longer and did not improve the model of default
 FOLDS = 5
 PARAMETERS: dict[str, Any] = {
     "learning_rate": 0.15,
@@ -83,7 +83,7 @@ class Expectation:
 
     @cached_property
     def _scale_and_mean(self) -> tuple[Matrix, Matrix]:
-        """As arrays, which numpy would make of the lists at every call."""
+        """Scale and mean as arrays; numpy would convert the lists on every call."""
         return np.array(self.scale), np.array(self.mean)
 
     @cached_property

@@ -42,7 +42,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One value for a client, from the rows of one history table.
+    """One value per client, from the rows of one history table.
 
     Attributes
     ----------

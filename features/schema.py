@@ -132,7 +132,7 @@ def schema_from_json(text: str) -> Schema:
     Raises
     ------
     SchemaError
-        The text is no schema, is of another version, or a column breaks the rules.
+        The text is not a schema, has another version, or a column breaks the rules.
     """
     try:
         content = json.loads(text)

@@ -98,13 +98,13 @@ class FeatureTransform:
 
         Parameters
         ----------
-        hidden : shape (rows, columns of the table), values to treat as missing in the lesson, so that a model learns what it means
+        hidden : shape (rows, columns of the table), values to treat as missing in training, so that the model learns what a missing value means
             that a field is missing which is always known here. None hides nothing.
 
         Raises
         ------
         FeatureError
-            There is no row, or the history is that of another number of clients.
+            There are no rows, or the history has another number of clients.
         """
         if not len(applications):
             raise FeatureError("no application to learn from; expected at least one row")

@@ -1,1 +1,1 @@
-"""Speed beside the rivals, and load tests against the latency target."""
+"""Benchmarks against other servers, and load tests against the latency target."""

@@ -1,4 +1,4 @@
-"""Generated applicants as a client would send them."""
+"""Generated applicants in the form that a client would send."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from training.home_credit.generator import Generator
 
 
 def requests(count: int, seed: int) -> list[dict[str, Any]]:
-    """Bodies of `POST /predict` by name, missing values left out."""
+    """Bodies of `POST /predict` with named fields; missing values are left out."""
     generator = Generator.from_file()
     columns = [column.name for column in generator.table.columns]
     bodies = []

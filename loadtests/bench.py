@@ -1,7 +1,7 @@
-"""Requests per second and latency of the service beside its rivals, all in one run, interleaved.
+"""Measures requests per second and latency of this service and of other servers, interleaved in one run.
 
-Each server is one process with the same model; wrk sends the same applicant to each in turn, round after round,
-so that a machine whose speed drifts drifts for all of them.
+Each server is one process with the same model. wrk sends the same applicant to each server in turn, round after round, so that a
+change in the machine's speed affects all of them alike.
 """
 
 import json
@@ -44,7 +44,7 @@ OURS = "this service, vector"
 
 
 class Contestant(NamedTuple):
-    """A server and what is sent to it."""
+    """A server and the request to send to it."""
 
     name: str
     command: list[str]
@@ -55,7 +55,7 @@ class Contestant(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What wrk measured in one run: requests a second, milliseconds, answers that were no 2xx."""
+    """The result of one run of wrk: requests per second, latencies in milliseconds, number of answers without a 2xx status."""
 
     rate: float
     p50: float
@@ -64,7 +64,13 @@ class Figures(NamedTuple):
 
 
 def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
-    """The servers, with the model written where they find it."""
+    """The servers. The model is written where each of them reads it. The function is long because it is one table of servers.
+
+    Parameters
+    ----------
+    folder : empty folder for models, settings and state.
+    rivals : virtual environment with the other servers.
+    """
     frame = next(Generator.from_file().draw(1, seed=1))
     matrix = np.nan_to_num(bundle.features.transform(Applications.from_columns(frame)).matrix, nan=0.0)
     vector = matrix[0].tolist()
@@ -100,7 +106,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
 
     def batchable(name: str, port: str, service: str) -> Contestant:
         command = [bentoml, "serve", f"bento_stock:{service}", "--working-dir", str(RIVALS), "--port", port]
-        home = {"BENTOML_HOME": str(folder / "home")}  # a second service would wipe the metrics of the first
+        home = {"BENTOML_HOME": str(folder / "home")}  # with a shared home, a second service would erase the first one's metrics
         return Contestant(f"BentoML batchable, {name}", command, f":{port}/predict", {"features": [vector]}, {**model, **home})
 
     return [
@@ -129,7 +135,7 @@ def contestants(bundle: Bundle, folder: Path, rivals: Path) -> list[Contestant]:
 
 @contextmanager
 def running(contestant: Contestant, folder: Path) -> Iterator[None]:
-    """Start a server in a process group of its own, wait until it answers, end it afterwards."""
+    """Start a server in its own process group and wait until it answers; stop it after the block."""
     if not contestant.command:
         yield
         return
@@ -156,13 +162,13 @@ def running(contestant: Contestant, folder: Path) -> Iterator[None]:
 
 
 def measure(contestant: Contestant, connections: int, seconds: float) -> Figures:
-    """Send the contestant's body over this many connections for a while, after a rest in which others ship what they logged."""
+    """Load the contestant over this many connections, after a pause in which the other servers ship their logs."""
     time.sleep(REST_SECONDS)
     return wrk(f"http://127.0.0.1{contestant.path}", msgspec.json.encode(contestant.body), connections, seconds, contestant.headers)
 
 
 def wrk(url: str, body: bytes, connections: int, seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> Figures:
-    """Post a JSON body again and again over this many connections for a while."""
+    """Post a JSON body over and over on this many connections."""
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in {"Content-Type": "application/json", **headers}.items()]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.decode()}]==]", *lines]))
@@ -172,7 +178,7 @@ def wrk(url: str, body: bytes, connections: int, seconds: float, headers: Mappin
 
 
 def parse(output: str) -> Figures:
-    """The figures in wrk's report; a report without them is a rate of 0."""
+    """The figures in wrk's report. If the report has none, the rate is 0 and the latencies are NaN."""
     units = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
     def latency(share: int) -> float:
@@ -185,7 +191,7 @@ def parse(output: str) -> Figures:
 
 
 def table(results: dict[str, dict[int, list[Figures]]]) -> str:
-    """A Markdown table: requests a second as median (minimum to maximum), p50 and p99, and the ratio to FastAPI's `def`."""
+    """A Markdown table: requests per second as median (minimum to maximum), the ratio to FastAPI's `def`, p50 and p99."""
     lines = ["| server | " + " | ".join(f"c={c}" for c in CONNECTIONS) + " |", "|---" * (1 + len(CONNECTIONS)) + "|"]
     for name, figures in results.items():
         cells = []
@@ -206,7 +212,7 @@ def table(results: dict[str, dict[int, list[Figures]]]) -> str:
 
 
 def plot(results: dict[str, dict[int, list[Figures]]], path: Path) -> None:
-    """Requests a second of each server at each number of connections."""
+    """Draw the median requests per second of each server at each number of connections."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for place, connections in enumerate(CONNECTIONS):
@@ -214,19 +220,19 @@ def plot(results: dict[str, dict[int, list[Figures]]], path: Path) -> None:
         axes.barh(np.arange(len(results)) - 0.27 * (place - 1), medians, height=0.25, label=f"{connections} connections")
     axes.set_yticks(range(len(results)), list(results))
     axes.invert_yaxis()
-    axes.set(xlabel="requests a second, median", title="One process each, one applicant a request")
+    axes.set(xlabel="requests per second, median", title="One process each, one applicant per request")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
 def main(
-    rivals: Annotated[Path, typer.Option(help="Environment with the rivals (make bench makes it)")] = Path(".venv-bench"),
+    rivals: Annotated[Path, typer.Option(help="Virtual environment with the other servers; make bench creates it")] = Path(".venv-bench"),
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each server")] = 5,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of a run")] = 3,
-    write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is written anew")] = Path("README.md"),
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run in seconds")] = 3,
+    write: Annotated[Path, typer.Option(help="Guide whose table between the bench marks is replaced")] = Path("README.md"),
 ) -> None:
-    """Measure this service beside FastAPI, BentoML's own batching, MLServer and mlflow models serve."""
+    """Compare this service with FastAPI, BentoML's own batching, MLServer and mlflow models serve."""
     from training.console import replace_between
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""Run a Locust load test against the latency target; the exit code says whether it was met."""
+"""Runs a Locust load test. The exit code says whether the latency target was met."""
 
 import os
 import signal
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[1]
 
 def main(
     shape: Annotated[str, typer.Option(help=f"One of {', '.join(SHAPES)}")] = "steady",
-    host: Annotated[str | None, typer.Option(help="A running service; without it one is started for the test")] = None,
+    host: Annotated[str | None, typer.Option(help="URL of a running service; by default the test starts one")] = None,
 ) -> None:
-    """Load the service with users who score applicants, and judge it by `latency_target` of the settings."""
+    """Simulate users who score applicants, and compare the latencies with `latency_target` of the settings."""
     if shape not in SHAPES:
         raise SystemExit(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}")
     report = load_settings().home / "reports" / f"loadtest-{shape}.html"
@@ -47,7 +47,7 @@ def main(
 
 
 class Service(NamedTuple):
-    """A running service, and the key that it asks for."""
+    """A running service and its API key."""
 
     url: str
     key: str
@@ -55,25 +55,30 @@ class Service(NamedTuple):
     folder: "tempfile.TemporaryDirectory[str]"
 
     def stop(self) -> None:
-        """End its processes, and forget the key."""
-        with suppress(ProcessLookupError):  # it has ended by itself
+        """Stop its processes, and delete its folder with the key."""
+        with suppress(ProcessLookupError):  # it has ended already
             os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(30)
         self.folder.cleanup()
 
 
 def own_home(folder: Path, keys: Path) -> dict[str, str]:
-    """The environment of a service that keeps everything in this folder, whatever the user's own settings say."""
+    """Environment variables that make a service keep everything in this folder, whatever the user's own settings are."""
     return {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
 
 
 def start(target: str = str(ROOT), **settings: str) -> Service:
-    """A service on a free port of loopback, ready, with keys and a home of its own: no decision of a test among the real ones.
+    """Start a service on a free port of loopback and wait until it is ready. Its own home keeps test decisions apart from real ones.
 
     Parameters
     ----------
-    target : the service, as `bentoml serve` takes it, in the folder of the project.
-    settings : variables of its environment.
+    target : argument of `bentoml serve`, relative to the project's folder.
+    settings : further environment variables.
+
+    Raises
+    ------
+    SystemExit
+        The service does not start.
     """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -81,15 +86,8 @@ def start(target: str = str(ROOT), **settings: str) -> Service:
     folder = tempfile.TemporaryDirectory()
     keys = Path(folder.name) / "keys.json"
     key = create_key(keys, "load test", None)
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("bentoml"),
-        "serve",
-        target,
-        "--working-dir",
-        str(ROOT),
-        "--port",
-        str(port),
-    ]
+    bentoml = Path(sys.executable).with_name("bentoml")
+    command: list[str | Path] = [bentoml, "serve", target, "--working-dir", str(ROOT), "--port", str(port)]
     environment = {**os.environ, **own_home(Path(folder.name), keys), **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     service = Service(f"http://127.0.0.1:{port}", key, process, folder)
@@ -108,7 +106,7 @@ def start(target: str = str(ROOT), **settings: str) -> Service:
 
 
 def run(command: Callable[..., None]) -> None:
-    """Run a command of this folder; SIGTERM ends it as Ctrl-C does, so that no service outlives it."""
+    """Run a command of this folder. SIGTERM ends it as Ctrl-C does, so that it stops the service that it started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     typer.run(command)
 

@@ -1,6 +1,6 @@
-"""Locust users and load shapes: singles of applicants who look real, batches, bad input.
+"""Locust users and load shapes: single requests with realistic applicants, batches, invalid input.
 
-`python -m loadtests.load` starts the service and runs this without a head; with Locust's own page:
+`python -m loadtests.load` starts the service and runs this file headless. To use Locust's web page, run
 `locust -f loadtests/locustfile.py --host http://127.0.0.1:3000`.
 """
 
@@ -24,13 +24,13 @@ BAD_BODIES = [b"{", b'{"application": {"AMT_CREDIT": "much"}}', b'{"application"
 
 
 class Branch(FastHttpUser):
-    """A branch office: mostly single applicants, now and then a batch or a mistake."""
+    """A branch office. It sends mostly single applicants, sometimes a batch or invalid input."""
 
     wait_time = between(0.02, 0.1)
     place = 0
 
     def body(self, bodies: list[bytes]) -> Any:
-        """The next of these bodies; Locust takes bytes, which its types do not say."""
+        """The next of these bodies, typed Any because Locust accepts bytes but does not declare it."""
         self.place += 1
         return bodies[self.place % len(bodies)]
 
@@ -41,12 +41,12 @@ class Branch(FastHttpUser):
 
     @task(1)
     def batch(self) -> None:
-        """Score fifty."""
+        """Score a batch of fifty applicants."""
         self.client.post("/predict/batch", data=self.body(BATCHES), headers=HEADERS, name=BATCH)
 
     @task(1)
     def bad(self) -> None:
-        """Send what cannot be scored; the right answer is a 400 or a 422."""
+        """Send an invalid body; the correct answer is a 400 or a 422."""
         with self.client.post("/predict", data=self.body(BAD_BODIES), headers=HEADERS, name=BAD, catch_response=True) as response:
             if response.status_code in (400, 422):
                 response.success()
@@ -60,7 +60,7 @@ class Shape(LoadTestShape):
     stages = SHAPES[os.environ.get("LOADTEST_SHAPE", "steady")]
 
     def tick(self) -> tuple[int, float] | None:
-        """Users and start rate now; None at the end."""
+        """Number of users and users to start per second, at this time; None at the end."""
         elapsed: float = self.get_run_time()  # type: ignore[no-untyped-call]
         for seconds, users, rate in self.stages:
             if elapsed < seconds:

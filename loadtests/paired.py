@@ -1,7 +1,7 @@
-"""What parts of the service cost, and how a batch compares with the bare model: in pairs, since the speed of a machine drifts.
+"""Measures the cost of parts of the service, and compares batches with the bare model. It measures in pairs, because machines drift.
 
-A part is switched on and off within one service, in turns of 50 ms, since two services, and two seconds of one, differ by more than it costs. The
-shipper and the measurements of drift, each in a thread of its own, run beside both turns.
+A part is switched on and off within one service, in turns of 50 ms, because two services, or one service in two different seconds,
+differ by more than the part costs. The threads of the shipper and of live drift run during both kinds of turns.
 """
 
 import math
@@ -38,28 +38,28 @@ PARTS = {
     "log, `fsync`": {"SWITCHED_PART": "log", "CREDIT_LOG__DURABILITY": "fsync"},
     "live drift": {"SWITCHED_PART": "drift", "CREDIT_LOG__DURABILITY": "off"},
 }
-TRIMMED = 0.05  # of the pairs at either end: a turn in which the machine stood still tells nothing
-LINE_BYTES = 1900  # about what the line of a decision takes
+TRIMMED = 0.05  # share of the pairs to drop at either end, such as turns in which the machine stalled
+LINE_BYTES = 1900  # approximate length of a decision's log line
 SYNCS = 300
 Ratios = dict[str, list[float]]
 
 
 class Pair(NamedTuple):
-    """Rows a second in two turns that follow each other: with a part and without it."""
+    """Rows per second in two consecutive turns: with a part and without it."""
 
     on: float
     off: float
 
 
 def vectors(bundle: Bundle) -> dict[str, Matrix]:
-    """1,000 generated applicants as feature vectors, as they are and with 0 for what is not known."""
+    """1,000 generated applicants as feature vectors, shape (rows, features): with their missing values, and with 0 instead."""
     frame = next(Generator.from_file().draw(BATCH, seed=5))
     matrix = bundle.features.transform(Applications.from_columns(frame)).matrix
     return {"with their nulls": matrix, "no value missing": np.nan_to_num(matrix)}
 
 
 def bare(booster: lightgbm.Booster, matrix: Matrix, seconds: float) -> float:
-    """Rows a second of the model alone on one thread."""
+    """Rows per second of the model alone, on one thread."""
     time.sleep(REST_SECONDS)
     begin, rows = time.perf_counter(), 0
     while (passed := time.perf_counter() - begin) < seconds:
@@ -69,7 +69,7 @@ def bare(booster: lightgbm.Booster, matrix: Matrix, seconds: float) -> float:
 
 
 def batches(bundle: Bundle, service: Service, rounds: int, seconds: int) -> tuple[Ratios, list[float]]:
-    """Rows a second by `/predict/batch` over those of the bare model, and the p99 of single requests meanwhile, milliseconds."""
+    """Rows per second of `/predict/batch` relative to the bare model, and the p99 of single requests during batches, milliseconds."""
     booster = lightgbm.Booster(model_str=bundle.model)
     key = {"X-API-Key": service.key}
     single = msgspec.json.encode(requests(1, seed=1)[0])
@@ -84,7 +84,7 @@ def batches(bundle: Bundle, service: Service, rounds: int, seconds: int) -> tupl
             alone = bare(booster, matrix, seconds)
             rate = wrk(f"{service.url}/predict/batch", bodies[name], 1, seconds, key).rate * BATCH
             ratios[name].append(rate / alone)
-            typer.echo(f"{number + 1}/{rounds} batches, {name}: {rate:,.0f} rows a second, {rate / alone:.2f} of the bare model")
+            typer.echo(f"{number + 1}/{rounds} batches, {name}: {rate:,.0f} rows per second, {rate / alone:.2f} of the bare model")
         with ThreadPoolExecutor(1) as pool:
             batch = pool.submit(wrk, f"{service.url}/predict/batch", bodies["with their nulls"], 1, seconds + 1, key)
             time.sleep(0.5)
@@ -94,10 +94,10 @@ def batches(bundle: Bundle, service: Service, rounds: int, seconds: int) -> tupl
 
 
 def parts(bundle: Bundle, rounds: int, seconds: int) -> dict[str, dict[int, list[Pair]]]:
-    """Pairs of turns of a service with each part and without it, by connections."""
+    """Pairs of turns with and without each part, by part and number of connections."""
     body = msgspec.json.encode({"features": vectors(bundle)["no value missing"][0].tolist(), "client_id": "1"})
     found: dict[str, dict[int, list[Pair]]] = {name: {connections: [] for connections in CONNECTIONS} for name in PARTS}
-    for number in range(rounds):  # each with services of its own, since two starts of one differ by 2 to 3 %
+    for number in range(rounds):  # new services in each round, because two starts of a service differ by 2 to 3 %
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             services = {}
@@ -110,16 +110,16 @@ def parts(bundle: Bundle, rounds: int, seconds: int) -> dict[str, dict[int, list
                     turns.write_text("")
                     wrk(f"{service.url}/predict", body, connections, seconds, {"X-API-Key": service.key})
                     found[name][connections] += pairs(turns.read_text())
-                    told = share(found[name][connections])
-                    typer.echo(f"{number + 1}/{rounds} c={connections:<2} {name}: {told} of the throughput without it")
+                    kept = share(found[name][connections])
+                    typer.echo(f"{number + 1}/{rounds} c={connections:<2} {name}: {kept} of the throughput without it")
     return found
 
 
 def pairs(turns: str) -> list[Pair]:
-    """Rows a second with the part and without it, of turns that follow each other, from what loadtests.rivals.switched writes."""
+    """Rows per second with and without the part, in consecutive turns, from the file that loadtests.rivals.switched writes."""
     found = []
     lines = [line.split() for line in turns.splitlines()]
-    place = 1  # the turn before the first began before the load
+    place = 1  # skip the first turn, which began before the load
     while place + 1 < len(lines):
         rates = {on: int(rows) / float(passed) for on, passed, rows in lines[place : place + 2]}
         if len(rates) == 2:
@@ -129,7 +129,7 @@ def pairs(turns: str) -> list[Pair]:
 
 
 def share(found: list[Pair]) -> str:
-    """The geometric mean of the trimmed ratios of pairs, and its 95 % interval by the normal distribution."""
+    """The geometric mean of the trimmed ratios of pairs, with its 95 % interval by the normal distribution."""
     logs = np.sort([math.log(pair.on / pair.off) for pair in found if pair.on and pair.off])
     cut = int(len(logs) * TRIMMED)
     logs = logs[cut : len(logs) - cut]
@@ -138,7 +138,7 @@ def share(found: list[Pair]) -> str:
 
 
 def bare_sync(folder: Path, lines: int) -> float:
-    """The median time of a bare fdatasync of that many lines' bytes within room written ahead, milliseconds."""
+    """The median time of an fdatasync after writing this many log lines into preallocated space, milliseconds."""
     size = lines * LINE_BYTES
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         os.pwrite(file.fileno(), b"\t" * (size * SYNCS), 0)
@@ -158,29 +158,27 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def table(batch: Ratios, meanwhile: list[float], price: dict[str, dict[int, list[Pair]]], syncs: dict[int, float]) -> str:
-    """Two Markdown tables."""
+    """Two Markdown tables: batches against the bare model, and throughput with each part relative to that without."""
     lines = ["| batches of 1,000 vectors at the client | median (minimum to maximum) |", "|---|---|"]
-    lines += [f"| rows a second over those of the bare model, one thread; {name} | {spread(values)} |" for name, values in batch.items()]
-    lines += [f"| p99 of single requests over 4 connections meanwhile | {spread(meanwhile, 0)} ms |", ""]
+    lines += [f"| rows per second relative to the bare model, one thread; {name} | {spread(values)} |" for name, values in batch.items()]
+    lines += [f"| p99 of single requests over 4 connections during batches | {spread(meanwhile, 0)} ms |", ""]
     heads = " | ".join(f"c={connections}" for connections in CONNECTIONS)
-    lines += [f"| throughput with a part over that without it, 95 % interval | {heads} |", "|---" * (1 + len(CONNECTIONS)) + "|"]
+    lines += [f"| throughput with a part relative to that without, 95 % interval | {heads} |", "|---" * (1 + len(CONNECTIONS)) + "|"]
     lines += [f"| {name} | " + " | ".join(share(found[connections]) for connections in CONNECTIONS) + " |" for name, found in price.items()]
     without = [statistics.median(pair.off for found in price.values() for pair in found[connections]) for connections in CONNECTIONS]
-    lines.append("| requests a second without | " + " | ".join(f"{rate:,.0f}" for rate in without) + " |")
+    lines.append("| requests per second without the part | " + " | ".join(f"{rate:,.0f}" for rate in without) + " |")
     lines.append(
-        "| a bare fdatasync of as many lines, milliseconds | "
-        + " | ".join(f"{syncs[connections]:.2f}" for connections in CONNECTIONS)
-        + " |"
+        "| fdatasync of c log lines alone, milliseconds | " + " | ".join(f"{syncs[connections]:.2f}" for connections in CONNECTIONS) + " |"
     )
     return "\n".join(lines)
 
 
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds")] = 8,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of each measurement")] = 4,
-    write: Annotated[Path, typer.Option(help="Guide whose tables between the marks are written anew")] = Path("loadtests/README.md"),
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each measurement in seconds")] = 4,
+    write: Annotated[Path, typer.Option(help="Guide whose tables between the paired marks are replaced")] = Path("loadtests/README.md"),
 ) -> None:
-    """Measure batches beside the bare model, and what the decision log and live drift cost, in pairs."""
+    """Compare batches with the bare model, and measure the cost of the decision log and of live drift, in pairs."""
     if not shutil.which("wrk"):
         raise SystemExit("the measurement needs the program wrk (Debian: apt-get install wrk)")
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,7 +1,7 @@
-"""Where the time and the memory of a request and of a start go.
+"""Profiles requests and the start of the service: time by part, memory, imports.
 
-The parts of a request are timed one by one within this process, a lone request and a share of a batch of 32; what the client
-waits beyond them is HTTP: the server, BentoML, the two sockets. py-spy draws the flame graph of a service under load.
+The parts of a request are timed one by one in this process, for a lone request and for a row in a batch of 32. The rest of the time
+that a client waits is HTTP: the server, BentoML, the two sockets. py-spy draws a flame graph of a service under load.
 """
 
 import shutil
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def microseconds(work: Callable[[], Any], repeat: int = 400) -> float:
-    """The median time of a piece of work."""
+    """The median time of a call, microseconds."""
     times = []
     for _ in range(repeat):
         begin = time.perf_counter()
@@ -46,12 +46,12 @@ def microseconds(work: Callable[[], Any], repeat: int = 400) -> float:
     return float(np.median(times)) * 1e6
 
 
-def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
-    """Microseconds a row of each part of a request's way, for rows that are scored together."""
-    parser, inputs = RequestParser(bundle.features, len(bodies)), InputReader(bundle.features)
+def parts(bundle: Bundle, together: list[bytes]) -> dict[str, float]:
+    """Microseconds per row of each part of handling a request, for bodies that are scored together."""
+    parser, inputs = RequestParser(bundle.features, len(together)), InputReader(bundle.features)
     scorer, metrics = Scorer(bundle), Metrics()
-    count = len(bodies)
-    rows = [parser.parse_one(body) for body in bodies]
+    count = len(together)
+    rows = [parser.parse_one(body) for body in together]
     matrix, warnings, _ = inputs.read(rows)
     pds = scorer.pd(matrix).tolist()
     decision, version = bundle.decision, bundle.version
@@ -61,7 +61,7 @@ def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
 
     answers = decide()
     work: dict[str, Callable[[], Any]] = {
-        "parse": lambda: [parser.parse_one(body) for body in bodies],
+        "parse": lambda: [parser.parse_one(body) for body in together],
         "features": lambda: inputs.read(rows),
         "score": lambda: scorer.pd(matrix),
         "decide": decide,
@@ -72,7 +72,7 @@ def parts(bundle: Bundle, bodies: list[bytes]) -> dict[str, float]:
 
 
 def imports(module: str) -> dict[str, float]:
-    """Milliseconds that importing a module spends in the modules of each package, largest first."""
+    """Milliseconds that the import of a module spends in each package, largest first."""
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -85,7 +85,7 @@ def imports(module: str) -> dict[str, float]:
 
 
 def table(title: str, columns: dict[str, dict[str, float]]) -> str:
-    """A Markdown table with a row for each part and a column for each case."""
+    """A Markdown table with a row per part and a column per case."""
     lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     lines += [
         f"| {part} | " + " | ".join(f"{values[part]:,.1f}" if part in values else "" for values in columns.values()) + " |"
@@ -95,9 +95,10 @@ def table(title: str, columns: dict[str, dict[str, float]]) -> str:
 
 
 def main(
-    seconds: Annotated[int, typer.Option(min=1, help="Length of the load under the flame graph")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of load to draw the flame graph from")] = 10,
 ) -> None:
-    """Profile a request, a start, and a service under load; draws a flame graph."""
+    """Profile a request, the start, and a service under load; write tables and a flame graph."""
+    # long, because it is one sequence of measurements
     if not shutil.which("wrk"):
         raise SystemExit("the profile needs the program wrk (Debian: apt-get install wrk)")
     settings = load_settings()
@@ -108,12 +109,7 @@ def main(
     read = time.perf_counter()
     Scorer(bundle)
     loaded = time.perf_counter()
-    documents = requests(BATCH, seed=1)
-    parser = RequestParser(bundle.features, BATCH)
-    rows = [parser.parse_one(msgspec.json.encode(document)) for document in documents]
-    vectors = np.nan_to_num(InputReader(bundle.features).read(rows).matrix).tolist()
-    named = [msgspec.json.encode(document) for document in documents]
-    by_vector = [msgspec.json.encode({"features": vector}) for vector in vectors]
+    named, by_vector = bodies(bundle)
     typer.echo("timing the parts of a request")
     cases = {
         "named fields, alone": parts(bundle, named[:1]),
@@ -140,25 +136,28 @@ def main(
         values["all parts"] = sum(values.values())
         if name in whole:
             values["at the client"] = whole[name]
-    text = "\n\n".join(
-        [
-            table("microseconds a row", cases),
-            table(
-                "start, milliseconds",
-                {
-                    "": {
-                        "read and verify the bundle": (read - begin) * 1e3,
-                        "load the model": (loaded - read) * 1e3,
-                        "command to /readyz": ready * 1e3,
-                    }
-                },
-            ),
-            table("imports, milliseconds", {"": dict(list(imports("service").items())[:12])}),
-            table("PSS, MB", {"": memory}),
-        ]
-    )
+    start_up = {
+        "read and verify the bundle": (read - begin) * 1e3,
+        "load the model": (loaded - read) * 1e3,
+        "command to /readyz": ready * 1e3,
+    }
+    tables = [
+        table("microseconds per row", cases),
+        table("start, milliseconds", {"": start_up}),
+        table("imports, milliseconds", {"": dict(list(imports("service").items())[:12])}),
+        table("PSS, MB", {"": memory}),
+    ]
+    text = "\n\n".join(tables)
     (report / "profile.md").write_text(text + "\n")
     typer.echo(f"{text}\n\nflame graph: {flame}\ntables: {report / 'profile.md'}")
+
+
+def bodies(bundle: Bundle) -> tuple[list[bytes], list[bytes]]:
+    """BATCH bodies of `POST /predict` with named fields, and the same applicants as vectors, with 0 for missing values."""
+    named = [msgspec.json.encode(document) for document in requests(BATCH, seed=1)]
+    parser = RequestParser(bundle.features, BATCH)
+    matrix = InputReader(bundle.features).read([parser.parse_one(body) for body in named]).matrix
+    return named, [msgspec.json.encode({"features": vector}) for vector in np.nan_to_num(matrix).tolist()]
 
 
 def flame_graph(service: Service, body: bytes, seconds: int, path: Path) -> None:

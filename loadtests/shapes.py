@@ -1,6 +1,6 @@
-"""Load over time."""
+"""The load over time of each test."""
 
-# seconds, users, users started a second
+# a list of stages: seconds, users, users to start per second
 SHAPES: dict[str, list[tuple[int, int, float]]] = {
     "smoke": [(3, 5, 5)],
     "steady": [(30, 20, 20)],

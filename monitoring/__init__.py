@@ -1,1 +1,1 @@
-"""What a running system tells about itself and its data."""
+"""Records decisions and outcomes, and measures the running service: metrics, drift, performance, alerts."""

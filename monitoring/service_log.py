@@ -1,4 +1,4 @@
-"""The log of the service: a JSON object a line on standard error, each with the id of its request."""
+"""The log of the service on standard error: one JSON object per line, each with the id of its request."""
 
 import logging
 from contextvars import ContextVar

@@ -1,6 +1,7 @@
-"""What this service takes of BentoML's configuration; the start refuses the rest, which would be ignored in silence.
+"""The entries of BentoML's configuration that this service supports. It refuses to start with any other, which BentoML would ignore.
 
-BentoML reads BENTOML_CONFIG, BENTOML_CONFIG_OVERRIDES and BENTOML_CONFIG_OPTIONS over its defaults and the service's own entries.
+BentoML starts from its defaults and the service's own entries, and overrides them by BENTOML_CONFIG, BENTOML_CONFIG_OVERRIDES and
+BENTOML_CONFIG_OPTIONS.
 """
 
 import importlib.util
@@ -17,7 +18,7 @@ from configs.settings import Settings
 from serving.http.cors import cors_problem
 
 VERSION = 2
-TAKEN = ("backlog", "http.cors", "http.host", "http.port", "ssl", "tracing")  # entries, and sections with all that is in them
+TAKEN = ("backlog", "http.cors", "http.host", "http.port", "ssl", "tracing")  # entries, and whole sections
 _CLOUD = "only BentoCloud reads it"
 _RUNNERS = "there are no runners"
 _WORKERS = "the decision log has one writer; start more replicas instead"
@@ -26,18 +27,18 @@ REFUSED = {
     "batching": "set CREDIT_SERVICE__MAX_BATCH_SIZE",
     "extra_ports": _CLOUD,
     "grpc": "the service speaks HTTP only",
-    "http.proxy_port": "there is no command behind a proxy",
-    "http.response": "each answer has its X-Request-ID",
-    "logging": "set CREDIT_SERVICE__ACCESS_LOG for a line a request",
+    "http.proxy_port": "the service runs no command behind a proxy",
+    "http.response": "each answer has an X-Request-ID",
+    "logging": "set CREDIT_SERVICE__ACCESS_LOG to log a line per request",
     "max_runner_connections": _RUNNERS,
-    "metrics": "GET /metrics always has the service's own",
-    "monitoring": "the decision log keeps decisions, as CREDIT_LOG__DURABILITY says",
-    "name": "the service has its name",
+    "metrics": "GET /metrics always serves the service's own metrics",
+    "monitoring": "the decision log records decisions; see CREDIT_LOG__DURABILITY",
+    "name": "the service's name is fixed",
     "replicate_process": _WORKERS,
     "resources": "limit the container or the process",
     "runner_connection": _RUNNERS,
     "runner_probe": _RUNNERS,
-    "ssl.keyfile_password": "it would stand in the list of processes; use a key without one that only the service's user can read",
+    "ssl.keyfile_password": "the list of processes would show it; use a key without a password that only the service's user can read",
     "threads": "set CREDIT_SERVICE__SCORING_THREADS",
     "traffic": _CLOUD,
     "traffic.max_concurrency": "set CREDIT_SERVICE__MAX_IN_FLIGHT",
@@ -55,23 +56,24 @@ EXPORTERS = {
 
 
 def check_configuration(name: str, own: Mapping[str, Any], settings: Settings) -> None:
-    """Refuse what was given and would be ignored.
+    """Refuse entries that BentoML would ignore.
 
     Parameters
     ----------
-    name, own : of the service, and the entries that its decorator sets.
+    name : name of the service.
+    own : the entries that the service's decorator sets.
 
     Raises
     ------
     SystemExit
-        Some of it is not taken; a sentence for each entry says so.
+        An entry is not supported or not valid. The message has a sentence for each such entry.
     """
     if problems := configuration_problems(name, own, settings):
         raise SystemExit("\n".join(f"BentoML's configuration: {problem}" for problem in problems))
 
 
 def configuration_problems(name: str, own: Mapping[str, Any], settings: Settings) -> list[str]:
-    """A sentence for each entry that is given and not taken, and for each that is taken and cannot be followed."""
+    """A sentence for each entry that was set but is not supported, and for each supported entry whose value is not valid."""
     defaults = {"services": {name: dict(own)}}
     before = dict(_flat(BentoMLConfiguration(override_defaults=defaults, use_version=VERSION).to_dict()))
     resolved = _resolved(defaults)
@@ -91,7 +93,7 @@ def configuration_problems(name: str, own: Mapping[str, Any], settings: Settings
 def _resolved(defaults: dict[str, Any]) -> dict[str, Any]:
     """The configuration as BentoML reads it from the environment."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # BENTOML_CONFIG_OPTIONS is deprecated, and read
+        warnings.simplefilter("ignore", DeprecationWarning)  # BENTOML_CONFIG_OPTIONS is deprecated, but BentoML still reads it
         resolved: dict[str, Any] = BentoMLConfiguration(
             override_defaults=defaults,
             override_config_file=configuration.get_bentoml_config_file_from_env(),
@@ -111,11 +113,11 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _problem(path: str, name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:
-    """What is wrong with giving an entry, which may be that of all services."""
+    """Why an entry cannot be set, or None. The entry may be this service's or the one for all services."""
     first, _, rest = path.partition(".")
     owner, _, entry = rest.partition(".")
     if first != "services":
-        return f"{path} is no entry; expected services"
+        return f"BentoML has no entry {path}; expected services"
     if owner != name:
         entry = rest
         if owner not in _sections(before):
@@ -125,9 +127,9 @@ def _problem(path: str, name: str, before: Mapping[str, Any], given: Mapping[str
         if prefix in REFUSED:
             return f"{entry} has no effect here: {REFUSED[prefix]}"
     if not set(prefixes) & set(TAKEN) or not set(_prefixes(path)) & set(before):
-        return f"{entry} is no entry"
+        return f"BentoML has no entry {entry}"
     if owner != name and given.get(f"services.{name}.{entry}") != given[path]:
-        return f"{path} gives way to the service's own entry; set services.{name}.{entry}"
+        return f"the service's own entry overrides {path}; set services.{name}.{entry}"
     return None
 
 
@@ -137,13 +139,13 @@ def _sections(before: Mapping[str, Any]) -> set[str]:
 
 
 def _is_copy(path: str, before: Mapping[str, Any]) -> bool:
-    """Whether BentoML itself put an entry there, as it takes the section `runner_connection` for a service."""
+    """Whether BentoML itself added the entry: it mistakes the section `runner_connection` for a service."""
     parts = path.split(".")
     return parts[1:2] == ["runner_connection"] and parts[2] in _sections(before)
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """The path, the section that it is in, and so on."""
+    """The path, the section that contains it, and so on up to the first part."""
     while path:
         yield path
         path = path.rpartition(".")[0]
@@ -177,18 +179,20 @@ def _tracing_problem(section: Mapping[str, Any], *, on: bool) -> str | None:
     if not on:
         return "tracing is ignored unless CREDIT_SERVICE__TRACING=true"
     if module is None:
-        return f"tracing.exporter_type is {exporter} and its protocol {protocol}; expected zipkin, jaeger or otlp, and a protocol of it"
+        return (
+            f"tracing.exporter_type is {exporter} with the protocol {protocol}; expected zipkin, jaeger or otlp with one of its protocols"
+        )
     if exporter == "zipkin" and not section["zipkin"]["endpoint"]:
-        return "tracing.exporter_type is zipkin, and tracing.zipkin.endpoint is not given"
+        return "tracing.exporter_type is zipkin, but tracing.zipkin.endpoint is not set"
     if not section["sample_rate"]:
-        return "tracing.sample_rate is not given or 0, so that nothing is traced"
+        return "tracing.sample_rate is not set or 0, so nothing would be traced"
     return None if _is_installed(module) else f"tracing needs the module {module}, which is not installed"
 
 
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even what it is in
+    except ModuleNotFoundError:  # its package is missing, too
         return False
 
 

@@ -2,11 +2,11 @@
 
 Files: the LightGBM text model, the schema of the raw data, the state of the features, calibration and decision, the reference
 distributions, the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each file.
-The version of a model is the sum of its manifest, so the same content always has the same version.
+The version of a model is a digest of its manifest, so the same content always has the same version.
 
-A bundle needs nothing but itself: an edited configs/schema.yaml never changes what a stored model answers.
-Bundles of formats 1 and 2 held no schema. They load where configs/schema.yaml is still the file they were trained with. Format 2
-names its digest; all bundles of format 1 were trained with the same file.
+A bundle depends on no other file: an edit of configs/schema.yaml never changes the answers of a stored model.
+Bundles of formats 1 and 2 hold no schema. They load only if configs/schema.yaml is still the file they were trained with. Format 2
+names the digest of that file; all bundles of format 1 were trained with the same file.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ GENERATED = "generated"
 
 
 class BundleError(UserError):
-    """A bundle cannot be served; the message is one sentence that says why."""
+    """A bundle cannot be served. The message is one sentence with the reason."""
 
 
 class MissingBundleError(BundleError):
@@ -51,7 +51,7 @@ class Bundle:
     model : the LightGBM model as text.
     features : the fitted transform.
     metadata : `trained_on` ("generated" or the fingerprint of the data), `metrics`, `libraries` and more.
-    reference : distribution of every feature and of the PD at training; see monitoring.drift.psi.reference.
+    reference : distribution of each feature and of the PD at training; see monitoring.drift.psi.reference.
     """
 
     model: str
@@ -63,17 +63,17 @@ class Bundle:
 
     @property
     def distributions(self) -> dict[str, dict[str, Any]]:
-        """The reference distribution of every feature, in the order of the features, and last of the PD."""
+        """The reference distribution of each feature, in the model's order, followed by that of the PD."""
         return {**{name: self.reference["features"][name] for name in self.features.names}, "pd": self.reference["pd"]}
 
     @property
     def drift_reference(self) -> Reference:
-        """The reference that drift is measured against, with the columns of `distributions`."""
+        """The reference for measuring drift, with the columns of `distributions`."""
         return Reference(self.distributions, self.metadata["data"]["applications"])
 
     @property
     def approval_rate(self) -> float:
-        """The share of the training applicants below the threshold, out of fold."""
+        """The share of training applicants whose out-of-fold PD is below the threshold, in [0, 1]."""
         return float(self.metadata["metrics"]["approval_rate"]["value"])
 
     @property
@@ -82,7 +82,7 @@ class Bundle:
         return str(self.metadata["trained_on"])
 
     def describe(self) -> dict[str, Any]:
-        """What a client may know of the model, as JSON."""
+        """The body of `GET /model`, except the model's name."""
         return {
             "version": self.version,
             "trained_on": self.trained_on,
@@ -112,7 +112,7 @@ class Bundle:
 
     @cached_property
     def version(self) -> str:
-        """Sixteen hexadecimal digits that name this content."""
+        """Sixteen hexadecimal digits that identify this content."""
         return _version(self.files()[MANIFEST])
 
 
@@ -122,26 +122,17 @@ def read_bundle(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        It is foreign, of a newer format, incomplete, damaged or made by other feature definitions; or it holds no schema, and
-        was trained with another one than that of configs/schema.yaml.
+        The bundle belongs to another product, has a newer format, is incomplete or damaged, or needs other feature definitions.
+        Or it holds no schema and was trained with another configs/schema.yaml.
     """
     manifest = _manifest(folder)
     own = manifest["format"] == FORMAT
     if not own and (SCHEMA_OF_FORMAT_1 if manifest["format"] == 1 else manifest.get("schema")) != schema_digest():
         raise BundleError(
             f"the bundle in {folder} was trained with another configs/schema.yaml and does not hold it: "
-            "serve it with the file that it was trained with, or train again"
+            "restore the file that it was trained with, or train again"
         )
-    content = {}
-    for name in FILES:
-        if name == SCHEMA and not own:
-            continue
-        try:
-            content[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise BundleError(f"the bundle in {folder} is incomplete: {name} cannot be read ({error.strerror})") from None
-        if hashlib.sha256(content[name]).hexdigest() != manifest["files"].get(name):
-            raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
+    content = _files(folder, manifest["files"], [name for name in FILES if own or name != SCHEMA])
     try:
         decision = json.loads(content[DECISION])
         bundle = Bundle(
@@ -154,12 +145,12 @@ def read_bundle(folder: Path) -> Bundle:
             reference=json.loads(content[REFERENCE]),
             metadata=json.loads(content[METADATA]),
         )
-        vars(bundle)["version"] = _version((folder / MANIFEST).read_bytes())  # not that of the files as this release would write them
+        vars(bundle)["version"] = _version((folder / MANIFEST).read_bytes())  # of the stored files: this release may write them differently
         return bundle
     except (FeatureError, SchemaError) as error:
         raise BundleError(f"the bundle in {folder} does not fit this release: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"the bundle in {folder} holds values that it cannot hold: {error!r}") from None
+        raise BundleError(f"the bundle in {folder} holds invalid values: {error!r}; train again") from None
 
 
 def stored_version(folder: Path) -> str:
@@ -168,10 +159,23 @@ def stored_version(folder: Path) -> str:
     Raises
     ------
     BundleError
-        There is no manifest of this product and of a known format.
+        The folder has no manifest of this product in a known format.
     """
     _manifest(folder)
     return _version((folder / MANIFEST).read_bytes())
+
+
+def _files(folder: Path, sums: dict[str, str], names: list[str]) -> dict[str, bytes]:
+    """The content of these files, whose checksums are verified."""
+    content = {}
+    for name in names:
+        try:
+            content[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"the bundle in {folder} is incomplete: {name} cannot be read ({error.strerror})") from None
+        if hashlib.sha256(content[name]).hexdigest() != sums.get(name):
+            raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
+    return content
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

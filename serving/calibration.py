@@ -14,7 +14,7 @@ Values = NDArray[np.float64]
 class Calibration:
     """PD = 1 / (1 + exp(-(slope * margin + intercept))), the logistic calibration of Platt (1999).
 
-    Smooth and strictly increasing, so it makes no ties and keeps the order of the applicants.
+    It is smooth and strictly increasing, so it creates no ties and keeps the order of the applicants.
     """
 
     slope: float
@@ -25,15 +25,15 @@ class Calibration:
             raise ValueError(f"calibration {self} is not increasing; expected a slope above 0 and finite values")
 
     def apply(self, margins: Values) -> Values:
-        """Calibrated PDs, shape (rows,), of margins, shape (rows,).
+        """Calibrated PDs, shape (rows,), in [0, 1], of margins, shape (rows,).
 
-        Computed row by row in the C library: the vectorised exp of numpy may round a value differently
-        by its place in the array, and a PD must have the same bits alone and in any batch.
+        Each row is computed on its own by the C library. The vectorised exp of numpy may round a value differently
+        depending on its place in the array, but a PD must have the same bits alone and in any batch.
         """
         return np.array([_sigmoid(self.slope * margin + self.intercept) for margin in margins.tolist()], dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration as it is stored."""
+        """The calibration as the bundle stores it."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""The command line: what a running system needs. The training package adds its commands to the same one."""
+"""The command line of a running system. The training package adds its own commands to it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
+keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(record_cli.app)
 app.add_typer(report_cli.app)
@@ -25,15 +25,15 @@ app.add_typer(report_cli.app)
 
 @app.command("settings")
 def show_settings() -> None:
-    """Check the settings and print those in force."""
+    """Check the settings and print their values."""
     typer.echo(load_settings().model_dump_json(indent=2))
 
 
 @app.command()
 def verify(
-    tag: Annotated[str | None, typer.Argument(help="NAME:VERSION in the model store; without it the one that is served")] = None,
+    tag: Annotated[str | None, typer.Argument(help="NAME:VERSION in the model store; by default the model of the settings")] = None,
 ) -> None:
-    """Verify a model of the store: its checksums, its format, that it loads and scores."""
+    """Verify a model of the store: check its checksums and format, load it, and score an example."""
     from serving.bundle import read_bundle
     from serving.contract.requests import RequestParser
     from serving.model_store import find_in_store
@@ -48,16 +48,16 @@ def verify(
 
 @keys_app.command("create")
 def create(
-    note: Annotated[str, typer.Option(help="Who it is for")] = "",
-    days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it expires; without it never")] = None,
+    note: Annotated[str, typer.Option(help="Who the key is for")] = "",
+    days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until the key expires; by default never")] = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create a key and print it. It is shown only this once."""
     typer.echo(create_key(load_settings().keys_path, note, timedelta(days=days) if days is not None else None))
 
 
 @keys_app.command("list")
 def list_keys() -> None:
-    """List the keys; their secrets are nowhere."""
+    """List the keys, without their secrets, which are not stored."""
     keys = read_keys(load_settings().keys_path)
     for key in keys.values():
         state = "valid" if key.is_valid(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
@@ -66,7 +66,7 @@ def list_keys() -> None:
 
 @keys_app.command("revoke")
 def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")]) -> None:
-    """Revoke a key; a running service refuses it within a second."""
+    """Revoke a key. A running service refuses it within a second."""
     revoke_key(load_settings().keys_path, identifier)
 
 

@@ -1,4 +1,4 @@
-"""What every command of the command line shares: how it fails, which model it takes, where it may write."""
+"""Shared by all commands: errors and exit codes, the choice of the model, the check of an output file."""
 
 import os
 from pathlib import Path
@@ -12,28 +12,28 @@ from configs.settings import Settings
 
 
 class Commands(TyperGroup):
-    """The commands, and the one place that tells a person what to mend: a message on stderr and exit code 1, no stack trace."""
+    """The commands. It turns every error that a user can fix into a message on stderr and exit code 1, without a stack trace."""
 
     def invoke(self, ctx: Any) -> object:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read what was printed has enough
+        except BrokenPipeError:  # the reader of the output has closed the pipe, as `head` does
             raise
         except (UserError, OSError) as error:
             fail(str(error))
 
 
 def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:
-    """Name and version in the model store: of a tag NAME:VERSION or NAME, else those of the settings."""
+    """Name and version of the model: from a tag NAME:VERSION or NAME, else from the settings."""
     name, _, version = (tag or f"{options.model.name}:{options.model.version}").partition(":")
     return name, version or "latest"
 
 
 def check_out(out: Path, *endings: str) -> None:
-    """Refuse a file that cannot be written, before any work: its ending, its folder; exit code 1."""
+    """Check the ending and the folder of an output file before any work; exit code 1 if the file cannot be written."""
     if not out.name.lower().endswith(endings) or out.name.lower() in endings:
-        fail(f"--out is {out}; expected a name that ends in {', '.join(endings)}")
+        fail(f"--out is {out}; expected a name that ends in {' or '.join(endings)}")
     if out.is_dir():
         fail(f"--out is {out}, which is a folder; expected a file")
     if not out.parent.is_dir():
@@ -43,6 +43,6 @@ def check_out(out: Path, *endings: str) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Print an error and leave with exit code 1."""
+    """Print an error and end with exit code 1."""
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(1)

@@ -1,6 +1,6 @@
-"""What the image starts: the service, the check of its health, or a command of the command line.
+"""The entry point of the image: starts the service, checks its health, or runs a command of `credit-scoring`.
 
-The image may have no shell, so what a shell script would do stands here.
+It is written in Python because the image may have no shell.
 """
 
 import http.client
@@ -10,16 +10,16 @@ import tempfile
 from pathlib import Path
 
 BENTO = Path(__file__).parents[2]  # the folder of the bento, whose code is in src
-KEYS_VARIABLE = "API_KEYS"  # the content of the file of keys, on platforms that hand out secrets as variables only
+KEYS_VARIABLE = "API_KEYS"  # the content of the key file, for platforms that provide secrets only as variables
 PORT = 3000
 CHECK_SECONDS = 2
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the arguments say; returns the exit code.
+    """Run the command that the arguments name; returns the exit code.
 
-    `serve` listens on the port that PORT names, as Cloud Run and Heroku tell it, else on BENTOML_PORT. `check` asks the service
-    in this container for `/readyz`, or for the route that follows. Anything else is a command of `credit-scoring`.
+    `serve` listens on PORT, which Cloud Run and Heroku set, else on BENTOML_PORT, else on 3000. `check [ROUTE]` requests `/readyz`,
+    or the given route, from the service in this container. Anything else is a command of `credit-scoring`.
     """
     try:
         port = _port()
@@ -52,7 +52,7 @@ def _port() -> int:
 
 
 def _keep_keys(content: str) -> None:
-    """Put the keys into a file, where the service looks for them."""
+    """Write the keys to a file and point CREDIT_KEYS_FILE at it."""
     file = Path(tempfile.mkdtemp()) / "keys.json"
     file.touch(mode=0o600)
     file.write_text(content)
@@ -70,7 +70,7 @@ def _use_own_model() -> None:
 
 
 def _check(port: int, route: str = "/readyz") -> int:
-    """Ask the service in this container; 0 where it answers 200 in time."""
+    """Request a route of the service in this container; 0 if it answers 200 within CHECK_SECONDS, else 1."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CHECK_SECONDS)
     try:
         connection.request("GET", route)

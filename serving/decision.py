@@ -1,4 +1,4 @@
-"""From a calibrated PD to a decision, and the threshold that costs the business least."""
+"""Turns a calibrated PD into a decision, and finds the threshold that costs the business least."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Self
@@ -13,33 +13,36 @@ from serving.thin import ThinRule
 RiskLevel = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 Values = NDArray[np.float64]
 Numbers = float | Values
-PARTS = 5  # of the applicants, each of which judges the least of the curve of the others
-CONVINCING = 2.0  # paired standard errors by which another threshold must beat the theoretical one
+PARTS = 5  # each fifth of the applicants tests the threshold with the lowest cost on the other four
+CONVINCING = 2.0  # standard errors of the saving that a threshold must exceed to replace the theoretical one
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Cost of approving an applicant who defaults (false negative) and of declining one who would not."""
+    """The cost of approving an applicant who defaults (false negative) and of declining one who repays (false positive).
+
+    Any unit will do; the theoretical threshold depends only on their ratio.
+    """
 
     false_negative: float
     false_positive: float
 
     @classmethod
     def of(cls, settings: DecisionSettings) -> Self:
-        """Those of the settings."""
+        """The costs of the settings."""
         return cls(settings.false_negative_cost, settings.false_positive_cost)
 
     @property
     def theoretical_threshold(self) -> float:
-        """The PD at which both errors cost the same in expectation (Elkan 2001, equation 2)."""
+        """The PD, in (0, 1), at which both errors have the same expected cost (Elkan 2001, equation 2)."""
         return self.false_positive / (self.false_positive + self.false_negative)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision rule that travels with the model: decline where PD >= threshold, and thin applications where `thin` says so.
+    """The decision rule of a bundle: decline if PD >= threshold, and decline thin applications if `thin.action` is "decline".
 
-    Without `thin`, as in models of earlier releases, no application is thin.
+    Bundles of earlier releases have no `thin`; then no application is thin.
     """
 
     threshold: float
@@ -51,24 +54,24 @@ class Decision:
             raise ValueError(f"threshold is {self.threshold}; expected a value above 0 and up to 1")
 
     def is_thin(self, unknown: Numbers) -> Any:
-        """Whether too little is known of an applicant, or of each: `unknown` is a share, or shares, of serving.thin.unknown_share."""
+        """Whether an application is thin. `unknown` is the share that serving.thin.unknown_share returns, in [0, 1], or an array of shares."""
         return unknown > (self.thin.limit if self.thin else np.inf)
 
     def declines(self, pd: Numbers, unknown: Numbers = 0.0) -> Any:
-        """Whether an applicant with this PD and this share of the gain not known is declined, or each of many."""
+        """Whether to decline an applicant with this PD and this unknown share of the gain; for arrays, an array of booleans."""
         if self.thin and self.thin.action == "decline":
             return (pd >= self.threshold) | self.is_thin(unknown)
         return pd >= self.threshold
 
     def risk_level(self, pd: float) -> RiskLevel:
-        """LOW below half the threshold, MEDIUM up to it, HIGH up to twice it, CRITICAL above."""
+        """LOW below half the threshold, MEDIUM below the threshold, HIGH up to twice the threshold, CRITICAL above."""
         if pd >= self.threshold:
             return "HIGH" if pd <= 2 * self.threshold else "CRITICAL"
         return "LOW" if pd < self.threshold / 2 else "MEDIUM"
 
     @property
     def bands(self) -> list[dict[str, Any]]:
-        """The risk levels with their limits on the PD."""
+        """The risk levels with their limits on the PD. `below` and `above` exclude the limit; `from` and `to` include it."""
         low, middle, high = self.threshold / 2, self.threshold, 2 * self.threshold
         return [
             {"level": "LOW", "below": low},
@@ -78,7 +81,7 @@ class Decision:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The rule as it is stored."""
+        """The rule as the bundle stores it."""
         return asdict(self)
 
     @classmethod
@@ -89,7 +92,7 @@ class Decision:
 
 
 class CostCurve(NamedTuple):
-    """Cost per client and approval rate at each threshold; three arrays of one length."""
+    """Cost per client and approval rate at each threshold: three arrays of the same length."""
 
     threshold: Values
     cost: Values
@@ -108,12 +111,17 @@ def cost_per_client(defaulted: NDArray[Any], pd: Values, threshold: float, costs
 
 
 def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1000) -> CostCurve:
-    """The cost at thresholds 1/steps, 2/steps, ... 1.
+    """Cost per client and approval rate at the thresholds 1/steps, 2/steps, … 1.
+
+    Parameters
+    ----------
+    defaulted : shape (rows,), 1 or True where the applicant defaulted.
+    pd : shape (rows,), in [0, 1].
 
     Raises
     ------
     ValueError
-        There is no row.
+        There are no rows.
     """
     if not len(pd):
         raise ValueError("no score to choose a threshold from")
@@ -127,14 +135,14 @@ def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1
 
 
 class Choice(NamedTuple):
-    """A threshold and why it was chosen.
+    """A threshold and the reason for choosing it.
 
     Attributes
     ----------
-    reason : "theoretical"; "floor" where that one approves too few; "curve" where the least of the cost curve clearly costs less.
-    least : the threshold of least cost on the curve, among those that approve enough.
-    saving : per client, of such a threshold against the theoretical one or the floor's, on applicants that it was not chosen on.
-    standard_error : of the saving, from the differences applicant by applicant.
+    reason : "theoretical"; "floor" if the theoretical threshold approves too few; "curve" if the lowest cost on the curve is clearly lower.
+    least : the threshold with the lowest cost on the curve, among those that approve enough.
+    saving : cost per client that such a threshold saves, measured on applicants that were not used to choose it.
+    standard_error : of the saving, computed from the differences per applicant.
     """
 
     threshold: float
@@ -148,32 +156,32 @@ class Choice(NamedTuple):
         standing = {
             "theoretical": "the theoretical one",
             "floor": "the lowest that approves enough",
-            "curve": "the least of the cost curve",
+            "curve": "the minimum of the cost curve",
         }
         verdict = "more" if self.reason == "curve" else "not more"
         return (
-            f"threshold {self.threshold:.3f}, {standing[self.reason]}: the least of the cost curve ({self.least:.3f}) saves "
-            f"{self.saving:.4f} ± {self.standard_error:.4f} a client, {verdict} than twice the standard error"
+            f"threshold {self.threshold:.3f}, {standing[self.reason]}: {self.least:.3f}, the minimum of the cost curve, saves "
+            f"{self.saving:.4f} ± {self.standard_error:.4f} per client, {verdict} than twice the standard error"
         )
 
 
 def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_approval_rate: float = 0.0) -> Choice:
-    """The theoretical threshold, unless the least of the cost curve beats it by more than twice the paired standard error.
+    """The theoretical threshold, unless the one with the lowest cost saves more than twice the paired standard error.
 
-    The least of a curve is partly luck, so each fifth of the applicants judges the one that the others choose. Where the theoretical
-    threshold approves less than `min_approval_rate`, the lowest threshold that approves enough stands in its place.
+    The minimum of a cost curve is partly luck, so each fifth of the applicants tests the threshold that the others choose. If the
+    theoretical threshold approves less than `min_approval_rate`, the lowest threshold that approves enough replaces it.
 
     Parameters
     ----------
-    defaulted : shape (rows,), 1 or True where the applicant defaulted; both must occur.
-    pd : shape (rows,), calibrated, of a model that did not see the row.
+    defaulted : shape (rows,), 1 or True where the applicant defaulted; both outcomes must occur.
+    pd : shape (rows,), in [0, 1], calibrated, from a model that was not trained on the row.
 
     Raises
     ------
     ValueError
         All outcomes are the same.
     UserError
-        No threshold approves that many.
+        No threshold approves enough applicants.
     """
     bad = np.asarray(defaulted, dtype=bool)
     if bad.all() or not bad.any():
@@ -183,7 +191,7 @@ def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_appr
     if most < min_approval_rate:
         raise UserError(
             f"no threshold approves {min_approval_rate:.1%} of the applicants (decision.min_approval_rate); "
-            f"the most that one approves is {most:.1%}"
+            f"the highest approval rate of any threshold is {most:.1%}"
         )
     theoretical = costs.theoretical_threshold
     enough = np.mean(pd < theoretical) >= min_approval_rate
@@ -200,12 +208,12 @@ def choose_threshold(defaulted: NDArray[Any], pd: Values, costs: Costs, min_appr
 
 
 def _least(curve: CostCurve, min_approval_rate: float) -> float:
-    """The threshold of least cost among those that approve enough; where none does, the one that approves most."""
+    """The threshold with the lowest cost among those that approve enough; if none does, among those that approve most."""
     allowed = curve.approval_rate >= min(min_approval_rate, curve.approval_rate[-1])
     return float(curve.threshold[np.argmin(np.where(allowed, curve.cost, np.inf))])
 
 
 def _costs(bad: NDArray[np.bool_], pd: Values, threshold: float, costs: Costs) -> Values:
-    """What each applicant costs."""
+    """The cost of each applicant, shape (rows,)."""
     declined = pd >= threshold
     return np.where(bad, costs.false_negative * ~declined, costs.false_positive * declined)

@@ -1,4 +1,4 @@
-"""The errors a caller can see: problem details after RFC 9457."""
+"""The errors that a client sees: problem details (RFC 9457)."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -7,27 +7,25 @@ from typing import Any
 import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
-MOST_ERRORS = 100  # of one object, an applicant with its history above all; after so many the rest of it is not looked at
-MOST_OF_CALL = (
-    1000  # of the rows of a call; after so many, of each row only the first: a thousand rows of a hundred held up all others for a second
-)
+MOST_ERRORS = 100  # stop validating an object, such as an applicant with its history, after this many errors
+MOST_OF_CALL = 1000  # after this many errors in a call, report only the first of each row: 1,000 rows with 100 each took a second
 
 
 @dataclass(frozen=True)
 class Invalid:
-    """One bad value: the JSON pointer (RFC 6901) to it, and what was expected."""
+    """An invalid value: the JSON pointer (RFC 6901) to it, and what was expected."""
 
     pointer: str
     detail: str
 
 
-def most_errors(told: int) -> int:
-    """How many bad values of the next object are named in a call that has named so many of others."""
-    return MOST_ERRORS if told < MOST_OF_CALL else 1
+def most_errors(reported: int) -> int:
+    """The most errors to report for the next object of a call that has `reported` this many so far."""
+    return MOST_ERRORS if reported < MOST_OF_CALL else 1
 
 
 class Errors(list[Invalid]):
-    """The bad values of one object; whoever adds to them stops once they are full."""
+    """The invalid values of one object. Stop adding to it when `room` is 0."""
 
     def __init__(self, most: int = MOST_ERRORS) -> None:
         super().__init__()
@@ -35,12 +33,20 @@ class Errors(list[Invalid]):
 
     @property
     def room(self) -> int:
-        """How many more are named."""
+        """How many more errors it takes."""
         return max(0, self._most - len(self))
 
 
 class ServiceError(Exception):
-    """An answer other than 200: a status, a sentence, the bad values, the seconds after which to try again."""
+    """An answer other than 200.
+
+    Parameters
+    ----------
+    status : HTTP status.
+    detail : one sentence for the client.
+    errors : the invalid values.
+    retry_after : seconds after which the client may try again.
+    """
 
     def __init__(self, status: int, detail: str, errors: list[Invalid] | None = None, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -51,7 +57,7 @@ class ServiceError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that go with the answer."""
+        """The headers of the answer that the error determines."""
         if self.status == HTTPStatus.UNAUTHORIZED:
             return {"WWW-Authenticate": "Bearer"}
         return {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
@@ -70,7 +76,7 @@ class ServiceError(Exception):
 
 
 def invalid(errors: list[Invalid]) -> ServiceError:
-    """The 422 for these bad values."""
+    """The 422 for these invalid values, at least one."""
     first = errors[0]
     rest = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
     return ServiceError(422, f"{first.pointer or 'the body'}: {first.detail}{rest}", errors)

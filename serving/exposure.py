@@ -1,7 +1,7 @@
-"""Nothing listens or answers beyond loopback without authentication, unless that is switched off in so many words.
+"""Refuses to listen or answer beyond loopback without authentication, unless CREDIT_AUTH=disabled.
 
-The parent process refuses by its configuration, and again when it binds. The process that serves looks at the sockets it was
-given, at each server that its loop makes, and at the address on which a request arrives: not every server tells where it listens.
+The parent process checks its configuration, and again each address that it binds. The worker process checks the sockets it inherits,
+each server that its event loop creates, and the address at which a request arrives, because some servers do not report their addresses.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from serving.keys import KeyRing, KeysError
 
 
 class ExposureError(PermissionError):
-    """The service would listen to the world without authentication."""
+    """The service would listen beyond loopback without authentication."""
 
 
 def bound_hosts() -> set[str]:
-    """The addresses of this process's TCP sockets that are bound and have no peer: it listens on them, or is about to."""
+    """The addresses on which this process listens or is about to: those of its TCP sockets that are bound and have no peer."""
     hosts = set()
     for descriptor in Path("/dev/fd").iterdir():
         try:
@@ -31,23 +31,23 @@ def bound_hosts() -> set[str]:
             continue
         if _is_tcp(sock) and not _has_peer(sock) and sock.getsockname()[1]:
             hosts.add(str(sock.getsockname()[0]))
-        sock.detach()  # it belongs to somebody else
+        sock.detach()  # its owner closes it
     return hosts
 
 
 def check_exposure(hosts: Iterable[str], keys: KeyRing | None) -> None:
-    """Refuse to listen beyond loopback without authentication, and anywhere with a broken file of keys.
+    """Refuse to listen beyond loopback without authentication, and to listen at all if the key file is broken.
 
     Parameters
     ----------
-    keys : None where authentication is switched off.
+    keys : None if authentication is switched off.
 
     Raises
     ------
     ExposureError
         A host is not loopback, there are no keys, and authentication is not switched off.
     KeysError
-        The file of keys cannot be used.
+        The key file cannot be used.
     """
     if keys is not None:
         keys.start()
@@ -56,14 +56,14 @@ def check_exposure(hosts: Iterable[str], keys: KeyRing | None) -> None:
         raise ExposureError(
             f"refusing to listen on {', '.join(exposed)} without authentication: "
             "make a key with `credit-scoring keys create`, listen on 127.0.0.1, "
-            "or set CREDIT_AUTH=disabled where something in front authenticates"
+            "or set CREDIT_AUTH=disabled if a proxy authenticates the requests"
         )
 
 
 def needs_key(keys: KeyRing, server: tuple[str, int | None] | None) -> bool:
     """Whether a request that arrived at this address (`server` of its ASGI scope) needs a key.
 
-    A socket in the file system has no port, and some servers tell nothing of it.
+    The address has no port for a Unix socket, and some servers give none at all.
 
     Raises
     ------
@@ -74,13 +74,13 @@ def needs_key(keys: KeyRing, server: tuple[str, int | None] | None) -> bool:
         return True
     if server is not None and server[1] is not None and not is_loopback(server[0]):
         raise ServiceError(
-            403, "the service has no keys and answers only on loopback; the operator makes one with `credit-scoring keys create`"
+            403, "the service has no keys, so it answers only on loopback; the operator makes a key with `credit-scoring keys create`"
         )
     return False
 
 
 def guard_binds(refuse: Callable[[str], None]) -> None:
-    """From now on call `refuse` with each host before this process binds a TCP socket to it. This cannot be undone; see PEP 578."""
+    """Call `refuse` with each host before this process binds a TCP socket to it. An audit hook (PEP 578) cannot be removed."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.bind":
@@ -92,7 +92,7 @@ def guard_binds(refuse: Callable[[str], None]) -> None:
 
 
 def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None:
-    """Have this loop refuse, by the errors of check_exposure and before it listens, to make a TCP server."""
+    """Make this loop call check_exposure for each new TCP server before the server listens."""
     create_server = loop.create_server
 
     async def create(*arguments: Any, start_serving: bool = True, **options: Any) -> asyncio.AbstractServer:
@@ -112,7 +112,7 @@ def guard_servers(loop: asyncio.AbstractEventLoop, keys: KeyRing | None) -> None
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it; `localhost` is the only name that counts."""
+    """Whether only this machine can reach the host. `localhost` is the only name that is accepted."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
-"""API keys: several, each with an id and an expiry, stored as hashes in one file that only its owner can read.
+"""API keys. Each has an id and an optional expiry; one file, readable only by its owner, stores their hashes.
 
-A key is `cs_ID_SECRET`. The secret has 256 random bits, so a plain SHA-256 of it cannot be guessed back; hashes are
-compared in constant time. The running service reads the file again every second, so a revoked key stops working within one.
+A key is `cs_ID_SECRET`. The secret has 256 random bits, so its plain SHA-256 cannot be reversed by guessing. Hashes are compared in
+constant time. The running service reads the file again every second, so a revoked key stops working within a second.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from serving.errors import ServiceError
 
 FORMAT = 1
 PREFIX = "cs"
-MARK = "keys.required"  # under CREDIT_HOME: there were keys
+MARK = "keys.required"  # under CREDIT_HOME; its presence says that there were keys before
 RECHECK_SECONDS = 1.0
-MAX_BYTES = 1_000_000  # of the file: about 4,000 keys
+MAX_BYTES = 1_000_000  # of the key file, enough for about 4,000 keys
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class KeysError(UserError):
-    """The file of keys cannot be used, or has no such key; the message says why."""
+    """The key file cannot be used, or has no such key. The message gives the reason."""
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One key as it is stored; times are ISO 8601 with their offset, None for never."""
+    """A key as the file stores it. Times are ISO 8601 with an offset; None means never."""
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z-]+$")]
     hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -52,7 +52,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoked: Time | None = None
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether it is neither revoked nor expired."""
+        """Whether the key is neither revoked nor expired."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 
@@ -66,24 +66,24 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_keys(path: Path) -> dict[str, Key]:
-    """The keys of a file by their id; none where there is no file.
+    """The keys of a file by their id; empty if there is no file.
 
     Raises
     ------
     KeysError
-        The file is not one of keys, or cannot be read.
+        The file is not a key file, or cannot be read.
     """
     content = _content(path)
     return {} if content is None else _parse(path, content)
 
 
 def create_key(path: Path, note: str, lifetime: timedelta | None) -> str:
-    """Add a key to the file; returns it, the only time that its secret is seen.
+    """Add a key to the file, and return it. The secret cannot be shown again.
 
     Raises
     ------
     KeysError
-        The file is not one of keys, cannot be read, or would become larger than it may be.
+        The file is not a key file, cannot be read, or would exceed MAX_BYTES.
     """
     now = _now()
     identifier, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
@@ -93,12 +93,12 @@ def create_key(path: Path, note: str, lifetime: timedelta | None) -> str:
 
 
 def revoke_key(path: Path, identifier: str) -> None:
-    """Revoke a key; it stays in the file, so that the service never takes an emptied file for one without keys.
+    """Revoke a key. It stays in the file, so that revoking the last key does not switch authentication off.
 
     Raises
     ------
     KeysError
-        There is no such key.
+        There is no such key, or the file cannot be used.
     """
     with _changing(path) as keys:
         if identifier not in keys:
@@ -108,17 +108,17 @@ def revoke_key(path: Path, identifier: str) -> None:
 
 
 class KeyRing:
-    """Checks the keys that requests carry against a file.
+    """Checks the keys of requests against a key file.
 
-    Requests need a key from the moment when the file holds one, or is there and cannot be used. From then on a file that is
-    gone or broken lets nobody in, also after a restart: a second file keeps that there were keys.
+    Requests need a key once the file holds one, or exists but cannot be used. From then on, a missing or broken file lets nobody in.
+    A second file, `mark`, keeps this true after a restart.
 
     Parameters
     ----------
-    path : the file; nothing is read before it is asked for.
-    mark : what is made once there are keys, and is asked for them later; without it a restart forgets.
-    failed : called whenever the file is found gone or broken.
-    clock : seconds, as time.monotonic tells them.
+    path : the key file. It is read on first use.
+    mark : file to create once there are keys; without it, a restart forgets that there were keys.
+    failed : called each time the key file becomes missing or broken.
+    clock : returns seconds from any origin.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class KeyRing:
 
     @property
     def required(self) -> bool:
-        """Whether requests need a key; never false again once it was true."""
+        """Whether requests need a key. Once true, it stays true."""
         if not self._required:
             self._refresh()
         return self._required
@@ -151,7 +151,7 @@ class KeyRing:
         Raises
         ------
         KeysError
-            The file is not one of keys, or cannot be read.
+            The file is not a key file, or cannot be read.
         """
         self._refresh()
         if self._problem:
@@ -163,11 +163,11 @@ class KeyRing:
         Raises
         ------
         ServiceError
-            401: there is none, or it is unknown, revoked or expired. 503: the file of keys is gone or broken.
+            401: the key is missing, unknown, revoked or expired. 503: the key file is missing or broken.
         """
         self._refresh()
         if self._problem:
-            raise ServiceError(503, "the API keys cannot be read; the log of the service says why", retry_after=1)
+            raise ServiceError(503, "the API keys cannot be read; the service's log has the reason", retry_after=1)
         given = api_key or (authorization[7:] if authorization and authorization[:7].lower() == b"bearer " else b"")
         prefix, _, rest = given.decode("latin-1").partition("_")
         identifier, _, secret = rest.partition("_")
@@ -178,7 +178,7 @@ class KeyRing:
         return key.id
 
     def _refresh(self) -> None:
-        """Read the file again, once a second. Its content decides: a restored file may have the size and the times of another."""
+        """Read the file again, once a second. Its content is compared, because a restored file may have the same size and times."""
         now = self._clock()
         if now - self._looked < RECHECK_SECONDS:
             return
@@ -191,8 +191,8 @@ class KeyRing:
                 self._keys = {}
                 if self._required:
                     problem = (
-                        f"{self._path} is gone, though there were API keys; put it back, make a key with `credit-scoring keys create`, "
-                        "or set CREDIT_AUTH=disabled to serve without authentication"
+                        f"{self._path} is missing, although there were API keys; restore it, make a key with "
+                        "`credit-scoring keys create`, or set CREDIT_AUTH=disabled to serve without authentication"
                     )
             elif content != self._content:
                 self._keys = _parse(self._path, content)
@@ -204,29 +204,32 @@ class KeyRing:
             self._remember(self._mark)
         if problem and problem != self._problem:
             self._failed()
-            log.error("the API keys cannot be read; no request that needs one is answered", extra={"reason": problem})
+            logger.error("the API keys cannot be read; requests that need one get a 503", extra={"reason": problem})
         elif self._problem and not problem:
-            log.warning("the API keys can be read again")
+            logger.warning("the API keys can be read again")
         self._problem = problem
 
     def _remember(self, mark: Path) -> None:
-        """Keep that there were keys."""
+        """Create the mark that there were keys."""
         try:
             make_private(mark.parent)
             os.close(open_private(mark, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
-            log.warning("a restart without the file of API keys would open the service on loopback", extra={"reason": str(error)})
+            logger.warning(
+                "the mark of the API keys cannot be written; after a restart without the key file, loopback would need no key",
+                extra={"reason": str(error)},
+            )
 
 
 def required_keys(settings: Settings, failed: Callable[[], object] = lambda: None) -> KeyRing | None:
-    """The keys that requests may need, not read yet; None where authentication is switched off."""
+    """The key ring of the settings, not read yet; None if authentication is switched off."""
     return KeyRing(settings.keys_path, failed, mark=settings.home / MARK) if settings.auth == "required" else None
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of the file, None where there is none; a pipe is not waited for."""
+    """The bytes of the file; None if there is no file. A pipe is refused without waiting for a writer."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # links are followed: Kubernetes mounts secrets as such
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # follows links, since Kubernetes mounts secrets as links
     except FileNotFoundError:
         if path.is_symlink():
             raise KeysError(f"{path} is a link to a file that is not there; expected a file of API keys") from None
@@ -254,10 +257,10 @@ def _parse(path: Path, content: bytes) -> dict[str, Key]:
             raise KeysError(f"{path} has format {version}; expected {FORMAT}")
         entries = msgspec.json.decode(content, type=_File).keys
     except (msgspec.DecodeError, RecursionError) as error:
-        raise KeysError(f"{path} is not a file of keys: {error}") from None
+        raise KeysError(f"{path} is not a file of API keys: {error}") from None
     keys = {key.id: key for key in entries}
     if len(keys) < len(entries):
-        raise KeysError(f"{path} is not a file of keys: two of them have the same id")
+        raise KeysError(f"{path} is not a file of API keys: two keys have the same id")
     return keys
 
 
@@ -271,7 +274,7 @@ def _hash(secret: str) -> str:
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[dict[str, Key]]:
-    """The keys of the file, written when the block ends; other processes wait, so that none writes over the change of another."""
+    """Yield the keys of the file, and write them when the block ends. A lock makes other processes wait, so no change is lost."""
     make_private(path.parent)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -279,7 +282,7 @@ def _changing(path: Path) -> Iterator[dict[str, Key]]:
         keys = read_keys(path)
         yield keys
         _write(path, keys)
-        os.fsync(folder)  # a revocation outlives a power cut
+        os.fsync(folder)  # so that a revocation survives a power failure
     finally:
         os.close(folder)
 
@@ -287,7 +290,7 @@ def _changing(path: Path) -> Iterator[dict[str, Key]]:
 def _write(path: Path, keys: dict[str, Key]) -> None:
     content = msgspec.json.format(msgspec.json.encode(_File(FORMAT, list(keys.values()))), indent=1)
     if len(content) >= MAX_BYTES:
-        raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes: remove keys that are revoked or expired")
+        raise KeysError(f"{path} would become larger than {MAX_BYTES:,} bytes; remove revoked or expired keys from it")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = open_private(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,4 @@
-"""The BentoML model store: where bundles are found, saved and named."""
+"""Finds and saves bundles in the BentoML model store."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from serving.bundle import Bundle, BundleError, MissingBundleError, stored_version
-from serving.files import locked, whole_file, whole_folder
+from serving.whole_files import locked, whole_file, whole_folder
 
-PARTIAL = "credit-scoring.partial"  # in the store: a folder of files only has no versions, so it is not listed
+PARTIAL = "credit-scoring.partial"  # temporary folder in the store; BentoML does not list it, because it has no version folders
 
 
 def find_in_store(name: str, version: str) -> Path:
@@ -17,9 +17,9 @@ def find_in_store(name: str, version: str) -> Path:
     Raises
     ------
     MissingBundleError
-        There is no such entry.
+        The store has no such entry.
     BundleError
-        It holds another bundle than its name says.
+        The entry is incomplete, or its content is not the version that its name gives.
     """
     import bentoml
 
@@ -36,9 +36,9 @@ def find_in_store(name: str, version: str) -> Path:
 
 
 def save_to_store(bundle: Bundle, name: str) -> str:
-    """Save a bundle, unless the store holds it already, and make it the latest; returns its tag.
+    """Save a bundle and make it the latest; returns its tag. If the store already holds the bundle, its entry stays unchanged.
 
-    The entry appears whole, and one that is there stays as it is: whoever reads the store meanwhile finds the models of before or after.
+    The entry appears whole, so a concurrent reader sees the store either before or after the change.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def save_to_store(bundle: Bundle, name: str) -> str:
 
 
 def name_run(tag: str, run_id: str) -> None:
-    """Let an entry of the store name the MLflow run that is the record of its making.
+    """Record in an entry of the store the id of the MLflow run that produced it.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def name_run(tag: str, run_id: str) -> None:
 
 
 def _holds(entry: Path, bundle: Bundle) -> bool:
-    """Whether an entry of the store is there, and whole."""
+    """Whether an entry of the store exists and is complete."""
     try:
         return (entry / "model.yaml").is_file() and all((entry / name).read_bytes() == data for name, data in bundle.files().items())
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def _holds(entry: Path, bundle: Bundle) -> bool:
 
 
 def _write_entry(folder: Path, bundle: Bundle, tag: Any) -> None:
-    """Write the files that `bentoml.models.create` would; that one copies them into their place one after the other."""
+    """Write the files that `bentoml.models.create` would write. That function copies them one by one, so the entry could be incomplete."""
     from bentoml._internal.models.model import ModelInfo
     from bentoml.models import ModelContext, ModelOptions
 

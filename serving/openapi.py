@@ -10,7 +10,7 @@ from monitoring.prediction import MAX_CLIENT_ID, Prediction
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 
-# BentoML serves the files of Swagger UI; its own index page also loads a tracker, so this one replaces it.
+# BentoML serves the files of Swagger UI. This page replaces BentoML's own, which loads a tracker.
 DOCS_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Credit scoring</title><link rel="stylesheet" href="static_content/swagger-ui.css"></head>
@@ -25,19 +25,13 @@ NUMBER = {"type": "number"}
 
 
 def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str, Any]:
-    """The document for a model of these features."""
-    example = {"client_id": "100001", **example_request(features)}
-    size = len(features.names)
-    vector = {"type": "array", "minItems": size, "maxItems": size, "items": {"type": "number", "nullable": True}}
-    history = {
-        **_object({table.name: {"type": "array", "nullable": True, "items": _ref(table.name)} for table in features.history}),
-        "nullable": True,
-        "description": "what was looked up about the client; a table that is absent or null was not, an empty one was",
-    }
-    application = {"$ref": "#/components/schemas/Application"}
-    named = {"client_id": CLIENT_ID, "application": application, "history": history}
-    by_vector = {"client_id": CLIENT_ID, "features": vector}
-    rows = {"type": "array", "maxItems": max_rows}
+    """The OpenAPI 3.0 document for a model with these features.
+
+    Parameters
+    ----------
+    max_rows : most rows of one batch.
+    version : the model version.
+    """
     return {
         "openapi": "3.0.3",
         "info": {
@@ -46,87 +40,108 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
             "description": "Probability of default, decision and risk level of loan applications.",
         },
         "servers": [{"url": "."}],
-        "paths": {
-            "/predict": _post(
-                "predict", "Score one applicant", [_object(named, "application"), _object(by_vector, "features")], "Prediction", example
-            ),
-            "/predict/batch": _post(
-                "predict_batch",
-                "Score many applicants; a bad row spoils only itself",
-                [
-                    _object({"applications": {**rows, "items": _object(named, "application")}}, "applications"),
-                    _object({"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}}, "features"),
-                ],
-                "Batch",
-                {"applications": [example]},
-            ),
-            "/outcomes": _post(
-                "outcomes",
-                "Tell whether applicants defaulted, late, again or corrected; a bad item spoils only itself",
-                [_object({"outcomes": {"type": "array", "maxItems": MAX_OUTCOMES, "items": _outcome()}}, "outcomes")],
-                "Outcomes",
-                {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
-            ),
-            "/health": _get("health", "State of the service and the model it serves", answer=_health()),
-            "/livez": _get("livez", "The process is alive", media_type="text/plain"),
-            "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
-            "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
-            "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model", 401),
-        },
+        "paths": _paths(features, max_rows),
         "security": [{}, {"key": []}, {"bearer": []}],
         "components": {
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
-            "schemas": {
-                "Application": _row_json_schema(features.table),
-                **{table.name: _row_json_schema(table) for table in features.history},
-                "Prediction": _prediction(),
-                "Problem": _problem(),
-                "Batch": _object(
-                    {
-                        "predictions": {"type": "array", "items": {"anyOf": [_ref("Prediction"), _ref("RowError")]}},
-                        "count": {"type": "integer"},
-                    },
-                    "predictions",
-                    "count",
-                ),
-                "Outcomes": _object(
-                    {
-                        "outcomes": {"type": "array", "items": _kept_outcome()},
-                        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-                        "count": {"type": "integer"},
-                    },
-                    "outcomes",
-                    "counts",
-                    "count",
-                ),
-                "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
-            },
+            "schemas": _schemas(features),
         },
+    }
+
+
+def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
+    """The routes. The function is long because it is one table of them."""
+    example = {"client_id": "100001", **example_request(features)}
+    size = len(features.names)
+    vector = {"type": "array", "minItems": size, "maxItems": size, "items": {"type": "number", "nullable": True}}
+    history = {
+        **_object({table.name: {"type": "array", "nullable": True, "items": _ref(table.name)} for table in features.history}),
+        "nullable": True,
+        "description": "the client's history; an absent or null table was not looked up, an empty table was looked up and had no rows",
+    }
+    application = {"$ref": "#/components/schemas/Application"}
+    named = {"client_id": CLIENT_ID, "application": application, "history": history}
+    by_vector = {"client_id": CLIENT_ID, "features": vector}
+    rows = {"type": "array", "maxItems": max_rows}
+    return {
+        "/predict": _post(
+            "predict", "Score one applicant", [_object(named, "application"), _object(by_vector, "features")], "Prediction", example
+        ),
+        "/predict/batch": _post(
+            "predict_batch",
+            "Score many applicants; an invalid row gets an error, the others are scored",
+            [
+                _object({"applications": {**rows, "items": _object(named, "application")}}, "applications"),
+                _object({"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}}, "features"),
+            ],
+            "Batch",
+            {"applications": [example]},
+        ),
+        "/outcomes": _post(
+            "outcomes",
+            "Record whether applicants defaulted; an invalid item gets an error, the others are stored. Repeat to correct an outcome",
+            [_object({"outcomes": {"type": "array", "maxItems": MAX_OUTCOMES, "items": _outcome()}}, "outcomes")],
+            "Outcomes",
+            {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
+        ),
+        "/health": _get("health", "State of the service and the model it serves", answer=_health()),
+        "/livez": _get("livez", "The process is alive", media_type="text/plain"),
+        "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
+        "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
+        "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model", 401),
+    }
+
+
+def _schemas(features: FeatureTransform) -> dict[str, Any]:
+    return {
+        "Application": _row_json_schema(features.table),
+        **{table.name: _row_json_schema(table) for table in features.history},
+        "Prediction": _prediction(),
+        "Problem": _problem(),
+        "Batch": _object(
+            {
+                "predictions": {"type": "array", "items": {"anyOf": [_ref("Prediction"), _ref("RowError")]}},
+                "count": {"type": "integer"},
+            },
+            "predictions",
+            "count",
+        ),
+        "Outcomes": _object(
+            {
+                "outcomes": {"type": "array", "items": _kept_outcome()},
+                "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "count": {"type": "integer"},
+            },
+            "outcomes",
+            "counts",
+            "count",
+        ),
+        "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
     }
 
 
 STATUSES = {
     400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
-    408: "the request did not come within its time",
+    408: "the request did not arrive in time",
     413: "the body or the batch is too large",
     414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
-    422: "values are invalid; each is named by its JSON pointer",
+    422: "values are invalid; a JSON pointer names each of them",
     431: "the head of the request is too long",
     500: "the service failed",
-    503: "too many requests are in work or waiting, or nothing can be recorded; the header Retry-After says when to try again",
-    504: "the request was not scored within its deadline",
+    503: "the service is overloaded or cannot record decisions; the header Retry-After says when to try again",
+    504: "the request was not scored before its deadline",
 }
 
 
 def _row_json_schema(table: Table) -> dict[str, Any]:
     """The JSON Schema of the named fields of one application, or of one row of a history table."""
     properties = {column.name: _column_json_schema(column) for column in table.columns}
-    properties.setdefault(table.key, {"description": "the source's own key; accepted and not used"})
+    properties.setdefault(table.key, {"description": "the key in the source data; accepted but not used"})
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -156,7 +171,7 @@ def _get(
 def _health() -> dict[str, Any]:
     properties = {
         "status": {"type": "string", "enum": ["ok", "no_record", "no_store"]},
-        "detail": {**TEXT, "nullable": True, "description": "what is wrong, where the status is not ok"},
+        "detail": {**TEXT, "nullable": True, "description": "the problem, if the status is not ok"},
         "model_loaded": {"type": "boolean"},
         "model_name": TEXT,
         "model_version": TEXT,
@@ -167,7 +182,7 @@ def _health() -> dict[str, Any]:
 
 
 def _prediction() -> dict[str, Any]:
-    """The schema of the answer as OpenAPI 3.0 writes it: `nullable`, and a type beside each enumeration."""
+    """The schema of the answer in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
     _, components = msgspec.json.schema_components([Prediction])
     properties = {name: _of_openapi(declared) for name, declared in components["Prediction"]["properties"].items()}
     return _object(properties, *properties)
@@ -185,9 +200,9 @@ def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
 def _outcome() -> dict[str, Any]:
     properties = {
         "prediction_id": {"type": "string", "format": "uuid"},
-        "client_id": {**CLIENT_ID, "description": "in place of prediction_id: the client's latest decision before observed_at"},
+        "client_id": {**CLIENT_ID, "description": "instead of prediction_id: means the client's latest decision before observed_at"},
         "defaulted": {"type": "boolean"},
-        "observed_at": {"type": "string", "format": "date-time", "description": "with its zone; without it now"},
+        "observed_at": {"type": "string", "format": "date-time", "description": "with a time zone; by default now"},
     }
     return _object(properties, "defaulted")
 

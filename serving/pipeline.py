@@ -1,4 +1,4 @@
-"""A decision from row to record: `score` computes and changes nothing, `commit` puts it on record, once."""
+"""The way of a decision from row to record: `score` computes it without side effects, `commit` records it once."""
 
 import asyncio
 import logging
@@ -20,20 +20,20 @@ from serving.contract.rows import Row
 from serving.runner import Committed
 from serving.scorer import Scorer, Values
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 Record = Callable[[Callable[[], Sequence[bytes]]], "asyncio.Future[None] | None"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scoring:
-    """Rows with all that was computed from them, in one order.
+    """Rows and everything computed from them, in the same order.
 
     Attributes
     ----------
-    matrix : shape (rows, features), what was scored.
-    pds : shape (rows,), calibrated PDs.
-    answers : the predictions as JSON, encoded once for the client and for the record.
-    sent : of each row the JSON of its features as the client wrote them, None where it differs from what was scored.
+    matrix : shape (rows, features), the scored values, NaN where not known.
+    pds : shape (rows,), calibrated PDs, in [0, 1].
+    answers : the predictions as JSON, encoded once for both the client and the record.
+    sent : for each row, the JSON of its features as the client wrote them; None if it differs from the matrix.
     """
 
     rows: Sequence[Row]
@@ -45,18 +45,19 @@ class Scoring:
 
 
 def unrecorded(records: Callable[[], Sequence[bytes]]) -> None:
-    """Keep nothing."""
+    """Record nothing."""
 
 
 class Pipeline:
-    """Scores rows by one model, and puts the decisions on record.
+    """Scores rows with one model, and records the decisions.
 
     Parameters
     ----------
-    threads : of the scorer; see serving.scorer.Scorer.
-    raw_fields : names of the fields that the record keeps as they were sent.
-    record : takes a function that makes the records of a batch; gives a future for when they are kept, None where they are already.
-    count : called with what was committed.
+    threads : number of scoring threads; see serving.scorer.Scorer.
+    raw_fields : names of the fields whose values as sent are recorded too.
+    record : takes a function that builds the records of a batch; returns a future that is done when they are kept, or None if they
+        are kept already.
+    count : called with each scoring that was committed.
 
     Raises
     ------
@@ -80,7 +81,7 @@ class Pipeline:
         self._record, self._count = record, count
 
     def score(self, rows: Sequence[Row]) -> Scoring:
-        """Score rows without errors."""
+        """Score rows, none of which may have errors."""
         matrix, warnings, sent = self._inputs.read(rows)
         pds = self._scorer.pd(matrix)
         unknown = self._scorer.unknown(matrix).tolist()
@@ -88,16 +89,16 @@ class Pipeline:
         return Scoring(rows, matrix, pds, made, [msgspec.Raw(encode(prediction)) for prediction in made], sent)
 
     def commit(self, scoring: Scoring) -> Committed[msgspec.Raw]:
-        """Put decisions on record and count them; their answers may leave when the record is kept.
+        """Record decisions and count them. Their answers may be sent once the record is kept.
 
         Raises
         ------
         ServiceError
-            503: they cannot be recorded, so they must not be answered.
+            503: the decisions cannot be recorded, so they must not be sent.
         """
         recorded = self._record(partial(self._writer.write, scoring.rows, scoring.answers, scoring.matrix, scoring.sent))
         try:
             self._count(scoring)
-        except Exception:  # they are on record: an error here must not take the answers away
-            log.exception("decisions were made and recorded, but not counted")
+        except Exception:  # the decisions are recorded, so an error here must not withhold the answers
+            logger.exception("decisions were recorded but not counted in drift and metrics")
         return Committed(scoring.answers, recorded)

@@ -1,4 +1,4 @@
-"""The commands over what is on record: the decision log, the store, outcomes, replays."""
+"""The commands for recorded decisions: the decision log, the store, outcomes, replays."""
 
 import contextlib
 import csv
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from serving.outcomes import Parsed
 
 app = typer.Typer()
-store_app = typer.Typer(help="The store: its tables.", no_args_is_help=True)
-outcomes_app = typer.Typer(help="Outcomes: whether applicants defaulted.", no_args_is_help=True)
+store_app = typer.Typer(help="Manage the store's tables.", no_args_is_help=True)
+outcomes_app = typer.Typer(help="Record whether applicants defaulted.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 app.add_typer(outcomes_app, name="outcomes")
 
-Time = Annotated[str | None, typer.Option(help="ISO 8601 with its zone, such as 2026-01-31T12:00:00+00:00")]
+Time = Annotated[str | None, typer.Option(help="ISO 8601 with a time zone, such as 2026-01-31T12:00:00+00:00")]
 PredictionId = Annotated[str, typer.Argument(metavar="ID", help="The prediction_id of an answer")]
 
 OUTCOMES_AT_ONCE = 1000
@@ -36,7 +36,7 @@ MOST_SHOWN = 1_000_000
 
 @store_app.command("upgrade")
 def upgrade_store() -> None:
-    """Make the tables of the store, or bring them to this release; every command and the service do it too."""
+    """Create the tables of the store, or upgrade them to this release. Every command and the service do this too."""
     from monitoring.store.database import address
 
     with opened_store() as engine:
@@ -44,8 +44,8 @@ def upgrade_store() -> None:
 
 
 @app.command()
-def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there and end")] = False) -> None:
-    """Move the decision log into the store, as the running service does by itself."""
+def ship(once: Annotated[bool, typer.Option("--once", help="Ship the present lines, then end")] = False) -> None:
+    """Ship the decision log to the store. A running service does this by itself."""
     from monitoring.decision_log.reader import sync_to_end
     from monitoring.metrics import Metrics
     from monitoring.store.database import Store
@@ -53,7 +53,7 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
 
     options = load_settings()
     folder = options.log_folder
-    end = sync_to_end(folder) if once else None  # what is written meanwhile is for the next one
+    end = sync_to_end(folder) if once else None  # later lines are left for the next run
     shipper = Shipper(folder, Store(options.store_url), options.log.retention_days, Metrics(), lambda: end or sync_to_end(folder))
     if not once:
         with contextlib.suppress(KeyboardInterrupt):
@@ -67,14 +67,14 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship what is there a
 
 @app.command("decision")
 def show_decision(prediction_id: PredictionId) -> None:
-    """Print one decision of the store with its log line and its outcomes, as JSON."""
+    """Print one decision of the store with its record and its outcomes, as JSON."""
     from monitoring.store.database import reading
     from monitoring.store.queries import find_decision
 
     with opened_store() as engine, reading(engine) as connection:
         found = find_decision(connection, checked(prediction_id))
     if found is None:
-        fail(f"the store has no decision {prediction_id}; `credit-scoring ship --once` brings what is in the log only")
+        fail(f"the store has no decision {prediction_id}; if it is only in the log, run `credit-scoring ship --once` first")
     line = json.loads(found.pop("line"))
     typer.echo(json.dumps({**found, "record": line}, indent=1, default=str))
 
@@ -84,7 +84,7 @@ def list_decisions(
     client: Annotated[str, typer.Option(help="The client_id that was sent")],
     limit: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Most decisions to show")] = 100,
 ) -> None:
-    """Print a client's decisions with their present outcome, a line of JSON each, the newest first."""
+    """Print a client's decisions with their current outcome, newest first, one JSON line each."""
     from monitoring.store.database import reading
     from monitoring.store.queries import client_history
     from serving.contract.fields import encodable
@@ -98,11 +98,11 @@ def list_decisions(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="File to write; the ending .jsonl or .csv tells the format")],
+    out: Annotated[Path, typer.Option(help="File to write; its ending, .jsonl or .csv, chooses the format")],
     since: Time = None,
     until: Time = None,
 ) -> None:
-    """Write decisions with their present outcome to a file: as JSON lines with the whole record, or as CSV without features."""
+    """Write decisions with their current outcome to a file: as JSON lines with the whole record, or as CSV without features."""
     from monitoring.private_files import open_private
     from monitoring.store.database import reading
     from monitoring.store.queries import export as rows
@@ -120,7 +120,7 @@ def export(
 
 @app.command("verify-log")
 def verify_log() -> None:
-    """Check the chain of the decision log: an edited, removed, inserted or moved line is named; its end is compared with the store."""
+    """Check the decision log for edited, removed, inserted or moved lines, and compare its end with the store."""
     from monitoring.decision_log.layout import log_id
     from monitoring.decision_log.verify import verify
     from monitoring.store.database import reading
@@ -142,7 +142,7 @@ def verify_log() -> None:
 
 @app.command("replay")
 def replay_decision(prediction_id: PredictionId) -> None:
-    """Score a recorded decision again with the model that made it: the same PD to the last bit, or why not."""
+    """Score a recorded decision again with the model that made it, and check that the PD is the same to the last bit."""
     from monitoring.decision_log.reader import find_line
     from monitoring.store.database import reading
     from monitoring.store.queries import find_decision
@@ -153,19 +153,19 @@ def replay_decision(prediction_id: PredictionId) -> None:
         found = find_decision(connection, identifier)
     line = found["line"].encode() if found else find_line(options.log_folder, identifier)
     if line is None:
-        fail(f"neither the store nor the log has a decision {prediction_id}")
+        fail(f"neither the store nor the decision log has a decision {prediction_id}")
     typer.echo(replay(line, options.model.name))
 
 
 @outcomes_app.command("import")
 def import_outcomes(
     file: Annotated[
-        Path, typer.Argument(help="prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at, as .csv or .jsonl")
+        Path, typer.Argument(help=".csv or .jsonl with prediction_id or client_id, defaulted (0, 1, true, false), perhaps observed_at")
     ],
 ) -> None:
-    """Keep the outcomes of a CSV file or of JSON lines, such as a filled-in export; exit code 1 where a line is bad or its decision unknown.
+    """Store the outcomes of a CSV or JSON lines file, such as a completed export. Exit code 1 if a line is invalid or its decision unknown.
 
-    It can be repeated; what arrives last counts, so a file that is repeated after a correction takes it back.
+    The last outcome of a decision counts, so importing an old file again undoes later corrections.
     """
     from monitoring.store.database import writing
     from monitoring.store.queries import Outcome, add_outcomes
@@ -184,9 +184,8 @@ def import_outcomes(
                             counts["waiting"] += 1
                         elif isinstance(one, list):
                             counts["invalid"] += 1
-                            typer.echo(
-                                f"line {number}: {'; '.join(f'{error.pointer[1:]} {error.detail}'.strip() for error in one)}", err=True
-                            )
+                            said = "; ".join(f"{error.pointer[1:]} {error.detail}".strip() for error in one)
+                            typer.echo(f"line {number}: {said}", err=True)
                     with writing(engine) as connection:
                         kept = add_outcomes(connection, [one for _, one in good], f"file {file.name}", now)
                     for (number, _), result in zip(good, kept, strict=True):
@@ -202,12 +201,12 @@ def import_outcomes(
 
 
 def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | None"], None, None]:
-    """The outcomes of a file with their line numbers, as its ending says: JSON lines or CSV.
+    """The outcomes of a file with their line numbers. The ending .jsonl means JSON lines; any other means CSV.
 
     Raises
     ------
     OSError, ValueError, csv.Error
-        It cannot be read.
+        The file cannot be read.
     """
     from serving.outcomes import read_csv, read_json_lines
 
@@ -216,12 +215,12 @@ def read_outcomes(file: Path, now: datetime) -> Generator[tuple[int, "Parsed | N
         with file.open(encoding="utf-8-sig", newline="") as source:
             yield from read(source, now)
     except UnicodeDecodeError:
-        raise ValueError("it is not text in UTF-8; save it in UTF-8, not packed") from None
+        raise ValueError("the file is not UTF-8 text; save it as UTF-8, uncompressed") from None
 
 
 @contextlib.contextmanager
 def opened_store() -> Iterator["Engine"]:
-    """The store of the settings; where it cannot be used, an error and exit code 1."""
+    """Open the store of the settings for the block; if it cannot be used, print an error and end with exit code 1."""
     from monitoring.store.database import open_store
 
     engine = open_store(load_settings().store_url)
@@ -232,16 +231,16 @@ def opened_store() -> Iterator["Engine"]:
 
 
 def checked(prediction_id: str) -> str:
-    """A prediction id as it is stored."""
+    """The prediction id in the store's spelling, lower case; exit code 1 if it is not an id."""
     from serving.outcomes import IDENTIFIER
 
     if not IDENTIFIER.fullmatch(prediction_id):
-        fail(f"{prediction_id!r} is no prediction id; expected one such as 01a2048f-65ec-7468-814c-b56ecd0b1a45")
+        fail(f"{prediction_id!r} is not a prediction id; expected one such as 01a2048f-65ec-7468-814c-b56ecd0b1a45")
     return prediction_id.lower()
 
 
 def read_time(option: str, text: str | None) -> datetime | None:
-    """The time of an option."""
+    """The time that an option gives, in UTC; None if it is not given. Exit code 1 if it is not a time with a zone."""
     if text is None:
         return None
     try:
@@ -249,15 +248,15 @@ def read_time(option: str, text: str | None) -> datetime | None:
     except ValueError:
         fail(f"{option} is {text!r}; expected a time in ISO 8601")
     if time.tzinfo is None:
-        fail(f"{option} is {text!r}; expected a time with its zone, such as 2026-01-31T12:00:00+00:00")
+        fail(f"{option} is {text!r}; expected a time with a time zone, such as 2026-01-31T12:00:00+00:00")
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        fail(f"{option} is {text!r}; expected a time that there is in UTC")
+        fail(f"{option} is {text!r}; expected a time between the years 1 and 9999 in UTC")
 
 
 def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    """Write the whole records, each with its outcome; returns how many."""
+    """Write whole records with their outcome as JSON lines; returns their number."""
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         outcome = None if row["defaulted"] is None else {"defaulted": row["defaulted"], "observed_at": row["observed_at"].isoformat()}
@@ -266,7 +265,7 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    """Write the columns of the decisions and their outcomes, text that a spreadsheet would run behind an apostrophe; returns how many."""
+    """Write the columns of decisions and their outcome as CSV, safe to open in a spreadsheet; returns the number of rows."""
     from monitoring.store.tables import decisions
     from serving.spreadsheet import shield
 

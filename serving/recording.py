@@ -1,4 +1,4 @@
-"""What puts decisions and outcomes on record, put together as the settings say."""
+"""Assembles the parts that record decisions and outcomes, by the settings."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ STOP_SECONDS = 5.0
 
 
 class Status(NamedTuple):
-    """What `GET /health` says: a word of a closed list, and a sentence where something is wrong."""
+    """The status that `GET /health` reports: a word of a closed list, and a sentence if something is wrong."""
 
     status: Literal["ok", "no_record", "no_store"]
     detail: str | None = None
@@ -37,7 +37,7 @@ OK = Status("ok")
 
 
 class Recording:
-    """The sink of decisions, the store, the shipper between them, the desk for outcomes.
+    """The sink for decisions, the store, the shipper between them, and the desk for outcomes.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Recording:
         else:
             log = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes)
             self.sink, synced = log, lambda: log.synced
-        if log_id(settings.log_folder):  # also what was left there by another durability
+        if log_id(settings.log_folder):  # also ships a log that an earlier durability setting left behind
             self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, synced)
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics)
@@ -67,23 +67,25 @@ class Recording:
 
     @property
     def ready(self) -> bool:
-        """Whether decisions and outcomes can be kept now."""
+        """Whether decisions and outcomes can be recorded now."""
         return self.status == OK
 
     @property
     def status(self) -> Status:
-        """`ok`, or what cannot be kept now."""
+        """`ok`, or what cannot be recorded now."""
         if not self.sink.ready:
-            return Status("no_record", "decisions cannot be put on record; none is answered until they can")
-        return Status("no_store", "the store cannot be used; outcomes are refused until it can") if self.store.fault else OK
+            return Status("no_record", "decisions cannot be recorded, so requests get a 503 until they can")
+        return Status("no_store", "the store cannot be used, so outcomes get a 503 until it can") if self.store.fault else OK
 
     def record(self, records: Callable[[], Sequence[bytes]]) -> "asyncio.Future[None] | None":
-        """Put the decisions of a batch on record, put together only where they are kept; see monitoring.decision_log.sink.Sink.
+        """Record the decisions of a batch. `records` builds them, and is not called if the sink keeps nothing.
+
+        Returns a future that is done when they are kept, or None if they are kept already; see monitoring.decision_log.sink.Sink.
 
         Raises
         ------
         ServiceError
-            503: they cannot be recorded, so they must not be answered.
+            503: the decisions cannot be recorded, so they must not be sent.
         """
         try:
             return None if isinstance(self.sink, NoLog) else self.sink.append(records())
@@ -91,7 +93,9 @@ class Recording:
             raise ServiceError(503, str(error), retry_after=1) from None
 
     def scored_before(self, time: datetime, model_version: str, rows: int) -> Matrix:
-        """The features and, last, the PDs of a model version among the newest decisions before a time, the oldest first; none where none are kept.
+        """The newest decisions of a model version before a time, at most `rows`, oldest first. Live drift starts from them.
+
+        The shape is (decisions, features + 1) with the PD in the last column, or (0, 0) if the service keeps no decisions.
 
         Raises
         ------
@@ -104,7 +108,7 @@ class Recording:
             return np.array([scored(line) for line in newest_lines(connection, model_version, rows, time)], dtype=np.float64)
 
     def close(self) -> None:
-        """Finish the log, ship what is left if that takes no longer than a few seconds, close the store."""
+        """Close the log, ship its last lines for at most STOP_SECONDS, close the store."""
         self.sink.close()
         if self.shipper:
             self.shipper.stop(STOP_SECONDS)

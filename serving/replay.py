@@ -1,4 +1,4 @@
-"""A recorded decision, scored again by the model that made it."""
+"""Scores a recorded decision again with the model that made it."""
 
 import msgspec
 import numpy as np
@@ -11,18 +11,18 @@ from serving.scorer import Scorer
 
 
 class ReplayError(UserError):
-    """The record does not lead to the decision that it tells; the message says where they differ."""
+    """The record cannot be scored again, or gives another result. The message says why or where they differ."""
 
 
 def replay(line: bytes, model_name: str) -> str:
-    """Score the line of a decision again; returns a sentence that says that PD and decision are the same.
+    """Score the log line of a decision again; returns a sentence that confirms the same PD and decision.
 
     Raises
     ------
     BundleError
-        The model store does not hold the model version of the record, or it is damaged.
+        The model store does not hold the model version of the record, or the bundle is damaged.
     ReplayError
-        The record cannot be read or scored, or its PD, to the last bit, or its decision is another.
+        The record cannot be read or scored, its PD differs in any bit, or its decision differs.
     """
     try:
         record = msgspec.json.decode(line, type=Record)

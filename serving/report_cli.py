@@ -1,4 +1,4 @@
-"""The commands that judge the decisions on record: drift, performance, whether to train again."""
+"""The commands that evaluate recorded decisions: drift, performance, whether to train again."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Out = Annotated[Path | None, typer.Option(help="Folder to write to; without it one under CREDIT_HOME/reports")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to; by default one under CREDIT_HOME/reports")]
 
 WINDOW, MOST_WINDOW = 5000, 10_000_000  # decisions
 SHOWN = 20  # columns on the screen
@@ -27,12 +27,12 @@ RETRAIN = 3  # exit code
 @app.command()
 def drift(
     window: Annotated[
-        int | None, typer.Option(min=1, max=MOST_WINDOW, help=f"Newest decisions to compare; {WINDOW} without --since")
+        int | None, typer.Option(min=1, max=MOST_WINDOW, help=f"Number of newest decisions to compare; {WINDOW} by default without --since")
     ] = None,
     since: Time = None,
     out: Out = None,
 ) -> None:
-    """Compare the newest decisions of the served model with its training data: PSI and missing values, then Evidently."""
+    """Compare the newest decisions of the served model with its training data: PSI, missing values, and an Evidently report."""
     from monitoring.reports.drift_report import drift_table, write_drift
     from monitoring.reports.evidently_report import write_evidently
 
@@ -46,12 +46,12 @@ def drift(
         for row in table[:SHOWN]:
             typer.echo("{feature:40s} {psi:7.3f} {band:8s} {missing:8.1%} {missing_shift:+8.1%}".format(**row))
         write_drift(read, table, bundle.version, folder)
-        typer.echo(f"all {len(table)} columns in {folder / 'drift.html'} and drift.json")
+        typer.echo(f"all {len(table)} columns: {folder / 'drift.html'} and drift.json")
         categories = {item["name"]: item["categories"] for item in bundle.features.describe() if "categories" in item}
         write_evidently(read, table, bundle.distributions, gain=_gain(bundle), categories=categories, folder=folder)
-        typer.echo(f"the columns that moved and the most important ones in {folder / 'evidently.html'} and evidently.json")
+        typer.echo(f"drifted and most important columns: {folder / 'evidently.html'} and evidently.json")
     except ImportError:
-        typer.echo("no Evidently report: the dependency group monitor is not installed")
+        typer.echo("no Evidently report, because the dependency group monitor is not installed")
 
 
 @app.command()
@@ -61,26 +61,26 @@ def performance(
     until: Time = None,
     out: Out = None,
 ) -> None:
-    """Report how good the decisions were, by period and model version: realised where outcomes are in, estimated before."""
+    """Report how good the decisions were, per period and model version: realised if outcomes are known, else estimated."""
     from monitoring.reports.performance_report import performance_lines, write_performance
 
     options = load_settings()
     folder = out or options.home / "reports" / "performance"
     rows = _performance(options, by, read_time("--since", since), read_time("--until", until))
     if not rows:
-        fail("the store holds no decision of that time")
+        fail("the store holds no decisions of that period")
     for line in performance_lines(rows):
         typer.echo(line)
     try:
         write_performance(rows, folder)
-        typer.echo(f"plots and table in {folder / 'performance.html'}, figures in performance.json")
+        typer.echo(f"plots and table: {folder / 'performance.html'}; figures: performance.json")
     except ImportError:
-        typer.echo(f"figures in {folder / 'performance.json'}; no HTML: the dependency group monitor is not installed")
+        typer.echo(f"figures: {folder / 'performance.json'}; no HTML, because the dependency group monitor is not installed")
 
 
 @app.command("retraining-signal")
 def retraining_signal() -> None:
-    """Say whether the served model should be trained again, and why; exit code 0 for no, 3 for yes, 1 for an error."""
+    """Say whether to train the served model again, and why. Exit code 0 means no, 3 yes, 1 an error."""
     import bentoml
 
     from monitoring.performance.counts import merge
@@ -102,7 +102,7 @@ def retraining_signal() -> None:
         typer.echo(f"the ROC-AUC is not judged: the store holds {'too few decisions' if every else 'no decision'} of this model")
     if (known := known_share(older)) < limits.min_outcomes:
         ages = f"{limits.outcome_days:g} to {limits.outcome_days + limits.judged_days:g} days"
-        said = f"{known:.1%} of the decisions of {ages} ago have one, {limits.min_outcomes:.0%} are asked for"
+        said = f"{known:.1%} of the decisions of {ages} ago have an outcome; at least {limits.min_outcomes:.0%} are needed"
         typer.echo(f"outcomes are not judged: {said}")
     trained = bundle.metadata["metrics"]["roc_auc"]["value"]
     age = (now - created).total_seconds() / 86_400
@@ -115,7 +115,7 @@ def retraining_signal() -> None:
 
 
 def _bundle() -> "Bundle":
-    """The bundle that the settings name."""
+    """The bundle of the model that the settings name."""
     from serving.bundle import read_bundle
     from serving.model_store import find_in_store
 
@@ -123,7 +123,7 @@ def _bundle() -> "Bundle":
 
 
 def _gain(bundle: "Bundle") -> Any:
-    """The importance of each feature."""
+    """The gain of each feature, shape (features,)."""
     from serving.scorer import Scorer
 
     return Scorer(bundle).trees.booster.feature_importance("gain")
@@ -137,7 +137,7 @@ def _window(bundle: "Bundle", rows: int | None, since: datetime | None) -> "Wind
 
 
 def _counts(time: datetime, before: timedelta, version: str) -> "tuple[list[Counts], list[Counts]]":
-    """The decisions of a model version in so long before a time, and from it on."""
+    """Counts of a model version's decisions: those in the period `before` up to `time`, and those since `time`."""
     from monitoring.performance.counts import read_counts
 
     with opened_store() as engine:

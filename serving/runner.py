@@ -1,4 +1,4 @@
-"""Batching by backpressure: score what is waiting; meanwhile the next batch gathers."""
+"""Batching by backpressure: while one batch is scored, the next one gathers."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 
-LEAST_SHARES = 4  # a batch is divided by the number of waiting calls, at least by this
-NEXT = 1  # turns of the loop
-LOOK = 2  # until the sockets have been read once more
+LEAST_SHARES = 4  # a batch is shared among the waiting calls, in at least this many shares
+NEXT = 1  # turns of the event loop
+LOOK = 2  # turns until the sockets have been read once more
 TURN_SECONDS = 0.005
-RETURN = 3  # until answers have been written and what came back was read
+RETURN = 3  # turns until the answers are written and the clients' next requests are read
 
 _PENDING = RuntimeError("not scored yet")
 Item = TypeVar("Item")
@@ -25,9 +25,13 @@ Batch = TypeVar("Batch")
 
 @dataclass(slots=True, eq=False)
 class Committed(Generic[Result]):
-    """The results of a batch, and what they wait for before they may leave: nothing, or their record.
+    """The results of a batch.
 
-    `error` is the answer to every call in the batch instead.
+    Attributes
+    ----------
+    results : one result or exception per item, in order.
+    recorded : a future that must be done before the results may be sent; None if they may be sent at once.
+    error : if given, the answer to every call in the batch instead of its results.
     """
 
     results: Sequence[Result | Exception]
@@ -37,7 +41,13 @@ class Committed(Generic[Result]):
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
-    """The rows of one request: those before `taken` have been scored, and `open` have no result that may leave yet."""
+    """The rows of one request.
+
+    Attributes
+    ----------
+    taken : number of rows that have been scored, from the first.
+    open : number of rows whose result may not be sent yet.
+    """
 
     items: Sequence[Item]
     done: "asyncio.Future[list[Result | Exception]]"
@@ -51,29 +61,26 @@ class _Call(Generic[Item, Result]):
 class Runner(Generic[Item, Batch, Result]):
     """Scores rows of concurrent calls together, in the event loop, without a timer.
 
-    A call puts its rows into the queue. The first one asks the loop to score after everything that is ready now has
-    run and the sockets have been read once more: clients that were answered together come back one after the other, and
-    that look, of some microseconds, makes one batch of them. What arrives while it is being scored waits in the sockets
-    and forms the next. A lone request waits for nobody, and the batch grows with the load by itself.
+    A call puts its rows into the queue. The first call schedules scoring for after the sockets have been read once more. That takes
+    microseconds, and clients that were answered together return in that time, so their requests form one batch. Requests that arrive
+    during scoring wait in the sockets and form the next batch. So a lone request waits for nobody, and batches grow with the load.
 
-    While results wait for their record, calls are scored only when more rows wait than those; fewer wait for the record and for
-    the clients it answers, who mostly come back at once. Otherwise the clients fall apart into groups with small batches and a sync
-    each: on a disk that syncs in 4 ms, 886 requests a second at 8 connections with this rule and 640 without it, 3,300 and 3,220 at 64.
+    While a batch is being recorded, new calls wait until they outnumber it. Otherwise clients split into small batches with one sync
+    each. On a disk that syncs in 4 ms, this rule raised 640 requests per second to 886 at 8 connections, and 3,220 to 3,300 at 64.
 
-    Every call takes turns: a turn gives each waiting call an equal share of a batch, and none more than a quarter, so a call
-    of 1,000 rows holds up others only for a quarter of a batch, while many calls are scored at once.
+    Calls take turns: each waiting call gets an equal share of a batch, at most a quarter. So a call of 1,000 rows delays others by a
+    quarter of a batch only, and many calls are scored at once.
 
     Parameters
     ----------
-    score : from items to what is committed; changes nothing. After an exception it is called again for each item alone, so
-        that an item spoils only itself.
-    commit : from what `score` gave to one result for each item, in order, and perhaps a future for when they are on record:
-        they leave when it is done. It is called once for everything that was scored. An exception that it raises is the
-        result of all.
-    max_batch_size : most rows scored at once; between two batches the loop serves other events.
+    score : scores items, without side effects. If it raises, it is called again for each item alone, so that only the item that
+        causes the error fails.
+    commit : takes the result of `score` and returns one result per item, in order, perhaps with a future to wait for. It is called
+        exactly once per scored batch. If it raises, every item of the batch gets the exception.
+    max_batch_size : most rows to score at once.
     max_waiting : most rows in the queue; a call beyond it is refused with 503.
-    deadline : seconds that a call may wait; its rows are then dropped and it fails with 504.
-    metrics : where rows a batch, queue depth, waiting and scoring time are recorded.
+    deadline : seconds that a call may wait; then its rows are dropped and it fails with 504.
+    metrics : records batch size, queue length, waiting and scoring times.
     """
 
     def __init__(
@@ -103,16 +110,16 @@ class Runner(Generic[Item, Batch, Result]):
         return self._waiting
 
     async def run(self, items: Sequence[Item], gone: Callable[[], bool] = lambda: False) -> list[Result | Exception]:
-        """Score these items with whatever else is waiting; a result or an exception for each, in order.
+        """Score these items together with other waiting ones; returns a result or an exception per item, in order.
 
         Parameters
         ----------
-        gone : whether nobody waits for the results any more; then the rows not yet scored are dropped.
+        gone : says whether the client has left; if so, the rows not yet scored are dropped.
 
         Raises
         ------
         ServiceError
-            503 where the queue is full, 504 where the deadline passed first, 400 where nobody waits any more.
+            503 if the queue is full, 504 if the deadline has passed, 400 if the client has left.
         """
         if not items:
             return []
@@ -127,16 +134,16 @@ class Runner(Generic[Item, Batch, Result]):
         return await call.done
 
     def _schedule(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
-        """Ask for a turn of this runner after so many of the loop, unless one is coming already."""
+        """Schedule a turn of this runner in `turns` turns of the event loop, unless one is scheduled already."""
         if not self._scheduled:
             self._scheduled = True
             _after(loop, turns, self._turn)
 
     def _turn(self) -> None:
-        """Give every waiting call its share; ask for another turn while rows are left.
+        """Give each waiting call its share; schedule another turn while rows are left.
 
-        A call that asks for one row gets it in the very next turn, however many others do. Above capacity a turn of the loop is long, since
-        all that arrives has to be read and refused in it: answers must not take several.
+        A call of one row is scored in its first turn, however many calls wait. Under overload, a turn of the event loop takes long,
+        because all requests that arrive are read and refused in it, so an answer must not take several turns.
         """
         calls = len(self._calls)
         share = max(1, self._max_batch_size // max(LEAST_SHARES, calls))
@@ -159,14 +166,14 @@ class Runner(Generic[Item, Batch, Result]):
             self._schedule(asyncio.get_running_loop(), NEXT)
 
     def _recorded(self, shares: "_Shares[Item, Result]", committed: Committed[Result], rows: int, _: object) -> None:
-        """Let results leave; then give those who waited for that their turn, with whoever has come back until then."""
+        """Send the results of a recorded batch; then schedule the calls that waited for it, together with those that return now."""
         self._unrecorded -= rows
         _deliver(shares, committed)
         if self._calls:
             self._schedule(asyncio.get_running_loop(), RETURN)
 
     def _gather(self, calls: int, share: int, now: float) -> tuple[int, list[Item], "_Shares[Item, Result]"]:
-        """The next batch: a share for each of the first calls; those with rows left go to the end. Also how many calls were seen."""
+        """Number of calls looked at, the next batch, and each call's share of it. Calls with rows left go to the end of the queue."""
         batch: list[Item] = []
         shares: _Shares[Item, Result] = []
         for seen in range(calls):
@@ -198,7 +205,7 @@ class Runner(Generic[Item, Batch, Result]):
         return None
 
     def _committed(self, batch: list[Item]) -> Committed[Result]:
-        """Score a batch and commit it; where scoring fails, do so with each of its items alone."""
+        """Score a batch and commit it; if scoring fails, score and commit each item alone."""
         try:
             scoring = self.score(batch)
         except Exception as error:
@@ -219,9 +226,9 @@ class Runner(Generic[Item, Batch, Result]):
 
 
 class Turns:
-    """Makes items that take long, for many requests: a turn of the loop belongs to one of them, for TURN_SECONDS of the clock.
+    """Lets requests create items that take long, such as parsed rows. Each turn of the event loop works for one of them, for TURN_SECONDS.
 
-    Sixty-four requests that each took their time in every turn would hold up all others sixty-four times as long.
+    If 64 requests each worked for TURN_SECONDS in every turn, they would delay all others 64 times as long.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -229,7 +236,7 @@ class Turns:
         self._turn = asyncio.Lock()
 
     async def all(self, items: Iterable[Item]) -> list[Item]:
-        """The items of one request."""
+        """All items of one request, as a list."""
         made: list[Item] = []
         rest = iter(items)
         while True:
@@ -245,12 +252,12 @@ class Turns:
 
 
 def _after(loop: asyncio.AbstractEventLoop, turns: int, callback: Callable[[], object]) -> None:
-    """Call back in the turn of the loop that many turns from now."""
+    """Call back `turns` turns of the event loop from now."""
     loop.call_soon(callback) if turns <= 1 else loop.call_soon(_after, loop, turns - 1, callback)
 
 
 def _deliver(shares: "_Shares[Item, Result]", committed: Committed[Result]) -> None:
-    """Hand the results of a batch to its calls; a call whose last one came is done."""
+    """Give each call its results of a batch, and complete the calls that have all their results."""
     error = committed.error
     if committed.recorded is not None and (cause := committed.recorded.exception()):
         error = ServiceError(503, str(cause), retry_after=1)
@@ -266,4 +273,4 @@ def _deliver(shares: "_Shares[Item, Result]", committed: Committed[Result]) -> N
                 call.done.set_result(call.results)
 
 
-_Shares = list[tuple[_Call[Item, Result], int, int]]  # calls, the place of their first row of the batch among their own, and how many
+_Shares = list[tuple[_Call[Item, Result], int, int]]  # for each call: the index of its first row in the batch, and its number of rows

@@ -12,7 +12,7 @@ from serving.bundle import Bundle
 from serving.thin import gain_parts, unknown_share
 
 Values = NDArray[np.float64]
-SHARED_ROWS = 64  # from which on sharing them out costs less than it gains
+SHARED_ROWS = 64  # from this number of rows on, several threads are faster than one
 
 
 class Scorer:
@@ -20,7 +20,7 @@ class Scorer:
 
     Parameters
     ----------
-    threads : that share SHARED_ROWS rows or more; fewer are scored by the caller alone. The bits are the same with any number.
+    threads : number of threads for SHARED_ROWS rows or more; fewer rows are scored by one. It does not change the scores.
 
     Raises
     ------
@@ -30,7 +30,7 @@ class Scorer:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread without work leaves its processor to others
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep; by default they spin
         self.bundle = bundle
         self.threads = threads
         self.trees = Trees(bundle.model)
@@ -39,7 +39,7 @@ class Scorer:
         self._parts = gain_parts(self.trees.inputs, self.trees.booster.feature_importance("gain").tolist())
 
     def pd(self, matrix: Matrix) -> Values:
-        """Calibrated PDs, shape (rows,), of a feature matrix, shape (rows, features).
+        """Calibrated PDs, shape (rows,), in [0, 1], of a feature matrix, shape (rows, features), NaN where not known.
 
         Raises
         ------
@@ -50,9 +50,9 @@ class Scorer:
         return self.bundle.calibration.apply(self.trees.raw_scores(matrix, threads)[:, 0])
 
     def unknown(self, matrix: Matrix) -> Values:
-        """The share of the model's gain in features that are not known, shape (rows,), of a feature matrix, shape (rows, features)."""
+        """The share of the model's gain in unknown features, shape (rows,), in [0, 1], of a feature matrix, shape (rows, features)."""
         return unknown_share(matrix, self._parts)
 
     def score(self, applications: Applications, history: History | None = None) -> Values:
-        """Calibrated PDs, shape (rows,), of raw applications with their history."""
+        """Calibrated PDs, shape (rows,), in [0, 1], of raw applications with their history."""
         return self.pd(self.bundle.features.transform(applications, history).matrix)

@@ -1,4 +1,4 @@
-"""What BentoML documents of the API methods: declared fields, while the body passes as bytes."""
+"""The input and output fields of the API methods, as BentoML documents them. The body itself passes as bytes."""
 
 from typing import Any, get_type_hints
 
@@ -10,9 +10,9 @@ from serving.http.body import read_body
 
 
 class RawInput(bentoml.IODescriptor):
-    """An input whose declared fields are for documents and clients, while the body arrives as bytes.
+    """An input whose fields are declared for documentation and clients only. The API method gets the body as bytes.
 
-    BentoML then neither validates nor copies it: parsing is the contract's, once.
+    So BentoML neither validates nor copies the body; serving.contract parses it once.
     """
 
     @classmethod
@@ -53,13 +53,13 @@ class BatchOutput(bentoml.IODescriptor):
 
 
 class OutcomesInput(RawInput):
-    """What became of applicants: objects with `prediction_id` or `client_id`, `defaulted`, and perhaps `observed_at`."""
+    """Whether applicants defaulted: objects with `prediction_id` or `client_id`, `defaulted`, and perhaps `observed_at`."""
 
     outcomes: list[dict[str, Any]] | None = None
 
 
 class OutcomesOutput(bentoml.IODescriptor):
-    """What became of each outcome, in order, and how many of each."""
+    """The result for each outcome, in order, and the number of outcomes by result."""
 
     outcomes: list[dict[str, Any]]
     counts: dict[str, int]

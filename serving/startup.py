@@ -1,4 +1,4 @@
-"""How the two processes of a service begin: the parent refuses with one sentence what could not serve, the worker ends with its parent."""
+"""The start of the service's two processes. The parent checks that the service can run; the worker ends with its parent."""
 
 import ctypes
 import signal
@@ -19,19 +19,19 @@ from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
 from serving.keys import KeyRing, KeysError
 
-STARTUP_FAILURE = 3  # the exit code by which uvicorn and gunicorn know that another worker would fail too
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+STARTUP_FAILURE = 3  # uvicorn and gunicorn start no other worker after this exit code
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def check_start(settings: Settings, keys: KeyRing | None, find_bundle: Callable[[], Path]) -> None:
-    """Check keys and the address, the bundle, the settings that depend on its schema, and that the log can be written, by no other process.
+    """Check keys and address, the bundle, the settings that depend on its schema, and that this service alone can write the log.
 
-    From then on this process binds no address that the keys do not allow, whoever names it.
+    Afterwards, this process refuses to bind any address that would need keys that do not exist.
 
     Raises
     ------
     SystemExit
-        One of them does not hold.
+        A check fails. The message is one sentence.
     """
     try:
         check_exposure([_host()], keys)
@@ -39,14 +39,14 @@ def check_start(settings: Settings, keys: KeyRing | None, find_bundle: Callable[
         if settings.log.durability in ("flush", "fsync"):
             check_writable(settings.log_folder)
         else:
-            log_id(settings.log_folder)  # what another durability left there is to be read
+            log_id(settings.log_folder)  # checks that a log from an earlier durability setting can be read
     except (BundleError, ExposureError, KeysError, LogError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     guard_binds(partial(_refuse, keys))
 
 
 def _host() -> str:
-    """Where `bentoml serve` will listen: its option or BENTOML_HOST, else BENTOML_CONFIG, BENTOML_CONFIG_OPTIONS or the service's own."""
+    """The address where `bentoml serve` will listen: its option or BENTOML_HOST, else BentoML's configuration."""
     context = click.get_current_context(silent=True)
     given = context.params.get("host") if context else None
     return str(given or BentoMLContainer.http.host.get())
@@ -60,12 +60,12 @@ def _refuse(keys: KeyRing | None, host: str) -> None:
 
 
 def check_worker(keys: KeyRing | None) -> None:
-    """Check, in the process that serves, the keys and the sockets that it was given.
+    """Check, in the worker process, the keys and the sockets that it inherits.
 
     Raises
     ------
     SystemExit
-        One of them does not hold.
+        A check fails. The message goes to stderr, and the exit code is STARTUP_FAILURE.
     """
     try:
         check_exposure(bound_hosts(), keys)
@@ -75,6 +75,6 @@ def check_worker(keys: KeyRing | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process end as by SIGTERM when its parent is killed, so that none is left with the port and the log; on Linux."""
+    """Send this process SIGTERM if its parent is killed, so that it does not keep the port and the log. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Thin applications: those of which so little is known that the score says hardly more than the base rate.
+"""Thin applications: so few fields are known that the score is hardly better than the default rate.
 
-How thin one is, is the share of the model's gain in features that are not known. It needs the feature row only, so that an application
-by name, a vector, a recorded decision and a row of a portfolio have the same share, to the last bit.
+The measure is the share of the model's gain in unknown features. It depends only on the feature row, so an application by name, a
+vector, a recorded decision and a row of a portfolio have the same share to the last bit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,18 @@ from features.application import EXPECTED
 from features.history import Matrix, Positions
 
 Values = NDArray[np.float64]
-PARTS = 2**20  # the gain is counted in whole parts of so many, which add up to the same bits in any order
-ORDINARY = 0.999  # of the applicants a model learned from
+PARTS = 2**20  # gain is rounded to multiples of 1/PARTS, whose sum has the same bits in any order
+ORDINARY = 0.999  # share of the training applicants that count as ordinary
 
 
 @dataclass(frozen=True)
 class ThinRule:
-    """What makes an application thin, and what then becomes of it; it travels with the model as the threshold does.
+    """The rule for thin applications. Like the threshold, it is part of the bundle.
 
     Attributes
     ----------
-    limit : share of the gain, in [0, 1]; an application of which more is not known is thin.
-    action : "warn" scores it with a warning, "decline" declines it besides.
+    limit : share of the gain, in [0, 1]; an application is thin if its unknown share is larger.
+    action : "warn" adds a warning to the answer; "decline" adds a warning and declines.
     """
 
     limit: float
@@ -38,27 +38,35 @@ class ThinRule:
 
 
 def gain_parts(names: Sequence[str], gain: Iterable[float]) -> Values:
-    """What each feature counts, shape (features,): its share of the model's gain.
+    """The share of each feature in the model's gain, shape (features,), in [0, 1].
 
-    What the external scores are expected to be counts nothing: it is computed whatever is known.
+    The features with the expected external scores have share 0, because they are computed from any application.
     """
     counted = np.array([0.0 if name in EXPECTED else part for name, part in zip(names, gain, strict=True)])
     return np.round(counted * (PARTS / (counted.sum() or 1.0))) / PARTS
 
 
 def unknown_share(matrix: Matrix, parts: Values) -> Values:
-    """The share of the gain in features that are NaN, shape (rows,), of a matrix of shape (rows, features)."""
+    """The share of the gain in features that are NaN, shape (rows,), of a matrix of shape (rows, features).
+
+    Parameters
+    ----------
+    parts : the result of `gain_parts`.
+    """
     share: Values = np.isnan(matrix).dot(parts)
     return share
 
 
 def thin_limit(matrix: Matrix, parts: Values, history: Positions | Sequence[int]) -> float:
-    """The limit for a model, from the matrix it learned from: halfway from what an ordinary applicant may lack to everything.
+    """The limit for a model, in [0, 1]: halfway between the largest unknown share of an ordinary applicant and 1.
 
-    Ordinary are 999 of 1,000 of these applicants, as they would be without any history; so fewer than 1 in 1,000 are thin.
+    Of the training applicants, the 999 of 1,000 with the smallest unknown shares are ordinary; all are taken without their history. So
+    fewer than 1 in 1,000 are thin.
 
     Parameters
     ----------
+    matrix : the training matrix, shape (rows, features).
+    parts : the result of `gain_parts`.
     history : positions of the features that need the history.
     """
     unknown = np.isnan(matrix)

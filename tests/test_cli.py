@@ -165,4 +165,4 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("{")
     for command in (["keys", "list"], ["keys", "create"], ["keys", "revoke", "x"]):
         broken = call_cli(command, environment)
-        assert (broken.returncode, "is not a file of keys" in broken.stderr, "Traceback" in broken.stderr) == (1, True, False)
+        assert (broken.returncode, "is not a file of API keys" in broken.stderr, "Traceback" in broken.stderr) == (1, True, False)

@@ -185,7 +185,7 @@ def fidelity(
 
 @app.command()
 def select_features(
-    data: Annotated[Path, typer.Option(help="Folder with the tables; more history gives a better judgement")],
+    data: Annotated[Path, typer.Option(help="Folder with the tables; the comparison improves with the number of history tables")],
     out: Annotated[Path, typer.Option(help="File to write")] = Path("configs/features.yaml"),
     write: Annotated[Path | None, typer.Option(help="Guide in which to replace the table between the selection marks")] = None,
 ) -> None:

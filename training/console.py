@@ -13,9 +13,9 @@ import typer
 
 from configs.settings import CONFIGS, Settings
 from serving.console import fail
-from serving.files import locked, whole_folder
+from serving.whole_files import locked, whole_folder
 
-RESULTS = ".results.json"  # beside each guide with measured tables
+RESULTS = ".results.json"  # in the folder of each guide with measured tables
 Data = Annotated[Path | None, typer.Option(help="Folder with the tables (CSV, zipped CSV or Parquet); default: the built-in data")]
 
 
@@ -45,7 +45,7 @@ def _generator_digest() -> str:
 
 
 def replace_between(guide: Path, mark: str, content: str) -> None:
-    """Replace the table between two marks of a guide, and keep it in the file of results beside the guide.
+    """Replace the table between two marks of a guide, and keep it in the guide's RESULTS file.
 
     The file holds for each mark the `command`, `commit` and `date` of the measurement, and the lines of its `table`. If the guide lacks the
     marks, the command fails.

@@ -1,4 +1,4 @@
-"""Fitting the gradient boosting: what it learns from, its parameters, and the folds."""
+"""Fits the gradient boosting: its training data, its parameters, and the folds."""
 
 from collections.abc import Callable
 from typing import Any

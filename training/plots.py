@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from features.schema import Table
-from serving.files import locked, whole_file
+from serving.whole_files import locked, whole_file
 from training.train import Training
 
 mpl.use("Agg")
@@ -25,7 +25,7 @@ def _single(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-# long: one figure after another, which share nothing
+# long, because it draws several independent figures
 def training_plots(training: Training) -> Iterator[tuple[str, Figure]]:
     """File name and figure: ROC, precision-recall, calibration, cost, score distribution, importance."""
     y, pds, decision = training.defaulted, training.pd, training.bundle.decision

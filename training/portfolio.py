@@ -18,9 +18,9 @@ from features.application import SIMPLE
 from features.applications import Applications
 from features.history import History, Matrix
 from serving.bundle import Bundle, read_bundle
-from serving.files import whole_file
 from serving.model_store import find_in_store
 from serving.scorer import Scorer
+from serving.whole_files import whole_file
 from training.aliases import Say
 from training.data.errors import DataError
 from training.data.fields import Part, fields_of

@@ -1,4 +1,4 @@
-"""From a folder of tables to the feature matrix that models learn from."""
+"""Turns a folder of tables into the feature matrix for training."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from features.history import Mask, Matrix
 from features.pool import chosen_features
 from features.schema import load_schema
 from features.transform import FeatureTransform
-from serving.files import locked, whole_folder
+from serving.whole_files import locked, whole_folder
 from training.aliases import Labels, Say
 from training.data.errors import DataError
 from training.data.history_folder import Files, HistoryFolder, history_sources

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from configs.errors import UserError
 from serving.bundle import Bundle
-from serving.files import locked
+from serving.whole_files import locked
 from training.aliases import Say
 
 EXPERIMENT = "credit-scoring"

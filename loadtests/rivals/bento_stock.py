@@ -1,4 +1,4 @@
-"""BentoML's own adaptive batching, as it comes and tuned with everything that helps ours."""
+"""BentoML's own adaptive batching: with its defaults, and tuned by everything that helps this service."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""FastAPI and LightGBM as most people write it: once with a `def` endpoint, once with `async def`."""
+"""FastAPI and LightGBM in the usual way: once with a `def` endpoint, once with `async def`."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""This service with one part of it on and off in short turns: what the part costs, on a machine of any speed and drift.
+"""This service with one part switched on and off in short turns, to measure the part's cost even if the machine's speed drifts.
 
-A line of the file `SWITCHED_TURNS` tells each turn: whether the part was on, seconds, rows scored.
+The file `SWITCHED_TURNS` gets a line per turn: 1 if the part was on, else 0; seconds; rows scored.
 """
 
 import os
@@ -19,7 +19,7 @@ init = served.__init__
 
 
 class Turns:
-    """Pairs of turns, one with the part and one without, in random order."""
+    """Pairs of turns: one with the part and one without, in random order."""
 
     def __init__(self) -> None:
         self.file = os.open(os.environ["SWITCHED_TURNS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -29,7 +29,7 @@ class Turns:
         self.begin = time.perf_counter()
 
     def take(self, rows: int) -> bool:
-        """Count a batch; whether the part is on for it."""
+        """Count a batch of rows; returns whether the part is on for it."""
         now = time.perf_counter()
         if now - self.begin >= TURN_SECONDS:
             os.write(self.file, b"%d %f %d\n" % (self.on, now - self.begin, self.rows))

@@ -1,4 +1,4 @@
-"""This service with metrics that count nothing: what they cost."""
+"""This service with metrics that count nothing, to measure the cost of metrics."""
 
 from typing import Any
 

@@ -68,7 +68,7 @@ class Health:
             logger.error("the decision log cannot be cut: %s", second)
 
     def _check_files(self) -> None:
-        """See whether somebody moved, removed or cut a file: nobody would find again what is appended to it then."""
+        """Check whether a file was moved, removed or truncated, since lines appended to it would be lost."""
         file = self._file
         for descriptor, name in ((file.descriptor, ACTIVE), (self._lock, LOCK)):
             try:
@@ -85,7 +85,7 @@ class Health:
             raise OSError(errno.ESTALE, f"{last.name} was moved or removed; put it back")
 
     def _probe(self) -> None:
-        """Write and sync PROBE_BYTES beside the log.
+        """Write and sync PROBE_BYTES in the log's folder.
 
         Raises
         ------

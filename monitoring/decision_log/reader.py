@@ -74,7 +74,7 @@ def end_of_log(folder: Path) -> tuple[int, int]:
 
 
 def sync_to_end(folder: Path) -> tuple[int, int]:
-    """Sync the active file, also one that another process writes; returns its number and the end of the lines that are on the disk."""
+    """Sync the active file, even if another process writes it; returns its number and the end of the lines that are on the disk."""
     sequence, size = end_of_log(folder)
     if opened := _open(folder, sequence):
         with opened[0] as file:

@@ -51,7 +51,7 @@ def feature_json(values: NDArray[np.float64]) -> msgspec.Raw:
 
 
 def scored(line: str | bytes) -> list[float | None]:
-    """The features of a line, null as None, and last its PD.
+    """The features of a line, with null as None, followed by its PD.
 
     Raises
     ------

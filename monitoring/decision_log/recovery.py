@@ -19,7 +19,7 @@ NO_LINES = re.compile(b"[%b]+" % NO_LINE)
 
 
 def recover(path: Path) -> tuple[int, bytes]:
-    """Remove the room of a file, and move anything else behind its last whole line to a `.partial` file beside it.
+    """Remove the reserved space of a file, and move anything else after its last whole line to a `.partial` file next to it.
 
     Returns
     -------
@@ -60,10 +60,10 @@ def _last_line(content: mmap.mmap) -> tuple[int, bytes]:
 
 
 def _gap(content: mmap.mmap) -> int:
-    """The start of the first room that reaches to the end of a page, else the size of the file.
+    """The start of the first reserved space that reaches the end of a page; without any, the size of the file.
 
-    A loss of power can keep a later page and lose an earlier one, so lines behind such room were never synced. The log itself leaves no
-    room that ends within a page; `verify` reports it.
+    A loss of power can keep a later page and lose an earlier one, so lines after such space were never synced. The log itself leaves no
+    space that ends within a page; `verify` reports it.
     """
     end = 0
     while True:

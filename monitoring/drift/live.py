@@ -32,7 +32,7 @@ class LiveDrift(Collector):
 
     Parameters
     ----------
-    reference : of the features in their order and, last, of the PD.
+    reference : distributions of the features in the model's order, followed by that of the PD.
     threshold : PD from which an applicant is declined.
     approval_rate : share of the training applicants below the threshold.
     window : number of the last rows that are kept.
@@ -68,7 +68,7 @@ class LiveDrift(Collector):
             self._added += len(pds)
 
     def fill(self, earlier: Matrix) -> None:
-        """Put earlier rows before those of the window, as many as fit; shape (rows, features + 1), the PD last, oldest first."""
+        """Put as many earlier rows as fit before those of the window; shape (rows, features + 1), PD in the last column, oldest first."""
         with self._lock:
             room = max(0, len(self._ring) - self._added)
             earlier = earlier[max(0, len(earlier) - room) :]

@@ -45,8 +45,8 @@ def reference(matrix: Matrix, names: Sequence[str], categories: Sequence[int] = 
     -------
     For each name: `quantiles` of the known values at LEVELS (empty if none is known), and `edges`, the inner edges of the bins; a category
     column has its `codes` instead. Then `shares`, those of the bins among the rows, and `missing`, the share of unknown values; together
-    they add up to 1. Bin i holds edges[i-1] < value <= edges[i]. The edges are the distinct deciles, and one just below each decile that
-    is the value of LUMP of the known ones or more, so that this value has a bin of its own.
+    they add up to 1. Bin i holds edges[i-1] < value <= edges[i]. The edges are the distinct deciles. If the share LUMP or more of the
+    known values equal a decile, another edge just below that decile gives this value a bin of its own.
 
     Raises
     ------

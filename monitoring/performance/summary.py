@@ -31,7 +31,7 @@ def row(counts: Counts, costs: DecisionSettings) -> dict[str, Any]:
     `realised` of those whose outcome is known, `expected`, the estimate for just these. The last two are None without outcomes.
 
     `of` names the people behind a figure: outcomes of the declined count only if about the same share of them is known as of the approved.
-    A figure that these people do not determine is None: without outcomes of the declined there is no precision and no recall.
+    A figure that these applicants do not determine is None. Precision and recall, for example, need outcomes of declined applicants.
     """
     declined = counts.declined
     known = {name: float(counts.outcomes[mask].sum()) for name, mask in (("approved", ~declined), ("declined", declined))}

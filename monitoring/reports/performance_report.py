@@ -24,7 +24,7 @@ FIGURES = {
 
 
 def performance_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The lines of a printed table: the realised figures of each period and model version, beside those expected of the same people."""
+    """The lines of a printed table: for each period and model version, the realised figures and those expected of the same applicants."""
     lines = []
     for row in rows:
         shares = ", ".join(f"{_percent(row['outcomes'][name])} of the {name}" for name in ("approved", "declined"))

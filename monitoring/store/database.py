@@ -152,7 +152,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, *, may_be_lost: bool = False) -> Iterator[Connection]:
-    """A transaction that writes: committed at the end, rolled back on an exception. The rows are in the store once the block has ended without one.
+    """A write transaction, committed at the end of the block, rolled back on an exception. Once the block has ended, the rows are stored.
 
     Parameters
     ----------

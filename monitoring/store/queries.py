@@ -64,7 +64,7 @@ def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, 
 
 
 def newest_outcome(connection: Connection) -> int:
-    """The id of the newest outcome; 0 if there is none."""
+    """The id of the newest outcome; 0 if there are no outcomes."""
     return connection.execute(select(func.max(outcomes.c.id))).scalar() or 0
 
 

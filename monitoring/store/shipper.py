@@ -37,7 +37,7 @@ class Shipper:
     One transaction stores lines and the position after them, and leaves decisions that are in the store already as they are. So no decision
     is missed or doubled, wherever the shipper stops and starts, even if the database goes back to an older state. Lines that the database
     refuses go to `refused.jsonl`, and shipping continues. While decisions are made the shipper takes a hundredth of a core, rising to half a
-    core when it is four minutes behind. It does not rest once half a second has passed without a decision, or while somebody waits for it.
+    core when it is four minutes behind. It does not rest if no decision came for half a second, or while a caller waits for it.
     After a failure it pauses, longer each time, up to 30 seconds.
 
     Parameters
@@ -47,7 +47,8 @@ class Shipper:
     retention_days : age from which rotated files are removed, if they are shipped.
     metrics : show lag, lines and errors.
     until : the end of the lines on record, a file's number and an offset in it; None for the end of the log.
-    clock, wait : seconds that only grow; waits for a condition, at most so many seconds. Tests replace them.
+    clock : returns seconds from any origin. Tests replace it.
+    wait : waits for a condition, at most the given number of seconds. Tests replace it.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Shipper:
                     self._wait(self._changed, pause or rest)
 
     def stop(self, seconds: float) -> None:
-        """Ship the rest of the log, for at most so many seconds, and end the thread."""
+        """Ship the rest of the log, for at most `seconds`, and end the thread."""
         with self._changed:
             self._stopping, self._stop_by = True, self._clock() + seconds
             self._changed.notify_all()
@@ -130,7 +131,9 @@ class Shipper:
         self._log = self._log or log_id(self._folder)
         if self._log is None:
             return 0
-        with reading(self._store.engine) as connection:  # each time: the database may have gone back, or another shipper have run
+        with reading(
+            self._store.engine
+        ) as connection:  # read it each time: the database may have been restored, or another shipper may have run
             position = read_position(connection, self._log)
         if self._position and position[:2] < self._position[:2]:
             self._store.note_older(f"the log up to byte {self._position.offset} of file {self._position.sequence}")
@@ -209,6 +212,6 @@ class Shipper:
 
 
 def rest_after(worked: float, lag: float) -> float:
-    """Seconds to rest after so many seconds of work; `lag` is the age of the oldest unshipped decision."""
+    """Seconds to rest after `worked` seconds of work; `lag` is the age of the oldest unshipped decision in seconds."""
     share = LEAST_SHARE + (MOST_SHARE - LEAST_SHARE) * min(1.0, lag / HURRY_SECONDS)
     return min(LONGEST_REST, worked * (1 / share - 1))

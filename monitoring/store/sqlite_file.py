@@ -41,7 +41,7 @@ class SqliteFile:
         self._path, self._wal_path = path, path.with_name(path.name + WAL)
         make_private(path.parent)
         with suppress(FileExistsError):
-            os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # SQLite gives the files beside it the same mode
+            os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # SQLite gives its -wal and -shm files the same mode
         self._file = _Pin(path)
         if not stat.S_ISREG(self._file.stat().st_mode):
             raise OSError(f"{path} is a symbolic link or not a regular file; expected the file of a store")

@@ -108,7 +108,7 @@ class StoreSink:
                 self._commit(waiting)
 
     def _commit(self, jobs: list[_Job]) -> None:
-        """Commit jobs together; if the store refuses a line, each job by itself."""
+        """Commit jobs together; if the store refuses a line, commit each job on its own."""
         broken = False
         failed: LogError | None = None
         try:

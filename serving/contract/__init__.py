@@ -1,1 +1,1 @@
-"""The JSON of the HTTP contract: bytes to rows, and rows with their scores to answers and records."""
+"""The JSON of the HTTP contract: turns bytes into rows, and scored rows into answers and records."""

@@ -1,4 +1,4 @@
-"""Named values of a row as JSON gives them: reading, and what is said of those that cannot be read."""
+"""Reads the named JSON values of a row, and describes those that are not valid."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from features.schema import Table
 from serving.errors import Errors, Invalid
 
-EXACT = 2**53 - 1  # beyond it a float cannot tell a whole number from the next
+EXACT = 2**53 - 1  # above this, a float cannot distinguish neighbouring whole numbers
 
 
 class Fields:
@@ -15,8 +15,8 @@ class Fields:
 
     Parameters
     ----------
-    ignored : a field that is accepted and not used.
-    refused : fields that are an error, and why.
+    ignored : a field that is accepted but not used.
+    refused : fields that are an error, each with the reason.
     """
 
     def __init__(self, table: Table, ignored: str, refused: dict[str, str] | None = None) -> None:
@@ -31,7 +31,7 @@ class Fields:
         self._ignored, self._refused = ignored, refused or {}
 
     def read(self, document: Any, pointer: str, errors: Errors) -> tuple[list[float], list[str | None]]:
-        """The numeric and the category values of a row in the order of the table; what is wrong is added to the errors."""
+        """The numeric and the category values of a row, in the table's order; NaN and None where absent. Appends to `errors`."""
         numeric = [math.nan] * self._sizes[0]
         categorical: list[str | None] = [None] * self._sizes[1]
         if not isinstance(document, dict):
@@ -63,7 +63,13 @@ class Fields:
 
 
 def read_number(value: Any) -> float:
-    """A finite number as a float; anything else is a ValueError that says what was expected."""
+    """A finite number as a float.
+
+    Raises
+    ------
+    ValueError
+        It is anything else. The message says what was expected.
+    """
     if type(value) is float:
         if math.isfinite(value):
             return value
@@ -86,7 +92,7 @@ def _read_integer(value: Any) -> float:
 def _read_id(value: Any) -> float:
     number = _read_integer(value)
     if abs(number) > EXACT:
-        raise ValueError(f"expected a whole number of at most {EXACT}, which is kept exactly")
+        raise ValueError(f"expected a whole number of at most {EXACT}, the largest that a float holds exactly")
     return number
 
 
@@ -102,12 +108,12 @@ READERS: dict[str, Callable[[Any], Any]] = {"number": read_number, "integer": _r
 
 
 def shown(value: str) -> str:
-    """Text of a client, quoted and shortened."""
+    """A client's text, quoted and shortened for a message."""
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, in words."""
     if isinstance(value, bool):
         return "a boolean"
     kinds = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object", type(None): "null"}
@@ -115,7 +121,7 @@ def kind(value: Any) -> str:
 
 
 def escape(name: str) -> str:
-    """A member name as a part of a JSON pointer, shortened, and safe to encode whatever was sent."""
+    """A member name as a part of a JSON pointer: escaped, shortened, and always valid UTF-8."""
     safe = name[:100].encode("utf-8", "replace").decode()
     return safe.replace("~", "~0").replace("/", "~1")
 

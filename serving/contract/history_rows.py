@@ -1,4 +1,4 @@
-"""The history of an applicant in a request: JSON rows to columns, with a pointer to whatever is wrong."""
+"""Reads the history of an applicant in a request: turns JSON rows into columns, and points at each invalid value."""
 
 import sys
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class HistoryReader:
         self._readers = {table.name: _TableReader(table) for table in tables}
 
     def read(self, document: Any, pointer: str, errors: Errors, notes: Warnings) -> Tables:
-        """The tables of one applicant, each of shape (columns, rows); a table that is absent or null was not looked up.
+        """The tables of one applicant, each of shape (columns, rows). A table that is absent or null was not looked up.
 
-        What is wrong is added to the errors, what is implausible or unseen to the notes: one note a column.
+        Invalid values are appended to `errors`. Implausible values and unseen categories are appended to `notes`, one note per column.
         """
         if not isinstance(document, dict):
             errors.append(Invalid(pointer, f"expected an object of tables, got {kind(document)}"))
@@ -41,7 +41,7 @@ class HistoryReader:
             if reader is None:
                 errors.append(Invalid(f"{pointer}/{escape(name)}", f"no such table; expected {', '.join(self._readers)}"))
             elif isinstance(rows, list) and (room := room - len(rows) * reader.columns) < 0:
-                detail = f"brings the history to more than {MOST_VALUES:,} values, absent ones of its rows counted"
+                detail = f"brings the history to more than {MOST_VALUES:,} values; absent fields of a row count"
                 errors.append(Invalid(f"{pointer}/{name}", detail))
                 break
             elif rows is not None:
@@ -59,11 +59,11 @@ def join_histories(tables: Sequence[Table], histories: Sequence[Tables | None]) 
     Parameters
     ----------
     tables : the history tables of the schema.
-    histories : the tables of each applicant, as HistoryReader reads them; None where no history was sent.
+    histories : the tables of each applicant, as HistoryReader reads them; None for an applicant without history.
     """
     rows: dict[str, Rows] = {}
     given: dict[str, Mask] = {}
-    if not any(histories):  # no table to look for
+    if not any(histories):  # nobody sent a table
         return History(len(histories), rows, given)
     for table in tables:
         there = [place for place, sent in enumerate(histories) if sent and table.name in sent]
@@ -77,7 +77,7 @@ def join_histories(tables: Sequence[Table], histories: Sequence[Tables | None]) 
 
 
 class _TableReader:
-    """Reads rows of one table: msgspec checks and converts all of them at once, and only where it refuses are they looked at one by one."""
+    """Reads rows of one table. msgspec converts all rows at once; only if it refuses is each row read on its own, to name the errors."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -105,7 +105,7 @@ class _TableReader:
         self._low, self._high = np.array(ranges, dtype=np.float64).T[:, :, None]
 
     def read(self, document: Any, pointer: str, errors: Errors, notes: Warnings) -> Matrix:
-        """The rows as shape (columns, rows)."""
+        """The rows as a matrix of shape (columns, rows), NaN where absent. Invalid values are appended to `errors`."""
         values = np.empty((len(self.table.columns), 0))
         if not isinstance(document, list):
             errors.append(Invalid(pointer, f"expected an array of rows, got {kind(document)}"))
@@ -128,7 +128,7 @@ class _TableReader:
         if len(set(rows)) < len(rows):
             first: dict[Any, int] = {}
             again = [place for place, row in enumerate(rows) if first.setdefault(row, place) != place][: errors.room]
-            detail = "repeats row {} in every field; expected each row once"
+            detail = "is the same as row {} in every field; expected each row once"
             errors += [Invalid(f"{pointer}/{place}", detail.format(first[rows[place]])) for place in again]
         values = Rows.from_coded(self.table, np.zeros(len(rows), dtype=np.intp), values).values
         outside = (values < self._low) | (values > self._high)
@@ -137,12 +137,12 @@ class _TableReader:
         return values
 
     def check_parent(self, values: Matrix, parent: Matrix | None, pointer: str, errors: Errors) -> None:
-        """Every row must be about a loan of the parent table, given in the same history."""
+        """Append an error for each row whose loan is not in the parent table of the same history."""
         if parent is None:
-            errors.append(Invalid(pointer, f"expected {self.table.parent} beside it, which names the loans"))
+            errors.append(Invalid(pointer, f"expected the table {self.table.parent} in the same history, to look up the loans"))
             return
         known = np.isin(values[self._loan], parent[self._loan])
-        detail = f"expected the {self.table.loan} of a row of {self.table.parent}"
+        detail = f"expected a value of {self.table.loan} that occurs in {self.table.parent}"
         errors += [Invalid(f"{pointer}/{row}/{self.table.loan}", detail) for row in np.flatnonzero(~known)[: errors.room].tolist()]
 
     def _explain(self, document: list[Any], pointer: str, errors: Errors, otherwise: str) -> None:
@@ -159,11 +159,11 @@ class _TableReader:
             column: Column = self.table.columns[place]
             rows = np.flatnonzero(outside[place]).tolist()
             value = document[rows[0]][column.name]
-            more = f", and so {len(rows) - 1} more rows" if len(rows) > 1 else ""
+            more = f" ({len(rows)} rows in all)" if len(rows) > 1 else ""
             if column.type != "category":
-                note = ("implausible", f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}{more}")
+                note = ("implausible", f"{column.name} is {value:.12g}; expected {column.min} to {column.max}{more}")
             elif encodable(value):
-                note = ("unseen_category", f"{column.name} {shown(value)} is not a value of the schema; counted with none{more}")
+                note = ("unseen_category", f"{column.name} {shown(value)} is not in the schema; it counts for no category{more}")
             else:
                 errors.append(Invalid(f"{pointer}/{rows[0]}/{column.name}", "expected valid Unicode text"))
                 continue

@@ -1,4 +1,4 @@
-"""The ids of a prediction and of its client, and the time that goes with them."""
+"""Prediction ids, client ids and the time of an answer."""
 
 import os
 import time
@@ -23,7 +23,7 @@ def new_prediction_ids(count: int, clock: Callable[[], int] = time.time_ns) -> l
 
     Parameters
     ----------
-    clock : nanoseconds since 1970; the ids hold milliseconds.
+    clock : returns nanoseconds since 1970; the ids hold milliseconds.
     """
     stamp = f"{clock() // 1_000_000:012x}"
     head, noise = f"{stamp[:8]}-{stamp[8:]}-7", os.urandom(10 * count).hex()
@@ -32,7 +32,7 @@ def new_prediction_ids(count: int, clock: Callable[[], int] = time.time_ns) -> l
 
 
 def read_client_id(value: Any, pointer: str, errors: list[Invalid]) -> str | None:
-    """A client's id or None. U+0000 is refused, because PostgreSQL cannot store it."""
+    """A client's id, or None if it is absent or invalid; appends to `errors`. U+0000 is refused because PostgreSQL cannot store it."""
     if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_CLIENT_ID and encodable(value) and "\0" not in value):
         return value
     errors.append(Invalid(pointer, f"expected text of 1 to {MAX_CLIENT_ID} characters without U+0000, or null, got {kind(value)}"))

@@ -1,4 +1,4 @@
-"""From rows to the feature matrix, with a warning for everything that makes a score less certain."""
+"""Turns rows into the feature matrix, with a warning for each value that makes a score less certain."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from serving.contract.fields import shown
 from serving.contract.history_rows import join_histories
 from serving.contract.rows import Row
 
-ABSENT = "not known, though the model learned from no such applicant without it"
-ODD = (  # code and detail of the warnings that features.absence.Odd gives rise to
-    ("absent", f"{ABSENT}. Typical values are used instead; send it if you can"),
-    ("lone", "not used, because the model learned from no applicant with it but without the fields that belong to it; send those too"),
+ABSENT = "missing, but never missing from such applications in training"
+ODD = (  # code and detail of the warning for each field of features.absence.Odd
+    ("absent", f"{ABSENT}. Typical values are used instead; send the real ones if you can"),
+    ("lone", "ignored, because related fields are missing and training never saw that combination; send those too"),
 )
 MOST_NAMED = 10  # fields in one warning
 
@@ -25,13 +25,13 @@ Warnings = list[dict[str, str]]
 
 
 class Input(NamedTuple):
-    """What a batch of rows is scored by, in their order.
+    """The model's input for a batch of rows, in their order.
 
     Attributes
     ----------
     matrix : shape (rows, features), NaN where not known.
-    warnings : of each row.
-    sent : of each row the JSON of its features as the client wrote them, None where it differs from what is scored.
+    warnings : a list per row.
+    sent : for each row, the JSON of its features as the client wrote them; None if it differs from the matrix.
     """
 
     matrix: Matrix
@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 class InputReader:
-    """Makes the input of a model from rows without errors.
+    """Turns rows without errors into a model's input.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class InputReader:
         self._code_counts = np.array([len(features.categories_[features.names[place]]) for place in features.categorical_positions])
 
     def read(self, rows: Sequence[Row]) -> Input:
-        """The input of these rows; changes none of them."""
+        """The input for these rows, which stay unchanged."""
         warnings, sent = [list(row.notes) for row in rows], [row.sent for row in rows]
         named = [index for index, row in enumerate(rows) if row.named is not None]
         if named and len(named) == len(rows):
@@ -77,15 +77,15 @@ class InputReader:
                     matrix[places] = matrix_of([rows[index] for index in places], [warnings[index] for index in places])
         for index, found in enumerate(warnings):
             if any(warning["code"] == "unseen_category" for warning in found):
-                sent[index] = None  # the code that was sent is not the one that is scored
+                sent[index] = None  # the code that is scored differs from the one that was sent
         return Input(matrix, warnings, sent)
 
     def _named(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
-        """The matrix of rows with named values; adds to their warnings."""
+        """The matrix of rows with named values. Appends to their warnings."""
         applications = Applications.from_rows(self._table, [row.named for row in rows])  # type: ignore[misc]
         transformed = self._features.transform(applications, join_histories(self._features.history, [row.history for row in rows]))
         for unseen in transformed.unseen:
-            detail = f"{unseen.column} {shown(unseen.value)} is not a value the model knows; scored as unseen"
+            detail = f"{unseen.column} {shown(unseen.value)} does not occur in the training data; scored as an unseen category"
             warnings[unseen.row].append(_warning("unseen_category", f"{rows[unseen.row].pointer}/{unseen.column}", detail))
         if transformed.odd:
             for places, said in zip(transformed.odd, ODD, strict=True):
@@ -98,14 +98,15 @@ class InputReader:
         return transformed.matrix
 
     def _vectors(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
-        """The matrix of rows with vectors, unseen codes written as UNSEEN; adds to their warnings."""
+        """The matrix of rows with vectors, with unknown codes replaced by UNSEEN. Appends to their warnings."""
         block = np.concatenate([row.vector for row in rows]).reshape(-1, len(self._features.names))
         codes = block.take(self._code_positions, axis=1)
         unseen = (codes < 0) | (codes >= self._code_counts)
         if np.count_nonzero(unseen):
             for index, position in np.argwhere(unseen).tolist():
                 place = self._code_positions[position]
-                detail = f"{self._features.names[place]} code {codes[index, position]:.12g} is not one of the model; scored as unseen"
+                name, code = self._features.names[place], codes[index, position]
+                detail = f"the model has no code {code:.12g} of {name}; scored as an unseen category"
                 warnings[index].append(_warning("unseen_category", f"{rows[index].pointer}/{place}", detail))
                 block[index, place] = UNSEEN
         _warn_of_fields(rows, warnings, self._always_names, np.isnan(block.take(self._always_positions, axis=1)), ("absent", ABSENT))
@@ -118,13 +119,17 @@ class InputReader:
 
 
 def _implausible(column: Column, value: float, pointer: str) -> dict[str, str]:
-    return _warning("implausible", pointer, f"{column.name} is {value:.12g}; plausible is {column.min} to {column.max}")
+    return _warning("implausible", pointer, f"{column.name} is {value:.12g}; expected {column.min} to {column.max}")
 
 
 def _warn_of_fields(rows: Sequence[Row], warnings: list[Warnings], names: list[str], places: Mask, said: tuple[str, str]) -> None:
-    """Add a warning, of this code and detail, to each row in which any place, shape (rows, names), is marked.
+    """Add a warning to each row with a marked field. The warning names the first MOST_NAMED of these fields.
 
-    It names the first MOST_NAMED of them.
+    Parameters
+    ----------
+    names : the fields.
+    places : shape (rows, fields), the marks.
+    said : code and detail of the warning.
     """
     if not np.count_nonzero(places):
         return

@@ -1,4 +1,4 @@
-"""From scores to the answers that clients get."""
+"""Turns scores into the answers that clients get."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from serving.contract.rows import Row
 from serving.decision import Decision
 from serving.errors import ServiceError, invalid
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 
 def predictions(
@@ -24,11 +24,12 @@ def predictions(
     model_version: str,
     unknown: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """The answers for rows that were scored, with the present time.
+    """The answers for scored rows, with the current time.
 
     Parameters
     ----------
-    unknown : of each row the share of the model's gain in features that are not known, in [0, 1]; without it no row is thin.
+    pds : calibrated PDs, in [0, 1].
+    unknown : for each row, the share of the model's gain in unknown features, in [0, 1]. Without it, no row counts as thin.
     """
     timestamp, threshold = now(), decision.threshold
     answers = []
@@ -53,7 +54,7 @@ def predictions(
 
 
 def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any], int]:
-    """The answer of each row of a batch, in order, and how many of them are errors.
+    """The answers for all rows of a batch, in order, and the number of errors among them.
 
     Parameters
     ----------
@@ -69,15 +70,15 @@ def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any]
 
 
 def row_error(index: int, row: Row, error: Exception) -> dict[str, Any]:
-    """The answer for one row of a batch that was not scored; the cause of a 500 goes to the service's log."""
+    """The answer for a row of a batch that was not scored. The service's log gets the cause of a 500."""
     if isinstance(error, ServiceError):
         problem = error
     else:
         problem = ServiceError(500, "the row could not be scored")
-        log.error("a row could not be scored", extra={"row": index}, exc_info=error)
+        logger.error("a row could not be scored", extra={"row": index}, exc_info=error)
     return {"index": index, "client_id": row.client_id, "error": problem.to_dict()}
 
 
 def _thin(row: Row, share: float) -> dict[str, str]:
-    detail = f"features with {share:.0%} of the model's gain are not known; the score says little"
+    detail = f"features with {share:.0%} of the model's gain are missing, so the score is hardly better than the default rate"
     return {"code": "thin_application", "pointer": row.pointer, "detail": detail}

@@ -1,4 +1,4 @@
-"""From an answered row to the line that the decision log keeps."""
+"""Turns a scored row and its answer into a line of the decision log."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class RecordWriter:
     Parameters
     ----------
     table : schema of the application.
-    raw_fields : names of the fields that are kept as they were sent.
+    raw_fields : names of the fields whose values as sent are recorded too.
 
     Raises
     ------
@@ -35,13 +35,13 @@ class RecordWriter:
         self._raw = {name: places[name] for name in raw_fields}
 
     def write(self, rows: Sequence[Row], answers: Sequence[msgspec.Raw], matrix: Matrix, sent: Sequence[msgspec.Raw | None]) -> list[bytes]:
-        """The `monitoring.decision_log.record.Record` of each decision as JSON: the members of its answer and what a replay needs beside them.
+        """Each decision as the JSON of a `monitoring.decision_log.record.Record`: the members of the answer, and those that a replay needs.
 
         Parameters
         ----------
         answers : JSON objects, as the clients get them.
-        matrix : shape (rows, features), what was scored.
-        sent : of each row the JSON of its features, where it reads back as what was scored.
+        matrix : shape (rows, features), the scored values.
+        sent : for each row, the JSON of its features as sent; None if it differs from the matrix.
         """
         ended = time.perf_counter()
         return [

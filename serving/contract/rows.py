@@ -1,4 +1,4 @@
-"""From a decoded document to the row of one applicant."""
+"""Turns a decoded JSON document into the row of one applicant."""
 
 import math
 import time
@@ -18,18 +18,18 @@ from serving.contract.ids import read_client_id
 from serving.errors import MOST_ERRORS, Errors, Invalid
 
 
-class Row(msgspec.Struct, eq=False):  # made in less than half the time of a dataclass
-    """One applicant as the request gave it: named values or a feature vector, or the errors in what was sent.
+class Row(msgspec.Struct, eq=False):  # takes less than half the time of a dataclass to create
+    """One applicant of a request: named values or a feature vector, or the errors in them.
 
     Attributes
     ----------
     pointer : JSON pointer to the values in the request.
-    named : the numeric and the category values in the order of the schema, where the application was sent by name.
-    history : the tables sent beside named values; a table that is absent was not looked up.
-    vector : shape (features,), NaN where not known, where a vector was sent.
-    sent : the JSON of the vector, where the record can hold it as it is.
-    notes : the warnings known from parsing.
-    since : when the row was parsed, by time.perf_counter.
+    named : the numeric and the category values in the schema's order, if the application was sent by name.
+    history : the tables sent with named values. A table that is absent was not looked up.
+    vector : shape (features,), NaN where not known, if a vector was sent.
+    sent : the JSON of the vector, if the record can hold it unchanged.
+    notes : the warnings found while parsing.
+    since : when the row was parsed, by time.perf_counter, in seconds.
     """
 
     pointer: str
@@ -45,7 +45,7 @@ class Row(msgspec.Struct, eq=False):  # made in less than half the time of a dat
 
 
 class RowReader:
-    """Reads rows by the schema and the features of one model, value by value, and names every bad value.
+    """Reads rows value by value, by the schema and the features of one model, and names each invalid value.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class RowReader:
         Parameters
         ----------
         pointer : JSON pointer to the document.
-        forms : of "application" and "features", those that may be given.
-        text : what the document was decoded from; no member may repeat in it. None where that was checked.
+        forms : the forms that are allowed here: "application", "features" or both.
+        text : the JSON of the document, to find members that occur twice; None if that was checked before.
         """
         row = self._read(document, pointer, forms, errors)
         if text is not None and (found := repeated(text, document, pointer, 0 if errors else _members(document))):
@@ -94,7 +94,7 @@ class RowReader:
             return
         codes = row.vector[self._code_positions]
         for position in self._code_positions[np.floor(codes) < codes].tolist()[: row.errors.room]:
-            row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole number of a category, as GET /model lists it"))
+            row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole-number code of a category, as GET /model lists it"))
 
     def _read(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
         row = Row(pointer, errors=errors)
@@ -114,14 +114,14 @@ class RowReader:
             row.named = self._fields.read(document["application"], row.pointer, row.errors)
         if history is not None:
             if given[0] == "features":
-                row.errors.append(Invalid(f"{pointer}/history", "expected an application beside it; a vector holds its history already"))
+                row.errors.append(Invalid(f"{pointer}/history", "expected history with an application only; a vector already contains it"))
             else:
                 row.history = self._history.read(history, f"{pointer}/history", row.errors, row.notes)
         return row
 
 
 def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: int = MOST_ERRORS) -> list[Invalid]:
-    """What is wrong with an object that may have these members only."""
+    """The errors of an object that may have only these members."""
     if not isinstance(document, dict):
         return [Invalid(pointer, f"expected an object, got {kind(document)}")]
     unknown = islice((name for name in document if name not in allowed), most)
@@ -129,7 +129,7 @@ def frame_errors(document: Any, pointer: str, allowed: tuple[str, ...], most: in
 
 
 def _members(document: dict[str, Any]) -> int:
-    """How many members the objects of a document without errors have together, as far as they count."""
+    """The number of members in all objects of a document without errors: the document, its application and its history."""
     members = len(document) + len(document.get("application") or ())
     if history := document.get("history"):
         members += len(history) + sum(sum(map(len, table)) for table in history.values() if table)

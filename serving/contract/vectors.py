@@ -1,4 +1,4 @@
-"""The fast way of feature vectors: rows from the text of a body in which nothing is wrong."""
+"""The fast path for feature vectors: reads rows from a valid body in its usual form."""
 
 import math
 import struct
@@ -12,18 +12,18 @@ from serving.contract.documents import DECODE_ERRORS, repeated
 from serving.contract.ids import read_client_id
 from serving.contract.rows import Row
 
-MAX_NUMBER_BYTES = 32  # of a number and what surrounds it, on average, for the record to keep the vector as it was sent
+MAX_NUMBER_BYTES = 32  # mean bytes of a number with its separators up to which the record keeps the vector as sent
 
 
 class _Vector(msgspec.Struct, forbid_unknown_fields=True):
-    """A `POST /predict` by vector, as it usually comes."""
+    """The body of a `POST /predict` by vector, in its usual form."""
 
     features: msgspec.Raw
     client_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Vectors(msgspec.Struct, forbid_unknown_fields=True):
-    """A `POST /predict/batch` by vectors, as it usually comes."""
+    """The body of a `POST /predict/batch` by vectors, in its usual form."""
 
     features: list[msgspec.Raw]
     client_ids: list[str | None] | msgspec.UnsetType | None = msgspec.UNSET
@@ -35,7 +35,7 @@ Document = TypeVar("Document")
 
 
 class VectorReader:
-    """Reads vectors into one block of numbers. Anything unusual is left to RowReader, which names what is wrong.
+    """Reads vectors into one block of numbers. It leaves every other body to RowReader, which names the errors.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class VectorReader:
         self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
 
     def read_one(self, body: bytes) -> Row | None:
-        """The row of a vector in which nothing is wrong; None for anything else."""
+        """The row of a body with one valid vector; None for any other body."""
         document = _decoded(_ONE, body)
         if document is None or (rows := self._rows([document.features], ["/features"], body)) is None:
             return None
@@ -61,7 +61,7 @@ class VectorReader:
         return rows[0]
 
     def read_many(self, body: bytes) -> list[Row] | None:
-        """The rows of vectors in which nothing is wrong; None for anything else."""
+        """The rows of a body with valid vectors; None for any other body."""
         if (document := _decoded(_MANY, body)) is None:
             return None
         vectors = document.features
@@ -76,9 +76,9 @@ class VectorReader:
         return rows
 
     def _rows(self, vectors: list[msgspec.Raw], pointers: list[str], body: bytes) -> list[Row] | None:
-        """Rows of the vectors of a body, null as NaN; None where one has another length or a category that is no whole number.
+        """The rows of a body's vectors, with null as NaN; None if a vector has another length or a category code with a fraction.
 
-        Each list of numbers is freed before the next one is read: the memory that one of them needs stays in the processor's cache.
+        Each list of numbers is freed before the next one is read, so that its memory stays in the processor's cache.
         """
         block = np.empty((len(vectors), self._size))
         nulls, size = False, self._packer.size
@@ -88,20 +88,20 @@ class VectorReader:
                 return None
             try:
                 self._packer.pack_into(block.data, index * size, *(_without_null(values) if nulls else values))
-            except struct.error:  # the first null; where one is, more will be
+            except struct.error:  # the first null; more are likely to follow
                 nulls = True
                 self._packer.pack_into(block.data, index * size, *_without_null(values))
         codes = block.take(self._code_positions, axis=1)
         if np.count_nonzero(np.floor(codes) < codes):
             return None
-        # A line of the log has no line break within, nor the tab that fills its room, and is no longer than it need be.
+        # The log keeps the text unchanged unless it is long or contains a line break or a tab, which the log uses itself.
         kept = len(body) <= MAX_NUMBER_BYTES * block.size and not (b"\n" in body or b"\r" in body or b"\t" in body)
         sent = vectors if kept else [None] * len(vectors)
         return [Row(pointer, vector=row, sent=raw) for pointer, row, raw in zip(pointers, block, sent, strict=True)]
 
 
 def _decoded(decoder: msgspec.json.Decoder[Document], text: bytes | msgspec.Raw) -> Document | None:
-    """The document, where it is one of the decoder's kind."""
+    """The document, or None if the decoder refuses it."""
     try:
         return decoder.decode(text)
     except DECODE_ERRORS:

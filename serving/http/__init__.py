@@ -1,1 +1,1 @@
-"""HTTP around the contract: one boundary around every request, the GET routes, and the short way to BentoML's API methods."""
+"""HTTP: the boundary around every request, the GET routes, and the short path to BentoML's API methods."""

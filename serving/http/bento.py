@@ -1,8 +1,8 @@
-"""The short way from the boundary to BentoML's API methods."""
+"""The short path from the boundary to BentoML's API methods."""
 
 from typing import Any, cast
 
-from _bentoml_sdk import Service  # what bentoml.service makes; its parameter service_class takes a subclass
+from _bentoml_sdk import Service  # the class behind bentoml.service, whose parameter service_class takes a subclass
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,16 +21,16 @@ from serving.startup import check_worker
 
 
 def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> type[Service[Any]]:
-    """A class of BentoML services within the boundary, with the shortest way from there to an API method.
+    """A subclass of BentoML's Service: the boundary is around its app and calls the API methods directly.
 
-    What BentoML has between the two costs as much as parsing, scoring and answering together: a timeout with a task and
-    a timer for each request (the runner's deadline does its work), a span whose URL is built even when nothing is traced, a
-    request context, seven routes tried in turn, checks of the method's signature, headers by dependency injection. With
-    `service.tracing` its middleware is kept.
+    BentoML's own path to a method costs as much as parsing, scoring and answering together: a task and a timer for each request's
+    timeout (the runner has a deadline of its own), a tracing span even if nothing is traced, a request context, seven routes tried in
+    turn, checks of the method's signature, dependency injection of headers. With `service.tracing`, requests take BentoML's path.
+    The function is long because its classes close over the arguments.
     """
 
     class LeanService(Service[Any]):
-        """A BentoML service whose app is made of less."""
+        """A BentoML service within the boundary."""
 
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
             """The app that the worker serves."""
@@ -39,7 +39,7 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
             check_worker(keys)
 
             class Factory(ServiceAppFactory):
-                """BentoML's app, but an API method takes the body and gives the response."""
+                """BentoML's app, except that an API method takes the body and returns the response."""
 
                 @property
                 def middlewares(self) -> list[Middleware]:
@@ -49,14 +49,14 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
                     api = self.service.apis[name]
                     try:
                         body = await api.input_spec.from_http_request(request, None)
-                        # as an attribute of the instance it would be wrapped anew, with a look at its signature, for every request
+                        # taken from the instance, the method would be wrapped and its signature inspected for every request
                         response: Response = await api.func(self._service_instance, body)
-                    except ServiceError as error:  # the router would make a 500 of it
+                    except ServiceError as error:  # the router would turn it into a 500
                         response = Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
                     return response
 
             self.inject_config()
-            app = Factory(self, is_main=is_main, enable_access_control=False)()  # which is around the boundary
+            app = Factory(self, is_main=is_main, enable_access_control=False)()  # CORS goes around the boundary, below
             routes = {} if settings.service.tracing else {route.path: route.endpoint for route in app.routes if route.path in API_ROUTES}
             boundary = Boundary(app, metrics, settings.service, keys, routes)
             whole = cross_origin(boundary, BentoMLContainer.http.cors.get())

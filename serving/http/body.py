@@ -1,4 +1,4 @@
-"""The text of a request's body: read whole, unpacked, without a byte order mark."""
+"""Reads a request's body whole, decompresses it, and strips a byte order mark."""
 
 import asyncio
 import codecs
@@ -9,10 +9,10 @@ from starlette.requests import Request
 from serving.errors import ServiceError
 
 JSON = "application/json"
-BODY_LIMIT = "credit_scoring.body_limit"  # in the scope of a request: most bytes of its body, on the wire and unpacked
+BODY_LIMIT = "credit_scoring.body_limit"  # in a request's scope: most bytes of its body, on the wire and decompressed
 GZIP = (b"gzip", b"x-gzip")
 _JSON = JSON.encode()
-STEP = 256_000  # bytes that are unpacked before the loop serves others
+STEP = 256_000  # bytes to decompress before the event loop serves others
 
 
 async def read_body(request: Request) -> bytes:
@@ -21,14 +21,14 @@ async def read_body(request: Request) -> bytes:
     Raises
     ------
     ServiceError
-        415 where it is said to be anything but JSON, or packed by anything but gzip; 413 where it is too large unpacked; 400 where
-        the client left before its end, or its gzip is damaged.
+        415 if the headers name a content type other than JSON or an encoding other than gzip, 413 if the decompressed body is too large,
+        400 if the client left before the end or the gzip is damaged.
     """
     packed = _is_packed(request)
     parts: list[bytes] = []
     unpacker = _Gunzip(request.scope[BODY_LIMIT], parts) if packed else None
     more = True
-    while more:  # Request.body() does it by two generators
+    while more:  # Request.body() would take two generators
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ServiceError(400, "the client left before the body was complete")
@@ -43,7 +43,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def _is_packed(request: Request) -> bool:
-    """Whether the body is packed by gzip, from its headers, which must say that it is JSON."""
+    """Whether the body is compressed by gzip, by its headers; raises a ServiceError 415 as `read_body` does."""
     content_type, encodings = _JSON, []
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -59,12 +59,12 @@ def _is_packed(request: Request) -> bool:
 
 
 class _Gunzip:
-    """Unpacks gzip as it arrives, up to a limit.
+    """Decompresses gzip as it arrives, up to a limit.
 
     Parameters
     ----------
-    limit : most bytes unpacked.
-    parts : where the unpacked bytes are put.
+    limit : most decompressed bytes.
+    parts : the list to append the decompressed bytes to.
     """
 
     def __init__(self, limit: int, parts: list[bytes]) -> None:
@@ -73,17 +73,17 @@ class _Gunzip:
         self._stream = _stream()
 
     async def feed(self, data: bytes) -> None:
-        """Unpack what arrived; raises a ServiceError as `read_body` does."""
+        """Decompress the next part; raises a ServiceError as `read_body` does."""
         while True:
-            if self._stream.eof and data:  # gzip may be several, one behind the other
+            if self._stream.eof and data:  # a gzip file may have several members
                 self._stream = _stream()
             try:
                 piece = self._stream.decompress(data, STEP)
             except zlib.error:
-                raise ServiceError(400, "the body is not valid gzip, as its Content-Encoding says") from None
+                raise ServiceError(400, "the body is not valid gzip, although its Content-Encoding says so") from None
             self._left -= len(piece)
             if self._left < 0:
-                raise ServiceError(413, f"the body is larger than {self._limit} bytes when it is unpacked")
+                raise ServiceError(413, f"the body is larger than {self._limit} bytes when decompressed")
             self._parts.append(piece)
             data = self._stream.unconsumed_tail or self._stream.unused_data
             if not data and len(piece) < STEP:
@@ -91,10 +91,10 @@ class _Gunzip:
             await asyncio.sleep(0)
 
     def finish(self) -> None:
-        """Check that the end has come."""
+        """Check that the gzip is complete; raises a ServiceError 400."""
         if not self._stream.eof:
-            raise ServiceError(400, "the body's gzip ends before its end; it was cut short")
+            raise ServiceError(400, "the body's gzip is incomplete; it was cut short")
 
 
 def _stream() -> "zlib._Decompress":
-    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16 asks for gzip's frame
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16 selects the gzip format

@@ -1,4 +1,4 @@
-"""The ASGI app around everything else: the steps that each request takes, in order, before its endpoint is called."""
+"""The outermost ASGI app: the steps that each request takes, in order, before its endpoint is called."""
 
 import asyncio
 import logging
@@ -22,24 +22,24 @@ from serving.uvicorn.accept import accept_many
 from serving.uvicorn.door import BODY_BYTES, Door, Gate, whole_answer
 from serving.uvicorn.guard import guard
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 OTHER_ROUTE = "other"
-ADMITTED = "credit_scoring.admitted"  # in the scope of a request that has its place: the bytes that are counted for it
+ADMITTED = "credit_scoring.admitted"  # in the scope of an admitted request: the bytes that count as in work for it
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Boundary:
-    """Around every request: its id, its metrics, its place in work, its key, the limit of its body, and problem details.
+    """Gives every request an id, admits it, checks its key and the size of its body, counts it, and answers errors as problem details.
 
-    What BentoML or Starlette answer by themselves (404, 405, a failed probe) becomes a problem too. It is also the gate that
-    connections ask (serving.uvicorn.door.Gate), which is why it has more methods than steps.
+    Errors that BentoML or Starlette answer themselves (404, 405, a failed probe) become problem details too. The class has more than
+    12 methods because it is also the gate that decides for the connections (serving.uvicorn.door.Gate).
 
     Parameters
     ----------
-    app : the app within.
-    keys : None where authentication is switched off.
-    direct : endpoints of POST routes, by path, that are called without the app's middleware and router.
+    app : the app inside the boundary.
+    keys : None if authentication is switched off.
+    direct : endpoints of POST routes, by path, to call without the app's middleware and router.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Boundary:
         self.direct = direct or {}
         self.in_flight = 0
         self.bytes_in_work = 0
-        self.steps = (self._admit, self._authenticate, self._limit)  # each lets the exchange pass or raises a ServiceError
+        self.steps = (self._admit, self._authenticate, self._limit)  # each raises a ServiceError to refuse the request
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":  # the server listens after it
+            if scope["type"] == "lifespan":  # it precedes listening
                 guard_servers(asyncio.get_running_loop(), self.keys)
                 accept_many(asyncio.get_running_loop())
             await self.app(scope, receive, send)
@@ -81,9 +81,9 @@ class Boundary:
             if not exchange.status:
                 await exchange.send_problem(error)
         except Exception:
-            log.exception("request failed", extra={"path": scope["path"]})
+            logger.exception("request failed", extra={"path": scope["path"]})
             if not exchange.status:
-                await exchange.send_problem(ServiceError(500, "the request failed; the log names the cause under its id"))
+                await exchange.send_problem(ServiceError(500, "the request failed; the service's log has the cause under this request_id"))
         finally:
             if ADMITTED in scope:
                 self.in_flight -= 1
@@ -98,7 +98,7 @@ class Boundary:
             raise _no_room()
 
     def _authenticate(self, exchange: Exchange) -> None:
-        """Know who sends the request. A key that was revoked while the body came is refused."""
+        """Identify the sender. This refuses a key that was revoked while the body arrived."""
         exchange.scope[PRINCIPAL] = self._principal(exchange.scope, exchange.headers)
 
     def _limit(self, exchange: Exchange) -> None:
@@ -114,36 +114,38 @@ class Boundary:
         if path in self.direct and scope["method"] == "POST":
             response = await self.direct[path](Request(scope, exchange.receive))
             await response(scope, exchange.receive, exchange.send)
-        elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy took off
+        elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy removed
             raise ServiceError(404, f"there is no route {route}/; the route is {route}")
         else:
             await self.app(scope, exchange.receive, exchange.send)
 
     def _principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
-        """Who sends a request; raises a ServiceError where nobody may without a key."""
+        """The sender of a request; raises a ServiceError if the request needs a key and has no valid one."""
         if self.keys is None or not needs_key(self.keys, scope.get("server")) or is_open(scope["path"]):
             return Principal(None)
         return Principal(self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key")))
 
     def _warn(self) -> None:
-        """Say, once, that requests come from a server that guards nothing."""
+        """Warn, once, that the server does not limit its connections."""
         if not self._warned:
             self._warned = True
-            log.warning("this server is not the uvicorn of `bentoml serve`: its connections have no limits, no clocks and no early refusal")
+            logger.warning(
+                "this server is not the uvicorn of `bentoml serve`, so its connections have no size limits, timeouts or early refusal"
+            )
 
     def guard_connections(self, gate: Gate | None = None, now: Callable[[], float] = time.monotonic) -> Door | None:
-        """Let the connections of uvicorn servers that start after this keep the limits; None where they cannot.
+        """Apply the limits to the connections of uvicorn servers that start after this call; None if that is not possible.
 
         Parameters
         ----------
-        gate : the boundary with what is around it.
+        gate : the boundary together with the apps around it; by default the boundary.
         """
         door = guard(gate or self, now)
         self.metrics.guarded(lambda: door is not None and bool(door.connections))
         return door
 
     def expects(self, scope: Scope) -> int:
-        """How large a body has to be there before the app is called, 0 where it answers without one; see Gate."""
+        """The largest body to wait for before calling the app; 0 if the app will answer without a body. See Gate."""
         headers, most = dict(scope["headers"]), body_limit(scope["path"], self.limits)
         if not takes_place(scope) or announced(headers) > most:
             return 0
@@ -154,9 +156,9 @@ class Boundary:
         return most
 
     def admit(self, scope: Scope) -> bool:
-        """Take a request into work, if there is room; only those to API routes take any, until they are answered.
+        """Admit a request if there is room. A request to an API route takes room until it is answered; others take none.
 
-        The last eighth of the bytes in work is for bodies as small as a single applicant's.
+        The last eighth of `max_bytes_in_work` is reserved for bodies of at most `max_single_bytes`.
         """
         if not takes_place(scope):
             return True
@@ -170,7 +172,7 @@ class Boundary:
         return True
 
     def refusal(self, method: bytes, url: bytes) -> bytes | None:
-        """The whole answer to a request for which there is no room, None where there is; see Gate."""
+        """The complete answer that refuses a request for lack of room; None if there is room. See Gate."""
         if self.in_flight < self.limits.max_in_flight or method != b"POST":
             return None
         path = url.partition(b"?")[0].decode("ascii", "replace")
@@ -180,18 +182,18 @@ class Boundary:
         return _REFUSAL
 
     def ended(self, status: int) -> None:
-        """Count the answer to a request that never became one; see Gate."""
+        """Count an answer that a connection sent by itself. See Gate."""
         self._note("", "", status, 0.0)
 
     def _note(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Count an answered request, and log it where the access log is on."""
+        """Count an answered request, and log it if the access log is on."""
         self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
-            log.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
+            logger.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
 
 
 def _no_room() -> ServiceError:
     return ServiceError(503, "too many requests are in work; try again", retry_after=1)
 
 
-_REFUSAL = whole_answer(_no_room())  # made once: above capacity most of the time goes into refusing
+_REFUSAL = whole_answer(_no_room())  # encoded once: under overload, most of the time goes into refusals

@@ -1,4 +1,4 @@
-"""CORS around the boundary: which pages of other origins may call the service from a browser, as BentoML's configuration names them."""
+"""CORS around the boundary: BentoML's section `http.cors` names the origins whose pages may call the service from a browser."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,24 +8,24 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 PREFIX = "access_control_"
-ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/A-Z]+")  # as browsers send it
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/A-Z]+")  # the form that browsers send
 
 
 class CrossOrigin(CORSMiddleware):
-    """The boundary as pages of other origins see it: preflights are answered without a key, and every answer names the origin, errors too.
+    """Answers preflight requests without a key, and names the allowed origin in every answer, including errors.
 
-    Nothing is allowed that is not named; the headers that need no permission are.
+    Only the configured origins, methods and headers are allowed, plus the headers that CORS always allows.
     """
 
     def refusal(self, method: bytes, url: bytes) -> None:
-        """Leave refusals to the app, so that they name the origin; see serving.uvicorn.door.Gate."""
+        """Refuse nothing early: the app's refusals name the origin. See serving.uvicorn.door.Gate."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.app, name)
 
 
 def cross_origin(app: ASGIApp, cors: Mapping[str, Any]) -> ASGIApp:
-    """The app with CORS around it, where the section `http.cors` of BentoML's configuration enables it."""
+    """The app with CORS around it, if the section `http.cors` of BentoML's configuration enables CORS; else the app."""
     if not cors["enabled"]:
         return app
     return CrossOrigin(
@@ -41,18 +41,18 @@ def cross_origin(app: ASGIApp, cors: Mapping[str, Any]) -> ASGIApp:
 
 
 def cors_problem(cors: Mapping[str, Any]) -> str | None:
-    """What makes a section `http.cors` one that allows nobody, in a sentence."""
+    """A sentence that says why a section `http.cors` would allow nobody; None if it is fine."""
     if not cors["enabled"]:
         given = [name for name, value in cors.items() if name.startswith(PREFIX) and value is not None]
-        return f"http.cors.{given[0]} is given, but http.cors.enabled is false" if given else None
+        return f"http.cors.{given[0]} is set, but http.cors.enabled is false" if given else None
     origins = _names(cors, "allow_origins")
     if not origins and not cors[f"{PREFIX}allow_origin_regex"]:
-        return f"http.cors is enabled for nobody; expected {PREFIX}allow_origins or {PREFIX}allow_origin_regex"
+        return f"http.cors is enabled but allows no origin; expected {PREFIX}allow_origins or {PREFIX}allow_origin_regex"
     wrong = [origin for origin in origins if not ORIGIN.fullmatch(origin)]
     return f"http.cors names the origin {wrong[0]}, which no browser sends; expected one such as https://a.example" if wrong else None
 
 
 def _names(cors: Mapping[str, Any], entry: str) -> Sequence[str]:
-    """The names of an entry: a list, a text of names with commas between, or none."""
+    """The names of an entry, which is a list, a text separated by commas, or empty."""
     given = cors[PREFIX + entry] or ()
     return [name.strip() for name in given.split(",")] if isinstance(given, str) else tuple(given)

@@ -1,4 +1,4 @@
-"""One request and its answer, passing through the boundary."""
+"""One request and its answer as they pass the boundary."""
 
 import os
 import re
@@ -11,23 +11,28 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.errors import PROBLEM_TYPE, ServiceError
 
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-PRINCIPAL = "credit_scoring.principal"  # in the scope of a request whose key was checked: who sends it
+PRINCIPAL = "credit_scoring.principal"  # in the scope of an authenticated request: its Principal
 GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
-    405: "the route does not take this method; the header Allow lists those it takes",
+    405: "the route does not support this method; the header Allow lists those it does",
     503: "the service is not ready",
 }
 
 
 class Principal(NamedTuple):
-    """Who sends a request: the id of the key, None where none is needed."""
+    """The sender of a request.
+
+    Attributes
+    ----------
+    key : id of the key; None if the request needs none.
+    """
 
     key: str | None
 
 
 class Exchange:
-    """Counts the body on its way in, and makes every error on its way out a problem details object (RFC 9457).
+    """Counts the bytes of the incoming body, and turns each error answer into a problem details object (RFC 9457).
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ class Exchange:
         self.status = 0
 
     async def receive(self) -> Message:
-        """Pass a part of the body on, up to the limit."""
+        """Pass on a part of the body; raises a ServiceError 413 beyond the limit."""
         message = await self._receive()
         self._size += len(message.get("body", b""))
         if self._size > self.limit:
@@ -51,7 +56,7 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on, an error as problem details."""
+        """Pass on a part of the answer; an error becomes problem details."""
         if message["type"] == "http.response.start":
             headers = message.get("headers", [])
             self.status = message["status"]
@@ -66,7 +71,7 @@ class Exchange:
         await self._send(message)
 
     async def send_problem(self, error: ServiceError, *headers: tuple[bytes, bytes]) -> None:
-        """Answer with problem details."""
+        """Answer with problem details and these headers in addition to the error's own."""
         self.status = error.status
         body = error.to_bytes(self.request_id)
         own = [
@@ -79,10 +84,10 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     def gone(self) -> bool:
-        """Whether the client is known to have left.
+        """Whether the client is known to have left; always False with a server other than uvicorn.
 
-        ASGI tells it by a message that only a task of its own could wait for beside the work; uvicorn's `receive` belongs to
-        an object that knows it at once. With another server nobody is known to have left.
+        ASGI announces a disconnect only to an app that awaits `receive`, which would take a second task per request. The object that
+        uvicorn's `receive` belongs to knows it at once.
         """
         return bool(getattr(getattr(self._receive, "__self__", None), "disconnected", False))
 
@@ -92,13 +97,13 @@ class Exchange:
 
 
 def announced(headers: Mapping[bytes, bytes]) -> int:
-    """The length of the body as its head gives it, 0 where it gives none."""
+    """The length of the body by the header Content-Length, in bytes; 0 without that header."""
     length = headers.get(b"content-length", b"")
     return int(length) if length.isdigit() else 0
 
 
 def client_gone() -> Callable[[], bool]:
-    """What tells whether the client of the present request has left."""
+    """A function that says whether the client of the current request has left."""
     return GONE.get()
 
 

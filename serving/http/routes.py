@@ -1,4 +1,4 @@
-"""The routes: which there are, what each asks of a request, and the GET routes that BentoML does not have."""
+"""The list of routes, what each requires of a request, and the GET routes that BentoML lacks."""
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,17 +22,17 @@ OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 
 
 def is_open(path: str) -> bool:
-    """Whether a path is answered without a key: probes and documents, which tell nothing of any applicant."""
+    """Whether a path needs no key. Such paths are probes and documentation, and reveal nothing about applicants."""
     return path in OPEN_ROUTES or path.startswith("/static_content/")
 
 
 def takes_place(scope: Scope) -> bool:
-    """Whether a request needs a place among those in work."""
+    """Whether a request counts against the limit of requests in work."""
     return scope["path"] in API_ROUTES and scope["method"] == "POST"
 
 
 def body_limit(path: str, limits: ServiceSettings) -> int:
-    """Most bytes of a body to this path."""
+    """The most bytes of a request body for this path."""
     return limits.max_single_bytes if path == SINGLE_ROUTE else limits.max_body_bytes
 
 
@@ -42,10 +42,10 @@ def json_response(content: object) -> Response:
 
 
 def get_app(metrics: Metrics) -> Starlette:
-    """The GET routes. The service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
+    """The app with the GET routes. The service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
 
     async def index(request: Request) -> Response:
-        return RedirectResponse("docs")  # relative, so that a prefix that a proxy took off is kept
+        return RedirectResponse("docs")  # relative, to keep a prefix that a proxy removed
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(DOCS_PAGE)

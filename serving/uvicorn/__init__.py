@@ -1,1 +1,1 @@
-"""What uvicorn's connections are made to do: accept many at once, keep limits and clocks, refuse early."""
+"""Changes to uvicorn's connections: accept many at once, enforce size limits and timeouts, refuse early under overload."""

@@ -1,8 +1,7 @@
-"""Between the listening socket and the connections: new ones are taken many at a time.
+"""Accepts many new connections in one turn of the event loop.
 
-libuv, beneath uvloop, accepts one connection a turn of the loop. Above capacity a turn takes 100 ms and more, since it serves
-everything that has arrived: then new connections, a prober's among them, wait for minutes while the old ones are served.
-(Since libuv 1.45, which no longer accepts in a loop; asyncio's own loop accepts up to the backlog at once.)
+uvloop accepts one connection per turn (since libuv 1.45; asyncio's own loop accepts up to the backlog). Under overload, a turn takes
+over 100 ms, because it serves all requests that have arrived. New connections, such as health probes, would then wait for minutes.
 """
 
 import asyncio
@@ -13,9 +12,9 @@ AT_ONCE = 256
 
 
 def accept_many(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the servers that this loop will make from a socket take many connections a turn.
+    """Make future servers of this loop that get a socket accept up to AT_ONCE connections per turn.
 
-    Servers with TLS, and loops other than uvloop's, are left as they are.
+    Servers with TLS and loops other than uvloop's stay unchanged.
     """
     if not type(loop).__module__.startswith("uvloop"):
         return
@@ -31,7 +30,7 @@ def accept_many(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _help(loop: asyncio.AbstractEventLoop, server: asyncio.Server, listener: socket.socket, factory: Any) -> None:
-    """Take connections beside the server, from the same queue, while it serves."""
+    """Accept connections from the server's own queue, in addition to the server, while it is serving."""
     tasks: set[asyncio.Task[Any]] = set()
 
     def keep(task: "asyncio.Task[Any]") -> None:
@@ -50,7 +49,7 @@ def _help(loop: asyncio.AbstractEventLoop, server: asyncio.Server, listener: soc
         for _ in range(AT_ONCE):
             try:
                 connection, _ = listener.accept()
-            except OSError:  # nobody is waiting, or no descriptor is left: the server's own affair
+            except OSError:  # no connection is waiting, or no file descriptor is left, which the server itself handles
                 return
             keep(loop.create_task(loop.connect_accepted_socket(factory, connection)))
 

@@ -1,8 +1,8 @@
-"""One connection, from accept to close: what its client may send, by when it has to come, and how its answers leave.
+"""One connection, from accept to close: its size limits, its timeouts, and how its answers are sent.
 
-A client owes a head, then a body, then the reading of its answer. Each has a limit and a clock here, before there is a task, a call of the
-app or a place in work for it. This is uvicorn's protocol with its callbacks overridden, since nothing above it sees a request before its
-head is complete, and nothing above it can end a connection. `HOOKS` names all that is overridden; serving.uvicorn.guard says so where uvicorn has changed.
+A client must send a head, then a body, then read its answer. Each has a size limit and a timeout here, before a task, a call of the app
+or room in work is spent on it. The class overrides callbacks of uvicorn's protocol, because the layers above see a request only once its
+head is complete, and cannot close a connection. `HOOKS` lists the overridden methods; serving.uvicorn.guard warns if uvicorn lacks one.
 """
 
 import math
@@ -14,9 +14,9 @@ from serving.errors import ServiceError
 from serving.uvicorn.door import BODY_BYTES, Door, whole_answer
 from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_host, check_trailer, too_long
 
-_UVICORN: Any = object  # its protocol is imported where there are connections, of no use to the parent process
+_UVICORN: Any = object  # serving.uvicorn.guard adds uvicorn's protocol, which the parent process does not import
 
-READ_ON = 4  # times the largest body is read and dropped after its refusal: many clients read the answer only once they have sent all
+READ_ON = 4  # times max_body_bytes to read and drop after a refusal: many clients read the answer only after sending the whole body
 HOOKS = (
     "connection_made",
     "connection_lost",
@@ -34,7 +34,7 @@ HOOKS = (
 
 
 class Connection(_UVICORN):  # type: ignore[misc]
-    """What makes a protocol of uvicorn keep its client to the limits."""
+    """Overrides callbacks of uvicorn's protocol to enforce the limits. It has more than 12 methods because uvicorn has that many callbacks."""
 
     door: Door
     parser: Any
@@ -45,30 +45,30 @@ class Connection(_UVICORN):  # type: ignore[misc]
     cycle: Any
     scope: Any
     headers: Any
-    due = math.inf  # when the client is late, while nothing of its is in work
-    room = MOST_HEAD  # bytes that may come and are of no body
-    surplus = 0  # bytes of a body that came after its answer
-    long = False  # whether the bytes at hand may be a head that is too long
+    due = math.inf  # when the client is late, unless a request of its is in work
+    room = MOST_HEAD  # bytes outside a body that may still arrive
+    surplus = 0  # bytes of a body that arrived after its answer
+    long = False  # whether the current data may hold a head that is too long
     in_message = in_body = False
-    timed = 0  # whose clock was started: 1 the head's, 2 the body's
+    timed = 0  # whose timeout is running: 1 the head's, 2 the body's
     trailers = 0
     host: bytes | None = None
     coding: bytes | None = None  # the value of Transfer-Encoding
-    at_work: Any = None  # the cycle that the app was called with
-    held: Any = None  # the cycle whose body is awaited, and the app to call then
-    wanted: int | None = None  # bytes of its body; None until asked
+    at_work: Any = None  # the cycle (uvicorn's request with its answer) that the app is working on
+    held: Any = None  # a cycle whose body is still arriving, and the app to call afterwards
+    wanted: int | None = None  # most bytes of its body to wait for; None before the gate was asked
     refusal: bytes | None = None
-    last: bytes | None = None  # the answer after which the connection ends
+    last: bytes | None = None  # the final answer, after which the connection closes
     url = b""
 
     def connection_made(self, transport: Any) -> None:
-        """Start the clock of the first head."""
+        """Start the timeout of the first head."""
         super().connection_made(transport)
         self.due = self.door.now() + self.door.limits.head_seconds
         self.door.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what the connection held."""
+        """Release what the connection held."""
         self.door.leave(self)
         self.held = None
         super().connection_lost(exc)
@@ -94,23 +94,23 @@ class Connection(_UVICORN):  # type: ignore[misc]
             self.door.make_room()
 
     def _wait(self) -> None:
-        """Start the clock of what the client has begun to send, and let it go on."""
+        """Start the timeout of the head or body that is arriving, and keep reading."""
         self.room = min(self.room, MOST_HEAD)
         stage = 1 + self.in_body
         if self.timed != stage:
             self.timed = stage
             self.due = self.door.now() + (self.door.limits.body_seconds if self.in_body else self.door.limits.head_seconds)
         if self.held is not None:
-            self.flow.resume_reading()  # uvicorn would wait for the app to read
+            self.flow.resume_reading()  # uvicorn pauses until the app reads
             self._look_at_held()
 
     def _count(self) -> None:
-        """Count the bytes of bodies whose requests are not in work."""
+        """Report the body bytes of requests that are not in work."""
         waiting = [*self.pipeline, *([self.held] if self.held is not None else [])]
         self.door.hold(self, sum(len(cycle.body) for cycle, _ in waiting))
 
     def _feed(self, data: bytes) -> None:
-        """Parse; a request that asks for another protocol is parsed once more without that, so that its body is its body."""
+        """Parse data. A request with Upgrade is parsed again without that field, or the parser would not read its body."""
         rest: Any = data
         while rest:
             try:
@@ -120,18 +120,18 @@ class Connection(_UVICORN):  # type: ignore[misc]
                 rest = memoryview(rest)[upgrade.args[0] :]
                 fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
                 line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-                self.parser = httptools.HttpRequestParser(self)  # the old one takes nothing more where the head says close
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self.parser = httptools.HttpRequestParser(self)  # after `Connection: close`, the old one accepts no more data
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
                 self.parser.feed_data(line + b"".join(fields) + b"\r\n")
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         self.in_message, self.in_body, self.timed, self.trailers, self.surplus = True, False, 0, 0, 0
         self.host = self.coding = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field as uvicorn does, without a call of its method; a trailer field is dropped."""
+        """Keep a header field, as uvicorn does; check a trailer field and drop it. uvicorn's method is not called, to save time."""
         if self.in_body:
             self.trailers += 1
             check_trailer(name, self.trailers)
@@ -149,7 +149,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
             raise ServiceError(431, f"the request has more than {MOST_FIELDS} header fields")
 
     def on_headers_complete(self) -> None:
-        """Check a head; refuse at once where there is no room."""
+        """Check a head; refuse the request at once if there is no room."""
         parser, version = self.parser, self.parser.get_http_version()
         long = self.long or self.room < 0
         check_head(version, self, self.headers if long else ())
@@ -159,7 +159,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
                 raise ServiceError(400, "CONNECT is for proxies")
             return
         if len(self.pipeline) >= MOST_IN_PIPELINE:
-            raise ServiceError(400, f"more than {MOST_IN_PIPELINE} requests wait for the answer to one")
+            raise ServiceError(400, f"more than {MOST_IN_PIPELINE} pipelined requests are waiting")
         free = self.at_work is None and not self.pipeline
         if free and version == "1.1" and parser.should_keep_alive() and not self.expect_100_continue:
             self.refusal = self.door.gate.refusal(parser.get_method(), self.url)
@@ -167,14 +167,14 @@ class Connection(_UVICORN):  # type: ignore[misc]
             super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """What uvicorn calls once it is a request's turn; its body may be on its way."""
+        """Hold a request until its body is complete, else call the app. uvicorn calls this when it is the request's turn."""
         if cycle.more_body:
             self.held, self.wanted = (cycle, app), None
         else:
             self._start(cycle, app)
 
     def _look_at_held(self) -> None:
-        """Call the app before the body is there, where it will answer without; else let the client send it."""
+        """Call the app early if it will answer without the body; otherwise let the client send the body."""
         cycle, app = self.held
         if self.wanted is None:
             self.wanted = self.door.gate.expects(cycle.scope)
@@ -189,23 +189,23 @@ class Connection(_UVICORN):  # type: ignore[misc]
         cycle.scope[BODY_BYTES] = len(cycle.body)
         self.door.gate.admit(cycle.scope)
         if cycle.waiting_for_100_continue and cycle.more_body:
-            cycle.keep_alive = False  # whether the body follows the answer is the client's choice
+            cycle.keep_alive = False  # the client may or may not send the body after the answer
         elif cycle.scope["method"] == "POST":
             cycle.waiting_for_100_continue = False
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body, or drop it where nobody reads it."""
-        self.room += 2 * len(body)  # what frames a body may be as long as the body
-        if self.refusal is not None or self.cycle.response_complete:  # nobody reads it
+        """Keep a part of a body, or drop it if the request is answered already."""
+        self.room += 2 * len(body)  # the framing of chunks may be as long as the body itself
+        if self.refusal is not None or self.cycle.response_complete:
             self.surplus += len(body)
             if self.surplus > READ_ON * self.door.limits.max_body_bytes:
-                raise ServiceError(413, "the body of a request that was refused does not end")
+                raise ServiceError(413, "the request was refused, but its body goes on; the connection is closed")
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Call the app with a request that is complete."""
+        """Call the app with a complete request, or send its refusal."""
         if self.parser.should_upgrade():
             return
         self.in_message, self.room = False, MOST_HEAD
@@ -217,11 +217,11 @@ class Connection(_UVICORN):  # type: ignore[misc]
         super().on_message_complete()
         if self.held is not None:
             self._start(*self.held)
-        elif self.at_work is None:  # the answer was there before
+        elif self.at_work is None:  # the answer was sent before the body was complete
             self._rest()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request of the pipeline, or wait for the client."""
+        """Continue with the next pipelined request, or wait for the client."""
         self.at_work = None
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
@@ -237,7 +237,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
             self._rest()
 
     def _rest(self) -> None:
-        """Wait for the client, and drop what was answered: freed at the next request, it would have left the processor's cache."""
+        """Wait for the client, and free the answered request now, while it is still in the processor's cache."""
         limits = self.door.limits
         self.due = self.door.now() + (limits.body_seconds if self.in_message or self._is_unread() else limits.idle_seconds)
         if not self.in_message:
@@ -248,27 +248,27 @@ class Connection(_UVICORN):  # type: ignore[misc]
         return bool(self.flow.write_paused or self.transport.is_closing())
 
     def pause_writing(self) -> None:
-        """Start the clock of a client that does not read."""
+        """Start the timeout of a client that does not read its answer."""
         super().pause_writing()
         self.due = self.door.now() + self.door.limits.body_seconds
 
     def resume_writing(self) -> None:
-        """Stop the clock of a client that reads again."""
+        """Stop the timeout of a client that reads again."""
         super().resume_writing()
         if self.at_work is None:
             self._rest()
 
     def expire(self) -> None:
-        """End the connection, unless the service is the one that is late."""
+        """Close a connection whose time is over, unless the service itself is still working on a request."""
         if self._is_unread():
             self.transport.abort()
         elif self.at_work is None and self.in_message:
-            self.end(ServiceError(408, "the request did not come within its time"))
+            self.end(ServiceError(408, "the request did not arrive in time"))
         elif self.at_work is None:
             self._leave()
 
     def end(self, error: ServiceError) -> None:
-        """Read nothing more; close after the answers that are owed, the error as the last where the present request has no other."""
+        """Stop reading; close after the pending answers. The last one is the error, unless the current request has its answer already."""
         cycle = self.cycle
         begun = cycle is not None and cycle.scope is self.scope
         if begun and (cycle is self.at_work or cycle.response_complete):

@@ -1,4 +1,4 @@
-"""What the connections of a server share: the gate that decides on their requests, one clock, and the bytes that they may hold."""
+"""State that a server's connections share: the gate that decides on their requests, one timer, and the bytes of their bodies."""
 
 import asyncio
 import time
@@ -11,73 +11,73 @@ from configs.settings import ServiceSettings
 from serving.errors import PROBLEM_TYPE, ServiceError
 
 SWEEP_SECONDS = 1.0
-BODY_BYTES = "credit_scoring.body_bytes"  # in the scope of a request that a guarded connection brought: how much of its body is there
+BODY_BYTES = "credit_scoring.body_bytes"  # in a request's scope, set by a guarded connection: bytes of its body that have arrived
 
 
 class Gate(Protocol):
-    """What decides on requests."""
+    """Decides which requests to admit."""
 
     limits: ServiceSettings
     bytes_in_work: int
 
     def refusal(self, method: bytes, url: bytes) -> bytes | None:
-        """The whole answer to a request for which there is no room, from its status line on; None where there is."""
+        """The complete answer that refuses a request for lack of room, as bytes on the wire; None if there is room."""
 
     def expects(self, scope: Scope) -> int:
-        """How large a body has to be there before the app is called; 0 where it answers without one."""
+        """The largest body, in bytes, to wait for before calling the app; 0 if the app will answer without a body."""
 
     def admit(self, scope: Scope) -> bool:
-        """Take a request into work before the app is called with it, if there is room."""
+        """Admit a request if there is room; called before the app."""
 
     def ended(self, status: int) -> None:
-        """Count an answer that the app had no part in; its connection ends."""
+        """Count an answer that a connection sends without calling the app, before it closes."""
 
 
 class Door:
-    """The open connections of a server: one clock for all of them, and the bytes of bodies that are not in work yet.
+    """The open connections of a server, with one timer for their timeouts and the number of body bytes that are not in work yet.
 
-    One timer looks at every connection once in SWEEP_SECONDS: a timer for each, made and cancelled for each request, took a tenth of the
-    requests a second at 12,000 connections. Where the bodies take more than `max_bytes_in_work`, the oldest unfinished one gives way: a
-    client that sends at its line's speed finishes, and one that sends to hold memory goes first.
+    The timer checks every connection once per SWEEP_SECONDS. A timer per request lowered throughput by a tenth at 12,000 connections.
+    If bodies exceed `max_bytes_in_work`, the oldest unfinished one is refused. A client that sends at full speed has finished by then;
+    one that sends slowly to hold memory is refused first.
 
     Parameters
     ----------
-    now : seconds, from any origin.
+    now : returns seconds from any origin.
     """
 
     def __init__(self, gate: Gate, now: Callable[[], float] = time.monotonic) -> None:
         self.gate, self.limits, self.now = gate, gate.limits, now
         self.connections: set[Any] = set()
-        self.unfinished: dict[Any, int] = {}  # bytes that a connection holds for requests not in work, the oldest first
+        self.unfinished: dict[Any, int] = {}  # for each connection, body bytes of requests not in work; oldest first
         self.unfinished_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Any) -> None:
-        """Watch a connection."""
+        """Add a new connection."""
         self.connections.add(connection)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._ring)
 
     def leave(self, connection: Any) -> None:
-        """Forget a connection that is lost."""
+        """Remove a closed connection."""
         self.connections.discard(connection)
         self.hold(connection, 0)
 
     def hold(self, connection: Any, size: int) -> None:
-        """Count the bytes that a connection now holds of bodies that are not in work."""
+        """Set the number of body bytes that a connection holds for requests not in work."""
         self.unfinished_bytes += size - self.unfinished.get(connection, 0)
         if size:
-            self.unfinished[connection] = size  # it keeps its place in the order
+            self.unfinished[connection] = size  # an existing entry keeps its place in the order
         else:
             self.unfinished.pop(connection, None)
 
     def make_room(self) -> None:
-        """Let the oldest unfinished bodies give way while there are too many bytes."""
+        """Refuse the oldest unfinished bodies until the bytes are within the limit."""
         while self.unfinished and self.unfinished_bytes + self.gate.bytes_in_work > self.limits.max_bytes_in_work:
             next(iter(self.unfinished)).end(ServiceError(503, "too many bytes are in work; try again", retry_after=1))
 
     def sweep(self) -> None:
-        """End the connections whose clients are late."""
+        """Expire the connections whose time is over."""
         now = self.now()
         for connection in [connection for connection in self.connections if connection.due <= now]:
             connection.expire()
@@ -88,7 +88,7 @@ class Door:
 
 
 def whole_answer(error: ServiceError, *headers: tuple[str, str]) -> bytes:
-    """An error as it stands on the wire, with these headers beside its own."""
+    """The complete HTTP answer for an error as bytes, with these headers in addition to its own."""
     body = error.to_bytes(None)
     fields = [("content-type", PROBLEM_TYPE), ("content-length", str(len(body))), *error.headers.items(), *headers]
     head = "".join(f"{name.lower()}: {value}\r\n" for name, value in fields)

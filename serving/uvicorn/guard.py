@@ -1,4 +1,4 @@
-"""Puts the guarded connection in the place of uvicorn's protocol."""
+"""Replaces uvicorn's HTTP protocol by the guarded connection."""
 
 import logging
 import time
@@ -9,24 +9,24 @@ from monitoring.service_log import LOGGER
 from serving.uvicorn.connection import HOOKS, Connection
 from serving.uvicorn.door import Door, Gate
 
-log = logging.getLogger(LOGGER)
+logger = logging.getLogger(LOGGER)
 
 
 def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:
-    """Let uvicorn's connections keep the gate's limits; None, and a warning, where its protocol is not the one that this is written for.
+    """Apply the gate's limits to uvicorn's connections. If uvicorn's protocol is not the expected one, log a warning and return None.
 
-    A request for which there is no room is refused before there is a task, a scope and a call of the app for it. That keeps answers coming:
-    everything that has arrived is read in one turn of the loop, and an answer takes three. At three times capacity 2,530 requests a second
-    were answered with it, 187 without. Requests in a pipeline, those that close their connection and those that ask before they send a body
-    are left to the app.
+    If there is no room, a connection refuses a request before it creates a task, a scope and a call of the app. That keeps the service
+    answering under overload, when each turn of the event loop reads all requests that have arrived and an answer takes three turns. At
+    three times the capacity, 2,530 requests per second were answered with this early refusal and 187 without. The app itself refuses
+    pipelined requests, requests with `Connection: close` and requests with `Expect: 100-continue`.
     """
-    from uvicorn.protocols.http import auto  # of no use to the parent process
+    from uvicorn.protocols.http import auto  # the parent process does not need it
 
     base: Any = auto.AutoHTTPProtocol
     if base.__name__ != "HttpToolsProtocol" or not all(hasattr(base, hook) for hook in HOOKS):
-        log.warning(
-            "connections have no limits, no clocks and no refusal under overload: uvicorn's HTTP protocol is not the one expected; "
-            "install uvicorn and httptools in the versions of configs/requirements",
+        logger.warning(
+            "connections have no size limits, timeouts or early refusal, because uvicorn's HTTP protocol is not the expected one; "
+            "install the versions of uvicorn and httptools in configs/requirements",
             extra={"protocol": base.__name__},
         )
         return None

@@ -175,13 +175,13 @@ def test_options_of_serve_that_would_be_ignored_are_named_too(problems: Any) -> 
 @pytest.mark.parametrize(
     ("entry", "value", "owner", "said"),
     [
-        ("http.cosr.enabled", True, f"services.{NAME}.", "http.cosr.enabled is no entry"),
-        ("http.cors.origins", "*", f"services.{NAME}.", "http.cors.origins is no entry"),
+        ("http.cosr.enabled", True, f"services.{NAME}.", "BentoML has no entry http.cosr.enabled"),
+        ("http.cors.origins", "*", f"services.{NAME}.", "BentoML has no entry http.cors.origins"),
         ("http.port", 4000, "services.credit-scoring.", f"services.credit-scoring is neither an entry nor this service, {NAME}"),
-        ("port", 4000, "api_server.", "api_server.port is no entry; expected services"),
-        ("http.port", 4000, "services.", f"services.http.port gives way to the service's own entry; set services.{NAME}.http.port"),
-        ("http.host", "127.0.0.2", "services.", f"services.http.host gives way to the service's own entry; set services.{NAME}.http.host"),
-        ("http.cors.enabled", True, "services.", "http.cors is enabled for nobody; expected access_control_allow_origins or"),
+        ("port", 4000, "api_server.", "BentoML has no entry api_server.port; expected services"),
+        ("http.port", 4000, "services.", f"the service's own entry overrides services.http.port; set services.{NAME}.http.port"),
+        ("http.host", "127.0.0.2", "services.", f"the service's own entry overrides services.http.host; set services.{NAME}.http.host"),
+        ("http.cors.enabled", True, "services.", "http.cors is enabled but allows no origin; expected access_control_allow_origins or"),
         ("ssl.enabled", True, f"services.{NAME}.", "ssl is enabled without ssl.certfile"),
         ("ssl.certfile", "a.pem", f"services.{NAME}.", "ssl names files, but ssl.enabled is false"),
         ("tracing.sample_rate", 1.0, f"services.{NAME}.", "tracing is ignored unless CREDIT_SERVICE__TRACING=true"),
@@ -222,11 +222,11 @@ def test_files_of_tls_are_tried_at_start(tmp_path: Path, problems: Any, need: An
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"exporter_type": "in_memory"}, "tracing.exporter_type is in_memory and its protocol None; expected zipkin, jaeger or otlp"),
+        ({"exporter_type": "in_memory"}, "tracing.exporter_type is in_memory with the protocol None; expected zipkin, jaeger or otlp"),
         ({"sample_rate": 1.0}, "tracing.exporter_type is None"),
-        ({"exporter_type": "otlp"}, "tracing.exporter_type is otlp and its protocol None"),
-        ({"exporter_type": "zipkin"}, "tracing.exporter_type is zipkin, and tracing.zipkin.endpoint is not given"),
-        ({"exporter_type": "otlp", "otlp.protocol": "http"}, "tracing.sample_rate is not given or 0, so that nothing is traced"),
+        ({"exporter_type": "otlp"}, "tracing.exporter_type is otlp with the protocol None"),
+        ({"exporter_type": "zipkin"}, "tracing.exporter_type is zipkin, but tracing.zipkin.endpoint is not set"),
+        ({"exporter_type": "otlp", "otlp.protocol": "http"}, "tracing.sample_rate is not set or 0, so nothing would be traced"),
         (
             {"exporter_type": "otlp", "otlp.protocol": "http", "otlp.http.headers": {"a": "b"}, "sample_rate": 1.0},
             "tracing needs the module opentelemetry.exporter.otlp.proto.http, which is not installed",

@@ -45,7 +45,7 @@ def test_gzip_is_unpacked_however_it_arrives(encoding: bytes, size: int) -> None
 
 def test_the_limit_counts_what_is_unpacked() -> None:
     assert len(read([gzip.compress(b" " * LIMIT)], (b"content-encoding", b"gzip"))) == LIMIT
-    said = (413, "the body is larger than 1000000 bytes when it is unpacked")
+    said = (413, "the body is larger than 1000000 bytes when decompressed")
     assert refused([gzip.compress(b" " * (LIMIT + 1))], (b"content-encoding", b"gzip")) == said
 
 
@@ -77,8 +77,8 @@ def test_other_types_and_encodings_are_a_415(headers: Headers, said: str) -> Non
 
 def test_damaged_gzip_is_a_400() -> None:
     packed = gzip.compress(TEXT)
-    damaged = "the body is not valid gzip, as its Content-Encoding says"
-    cases = {packed[:-1]: "the body's gzip ends before its end; it was cut short", TEXT: damaged, packed + b"more": damaged}
-    cases |= {packed[:-8] + b"\0" * 8: damaged, b"": "the body's gzip ends before its end; it was cut short"}
+    damaged = "the body is not valid gzip, although its Content-Encoding says so"
+    cases = {packed[:-1]: "the body's gzip is incomplete; it was cut short", TEXT: damaged, packed + b"more": damaged}
+    cases |= {packed[:-8] + b"\0" * 8: damaged, b"": "the body's gzip is incomplete; it was cut short"}
     for body, said in cases.items():
         assert refused([body], (b"content-encoding", b"gzip")) == (400, said)

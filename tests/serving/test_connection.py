@@ -120,7 +120,7 @@ def test_a_request_that_does_not_come_in_its_time_is_answered_408(sent: bytes, s
         assert len(server.door.connections) == 1
         server.later(0.2 * seconds)
         ((status, body),) = await answers(reader)
-        assert (status, b"did not come within its time" in body, server.calls) == (408, True, 0)
+        assert (status, b"did not arrive in time" in body, server.calls) == (408, True, 0)
         assert b'credit_requests_total{route="other",status="408"} 1.0' in server.metrics.exposition()
 
     play(scenario)
@@ -416,7 +416,7 @@ def test_the_limits_do_not_vanish_in_silence(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(auto, "AutoHTTPProtocol", H11Protocol)
     with caplog.at_level(logging.WARNING, LOGGER):
         assert boundary.guard_connections() is None
-    assert [record.protocol for record in caplog.records if "no limits" in record.message] == ["H11Protocol"]  # type: ignore[attr-defined]
+    assert [record.protocol for record in caplog.records if "no size limits" in record.message] == ["H11Protocol"]  # type: ignore[attr-defined]
     assert b"credit_connections_guarded 0.0" in boundary.metrics.exposition()
 
 

@@ -70,7 +70,7 @@ def test_a_file_that_can_be_written_is_taken(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("a.xlsx", "a.xlsx; expected a name that ends in .csv, .parquet"),
+        ("a.xlsx", "a.xlsx; expected a name that ends in .csv or .parquet"),
         ("a", "expected a name that ends in"),
         (".csv", "expected a name that ends in"),
         ("folder.csv", "which is a folder"),

@@ -232,7 +232,7 @@ def test_a_field_is_named_that_is_absent_though_training_always_had_it(contract:
     none, (warning,) = contract.warnings(whole, without)
     assert none == []
     assert (warning["code"], warning["pointer"]) == ("absent", "/application")
-    assert warning["detail"].startswith(f"{field}: not known")
+    assert warning["detail"].startswith(f"{field}: missing, but never missing")
 
 
 def test_a_field_that_comes_without_its_group_is_named_and_left_aside(contract: Contract) -> None:
@@ -258,7 +258,7 @@ def test_a_null_in_a_vector_is_named_where_training_always_had_the_field(contrac
 def test_history_beside_a_vector_is_an_error(contract: Contract) -> None:
     vector = [None] * len(contract.features.names)
     assert errors_of(contract, body({"features": vector, "history": {}})) == {
-        "/history": "expected an application beside it; a vector holds its history already"
+        "/history": "expected history with an application only; a vector already contains it"
     }
 
 
@@ -317,7 +317,7 @@ def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
     place = contract.features.names.index("CODE_GENDER")
     features[place] = 0.5
     assert errors_of(contract, body({"features": features})) == {
-        f"/features/{place}": "expected the whole number of a category, as GET /model lists it"
+        f"/features/{place}": "expected the whole-number code of a category, as GET /model lists it"
     }
     features[place] = 7
     row = contract.parse_one(body({"features": features}))

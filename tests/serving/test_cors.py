@@ -112,8 +112,11 @@ def test_while_there_is_cors_the_app_refuses_so_that_refusals_name_the_origin(tm
 @pytest.mark.parametrize(
     ("cors", "said"),
     [
-        (section(), "http.cors is enabled for nobody; expected access_control_allow_origins or access_control_allow_origin_regex"),
-        (section(enabled=False, max_age=5), "http.cors.access_control_max_age is given, but http.cors.enabled is false"),
+        (
+            section(),
+            "http.cors is enabled but allows no origin; expected access_control_allow_origins or access_control_allow_origin_regex",
+        ),
+        (section(enabled=False, max_age=5), "http.cors.access_control_max_age is set, but http.cors.enabled is false"),
         (section(allow_origins=[PORTAL, f"{PORTAL}/"]), f"http.cors names the origin {PORTAL}/, which no browser sends"),
         (section(allow_origins="portal.lender.example"), "http.cors names the origin portal.lender.example, which no browser sends"),
         (section(allow_origins="https://Portal.example"), "http.cors names the origin https://Portal.example, which no browser sends"),

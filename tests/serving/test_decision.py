@@ -103,7 +103,7 @@ def test_the_noise_of_a_cost_curve_does_not_move_the_theoretical_threshold(seed:
     assert cost_per_client(defaulted, pd, choice.least, COSTS) <= cost_per_client(defaulted, pd, choice.threshold, COSTS)
     assert choice.saving <= 2 * choice.standard_error
     assert str(choice).startswith("threshold 0.091, the theoretical one: ")
-    assert str(choice).endswith("a client, not more than twice the standard error")
+    assert str(choice).endswith("per client, not more than twice the standard error")
 
 
 def test_a_threshold_that_clearly_costs_less_is_taken() -> None:
@@ -112,7 +112,7 @@ def test_a_threshold_that_clearly_costs_less_is_taken() -> None:
     assert choice.reason == "curve"
     assert choice.threshold == choice.least == pytest.approx(3 / 11, abs=0.05)
     assert choice.saving > 2 * choice.standard_error
-    assert "the least of the cost curve" in str(choice)
+    assert "the minimum of the cost curve" in str(choice)
 
 
 def test_the_saving_and_its_standard_error_come_from_the_differences_applicant_by_applicant() -> None:
@@ -148,7 +148,7 @@ def test_a_floor_that_the_theoretical_threshold_meets_changes_nothing_and_binds_
 
 
 def test_a_floor_that_no_threshold_meets_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"no threshold approves 50\.0% .* the most that one approves is 0\.0%"):
+    with pytest.raises(UserError, match=r"no threshold approves 50\.0% .* the highest approval rate of any threshold is 0\.0%"):
         choose_threshold(np.array([0, 1]), np.array([1.0, 1.0]), COSTS, 0.5)
 
 

@@ -51,18 +51,22 @@ def test_rows_become_columns() -> None:
         ({"bureau": [{"CREDIT_ACTIVE": 1}]}, "/history/bureau/0/CREDIT_ACTIVE", "expected text or null, got a number"),
         ({"bureau": [{"CREDIT_ACTIVE": "\ud800"}]}, "/history/bureau/0/CREDIT_ACTIVE", "expected valid Unicode text"),
         ({"bureau": [{"a/b": 1}]}, "/history/bureau/0/a~1b", "no such field; the fields are those of GET /docs.json"),
-        ({"bureau": [LOAN, {}, dict(LOAN)]}, "/history/bureau/2", "repeats row 0 in every field; expected each row once"),
-        ({"bureau": [{}, {"AMT_ANNUITY": None}]}, "/history/bureau/1", "repeats row 0 in every field; expected each row once"),
-        ({"bureau_balance": [{"SK_ID_BUREAU": 1}]}, "/history/bureau_balance", "expected bureau beside it, which names the loans"),
+        ({"bureau": [LOAN, {}, dict(LOAN)]}, "/history/bureau/2", "is the same as row 0 in every field; expected each row once"),
+        ({"bureau": [{}, {"AMT_ANNUITY": None}]}, "/history/bureau/1", "is the same as row 0 in every field; expected each row once"),
+        (
+            {"bureau_balance": [{"SK_ID_BUREAU": 1}]},
+            "/history/bureau_balance",
+            "expected the table bureau in the same history, to look up the loans",
+        ),
         (
             {"bureau": [LOAN], "bureau_balance": [{"SK_ID_BUREAU": 1}, {"SK_ID_BUREAU": 2}]},
             "/history/bureau_balance/1/SK_ID_BUREAU",
-            "expected the SK_ID_BUREAU of a row of bureau",
+            "expected a value of SK_ID_BUREAU that occurs in bureau",
         ),
         (
             {"bureau": [{}], "bureau_balance": [{}]},
             "/history/bureau_balance/0/SK_ID_BUREAU",
-            "expected the SK_ID_BUREAU of a row of bureau",
+            "expected a value of SK_ID_BUREAU that occurs in bureau",
         ),
     ],
 )
@@ -113,7 +117,7 @@ def test_ids_of_loans_that_a_float_does_not_keep_are_refused() -> None:
     _, errors, _ = read({"bureau": [{"SK_ID_BUREAU": 1}, {"SK_ID_BUREAU": big}], "bureau_balance": [{"SK_ID_BUREAU": -big}]})
     assert errors == dict.fromkeys(
         ("/history/bureau/1/SK_ID_BUREAU", "/history/bureau_balance/0/SK_ID_BUREAU"),
-        "expected a whole number of at most 9007199254740991, which is kept exactly",
+        "expected a whole number of at most 9007199254740991, the largest that a float holds exactly",
     )
     assert read({"bureau": [{"SK_ID_BUREAU": 2**53 - 1}]})[1] == {}
 
@@ -123,8 +127,8 @@ def test_implausible_and_unseen_values_are_noted_once_a_column() -> None:
     _, errors, notes = read({"bureau": rows, "previous_application": [{"DAYS_FIRST_DUE": 365243, "NAME_CONTRACT_TYPE": "XNA"}]})
     assert errors == {}
     assert notes == {
-        "/history/bureau/0/AMT_CREDIT_SUM": "AMT_CREDIT_SUM is 1e+300; plausible is 0 to 600000000, and so 1 more rows",
-        "/history/bureau/2/CREDIT_TYPE": f"CREDIT_TYPE '{'Z' * 60}…' is not a value of the schema; counted with none",
+        "/history/bureau/0/AMT_CREDIT_SUM": "AMT_CREDIT_SUM is 1e+300; expected 0 to 600000000 (2 rows in all)",
+        "/history/bureau/2/CREDIT_TYPE": f"CREDIT_TYPE '{'Z' * 60}…' is not in the schema; it counts for no category",
     }
 
 

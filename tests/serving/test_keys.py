@@ -236,10 +236,10 @@ def entry(**changes: Any) -> str:
 
 
 BROKEN = {
-    "empty": ("", "is not a file of keys"),
-    "a list": ("[]", "is not a file of keys"),
-    "no format": ("{}", "is not a file of keys"),
-    "no fields": ('{"format": 1, "keys": [{}]}', r"is not a file of keys: .* `\$\.keys\[0\]`"),
+    "empty": ("", "is not a file of API keys"),
+    "a list": ("[]", "is not a file of API keys"),
+    "no format": ("{}", "is not a file of API keys"),
+    "no fields": ('{"format": 1, "keys": [{}]}', r"is not a file of API keys: .* `\$\.keys\[0\]`"),
     "another format": ('{"format": 2, "keys": [], "more": 1}', "format 2; expected 1"),
     "a word as time": (entry(expires="soon"), r"RFC3339.*\$\.keys\[0\]\.expires"),
     "a time without offset": (entry(expires="2026-12-31T00:00:00"), r"timezone.*\$\.keys\[0\]\.expires"),
@@ -248,10 +248,10 @@ BROKEN = {
     "no hexadecimal digits": (entry(hash="ü" * 64), r"\$\.keys\[0\]\.hash"),
     "an id that no key can have": (entry(id="a_b"), r"\$\.keys\[0\]\.id"),
     "an unknown field": (entry(scope="all"), r"unknown field `scope`"),
-    "deep": ('{"format": 1, "keys": ' + "[" * 100_000, "is not a file of keys"),
+    "deep": ('{"format": 1, "keys": ' + "[" * 100_000, "is not a file of API keys"),
     "the same id twice": (
         json.dumps({"format": 1, "keys": 2 * json.loads(entry())["keys"]}),
-        "is not a file of keys: two of them have the same id",
+        "is not a file of API keys: two keys have the same id",
     ),
     "huge": (entry(note="x" * MAX_BYTES), "is larger than 1,000,000 bytes"),
 }
@@ -335,7 +335,7 @@ def test_a_start_without_the_file_is_refused_once_there_were_keys(path: Path) ->
     assert mark.stat().st_mode & 0o777 == 0o600
     path.unlink()
     later = KeyRing(path, mark=mark)
-    with pytest.raises(KeysError, match=r"is gone, though there were API keys; .*keys create.*CREDIT_AUTH=disabled"):
+    with pytest.raises(KeysError, match=r"is missing, although there were API keys; .*keys create.*CREDIT_AUTH=disabled"):
         later.start()
     assert later.required
     assert status_of(later, "cs_1_2") == 503
@@ -351,7 +351,7 @@ def test_a_mark_that_cannot_be_made_is_told(path: Path, tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING, LOGGER):
         ring = KeyRing(path, mark=tmp_path / "file" / "mark")
         assert ring.required
-    assert ["would open the service" in record.message for record in caplog.records] == [True]
+    assert ["loopback would need no key" in record.message for record in caplog.records] == [True]
 
 
 def test_changes_by_several_processes_at_once_are_all_kept(path: Path) -> None:

@@ -80,4 +80,4 @@ def test_an_error_after_the_record_takes_no_answer_away(bundle: Bundle, rows: li
 
     with caplog.at_level(logging.ERROR, LOGGER):
         asyncio.run(scenario())
-    assert [record.message for record in caplog.records] == ["decisions were made and recorded, but not counted"]
+    assert [record.message for record in caplog.records] == ["decisions were recorded but not counted in drift and metrics"]

@@ -27,7 +27,7 @@ def environment(home: Home, tmp_path: Path) -> dict[str, str]:
     ("command", "said"),
     [
         (["export", "--out", "/nonexistent/x.csv"], "--out is /nonexistent/x.csv, whose folder does not exist; make /nonexistent first"),
-        (["export", "--out", "x.csv", "--until", "0001-01-01T00:00:00+14:00"], "expected a time that there is in UTC"),
+        (["export", "--out", "x.csv", "--until", "0001-01-01T00:00:00+14:00"], "expected a time between the years 1 and 9999 in UTC"),
         (["decisions", "--client", "x", "--limit", "100000000000000000000"], "Invalid value"),
     ],
 )
@@ -176,7 +176,7 @@ def test_outcomes_that_are_not_utf_8_are_told_in_a_sentence(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(typer.Exit):
         import_outcomes(tmp_path / name)
-    assert capsys.readouterr().err == f"error: {tmp_path / name}: it is not text in UTF-8; save it in UTF-8, not packed\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / name}: the file is not UTF-8 text; save it as UTF-8, uncompressed\n"
 
 
 @pytest.mark.parametrize("home", ["a b", "a%20b", "a?b=c", "a#b", "it's", 'a "b" $c;&'])

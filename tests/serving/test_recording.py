@@ -117,7 +117,7 @@ def test_a_store_that_is_gone_is_not_ready_and_takes_no_outcome_until_it_is_back
         assert await send(records[0]) == ("unknown" if durability == "off" else "stored")
         assert shown() == (1, ("ok", None), True)
         path.rename(path.with_name("away"))
-        assert shown() == (0, ("no_store", "the store cannot be used; outcomes are refused until it can"), False)
+        assert shown() == (0, ("no_store", "the store cannot be used, so outcomes get a 503 until it can"), False)
         with pytest.raises(ServiceError, match=r"the store cannot be used now|behind the decision log") as caught:
             await send(records[0])
         assert caught.value.status == 503

@@ -149,8 +149,8 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     assert "the decision log is sound: 41 lines" in run("verify-log")
     assert "the same PD to the last bit" in run("replay", record.prediction_id.upper()), "from the store"
     assert "holds no model credit_scoring:v1" in run("replay", others[0].prediction_id, code=1)
-    assert "neither the store nor the log has a decision" in run("replay", "0" * 8 + record.prediction_id[8:], code=1)
-    assert "is no prediction id" in run("replay", "x", code=1)
+    assert "neither the store nor the decision log has a decision" in run("replay", "0" * 8 + record.prediction_id[8:], code=1)
+    assert "is not a prediction id" in run("replay", "x", code=1)
     outcomes = tmp_path / "outcomes.csv"
     outcomes.write_text(f"prediction_id,defaulted\n{record.prediction_id},1\n")
     assert "1 stored, 0 repeated" in run("outcomes", "import", str(outcomes))
@@ -173,7 +173,7 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     assert [line["outcome"] and line["outcome"]["defaulted"] for line in lines] == [None] * 40 + [False]
     assert "40 decisions" in run("export", "--out", str(tmp_path / "some.csv"), "--until", "2026-02-01T00:00:00Z")
     assert len((tmp_path / "some.csv").read_text().splitlines()) == 41
-    assert "expected a time with its zone" in run("export", "--out", str(tmp_path / "x.csv"), "--since", "2026-02-01", code=1)
+    assert "expected a time with a time zone" in run("export", "--out", str(tmp_path / "x.csv"), "--since", "2026-02-01", code=1)
     assert "expected a name that ends in" in run("export", "--out", str(tmp_path / "x.txt"), code=1)
     active = tmp_path / "credit" / "logs" / "predictions.jsonl"
     active.write_bytes(active.read_bytes().replace(b'"LOW"', b'"HIGH"', 1))

@@ -67,7 +67,7 @@ def test_the_retraining_signal_speaks_by_its_exit_code(decided: dict[str, str], 
     }
     no = run_cli(["retraining-signal"], calm)
     assert (no.returncode, "no reason to train" in no.stdout) == (0, True), no.stdout + no.stderr
-    assert "outcomes are not judged: 0.0% of the decisions of 180 to 360 days ago have one, 90% are asked for" in no.stdout
+    assert "outcomes are not judged: 0.0% of the decisions of 180 to 360 days ago have an outcome; at least 90% are needed" in no.stdout
     worse = run_cli(
         ["retraining-signal"],
         {

@@ -50,7 +50,7 @@ def test_a_broken_file_of_keys_is_refused_even_on_loopback(settings: Settings, n
     settings.keys_path.write_text("{")
     with click.Context(click.Command("serve")) as context:
         context.params["host"] = "127.0.0.1"
-        with pytest.raises(SystemExit, match="is not a file of keys"):
+        with pytest.raises(SystemExit, match="is not a file of API keys"):
             check_start(settings, no_keys, never)
     with pytest.raises(SystemExit) as caught:
         check_worker(KeyRing(settings.keys_path))

@@ -57,7 +57,10 @@ def test_an_application_of_which_nothing_is_known_is_told_by_name_and_as_a_vecto
         [("absent", "/features"), ("thin_application", "/features")],
         [("absent", "/application")],
     ]
-    assert warnings[1][1]["detail"] == "features with 100% of the model's gain are not known; the score says little"
+    assert (
+        warnings[1][1]["detail"]
+        == "features with 100% of the model's gain are missing, so the score is hardly better than the default rate"
+    )
     assert "thin_application" not in [warning["code"] for warning in answers(bundle, {"application": example})[0]["warnings"]]
 
 

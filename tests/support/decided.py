@@ -1,4 +1,4 @@
-"""Decisions and outcomes, put into a store without a service."""
+"""Puts decisions and outcomes into a store without a service."""
 
 import json
 import math
@@ -23,7 +23,7 @@ THRESHOLD = 0.1
 
 
 def generated(bundle: Bundle, folder: Path, count: int, seed: int, **columns: float) -> tuple[pd.DataFrame, Matrix]:
-    """Generated applicants with their history, some columns set to a value, and their feature matrix."""
+    """Generated applicants with some columns set to a value, and their feature matrix, history included."""
     generate(folder, count, seed)
     frame = pd.read_parquet(folder / "application_train.parquet").assign(**columns)
     history = HistoryFolder(folder, frame[bundle.features.table.key].to_numpy(), lambda _: None).history()
@@ -33,7 +33,12 @@ def generated(bundle: Bundle, folder: Path, count: int, seed: int, **columns: fl
 def keep(
     engine: Engine, matrix: Matrix, start: datetime = MONDAY, version: str = "v1", apart: timedelta = timedelta(minutes=1)
 ) -> list[str]:
-    """Put decisions on record, each so long after the one before; features and, last, the PD; returns their ids."""
+    """Store decisions, `apart` in time; returns their ids.
+
+    Parameters
+    ----------
+    matrix : shape (rows, features + 1), with the PD in the last column.
+    """
     rows: list[dict[str, Any]] = []
     lines = []
     for place, values in enumerate(matrix.tolist()):
@@ -60,7 +65,7 @@ def keep(
 
 
 def tell(engine: Engine, ids: list[str], defaulted: Iterable[object]) -> None:
-    """Store outcomes of decisions."""
+    """Store whether the applicants of these decisions defaulted."""
     common = {"observed_at": MONDAY, "received_at": MONDAY, "source": "test"}
     rows = [{"prediction_id": identifier, "defaulted": bool(bad), **common} for identifier, bad in zip(ids, defaulted, strict=True)]
     with engine.begin() as connection:

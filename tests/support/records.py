@@ -1,4 +1,4 @@
-"""Decisions to put on record."""
+"""Records of decisions, and logs to write them to."""
 
 import asyncio
 import os
@@ -22,14 +22,14 @@ TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Made(bytes):
-    """The JSON of a record, and what of it tests ask for."""
+    """The JSON of a record, with the ids that tests look up."""
 
     prediction_id: str
     client_id: str
 
 
 def make_records(count: int, **given: Any) -> list[Made]:
-    """Decisions a second apart, of clients c0, c1, …"""
+    """Records of decisions one second apart, of clients c0, c1, …; `given` overrides members of all of them."""
     records = []
     for row in range(count):
         values: dict[str, Any] = {
@@ -56,7 +56,7 @@ def make_records(count: int, **given: Any) -> list[Made]:
 
 
 class Clock:
-    """Seconds that pass only where a test says so."""
+    """A clock that stands still until a test sets `now`, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -72,12 +72,12 @@ def open_log(
     sync: Callable[[int], None] = os.fdatasync,
     clock: Callable[[], float] | None = None,
 ) -> DecisionLog:
-    """A log by a clock that stands still where none is given, so that every sync is a quick one on however busy a machine."""
+    """Open a log. Its default clock stands still, so every sync counts as quick, even on a busy machine."""
     return DecisionLog(folder, durability=durability, max_bytes=max_bytes, sync=sync, clock=clock or Clock())  # type: ignore[arg-type]
 
 
 def log_lines(folder: Path) -> list[bytes]:
-    """Those of the active file, without the room behind them."""
+    """The lines of the active file, without the reserved space after them."""
     return (folder / "predictions.jsonl").read_bytes().rstrip(b"\t\0").splitlines()
 
 

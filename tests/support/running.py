@@ -1,4 +1,4 @@
-"""The product, run as its user would run it."""
+"""Runs the product as its user would."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Home(NamedTuple):
-    """Folders of a trained model, and the environment that points at them."""
+    """The folder with a trained model, and the environment variables that point at it."""
 
     path: Path
     environment: dict[str, str]
@@ -40,7 +40,7 @@ class Server(NamedTuple):
 
 
 class Postgres:
-    """A PostgreSQL server of its own, on a socket in its folder; as root it runs as another user, since it refuses root."""
+    """A PostgreSQL server that listens on a socket in its folder. If the tests run as root, it runs as `nobody`, because it refuses root."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self.programs, self.folder, self.databases = programs, folder, 0
@@ -65,7 +65,7 @@ class Postgres:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """All its processes as they are under a debugger or on a disk that does not answer: connected, and silent."""
+        """Suspend all its processes for the block: connections stay open but get no answer, as with a disk that hangs."""
         server = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0]))
         processes = [server, *server.children()]
         for process in processes:
@@ -85,7 +85,7 @@ class Postgres:
 
 
 def use_models(folder: Path) -> Path:
-    """Let this process use the model store in a folder, which is made where it is missing; returns the folder."""
+    """Make this process use the model store in a folder, which is created if missing; returns the folder."""
     from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.models import ModelStore
 
@@ -95,7 +95,7 @@ def use_models(folder: Path) -> Path:
 
 
 def bundle_folder(home: Home) -> Path:
-    """The folder of the model in the store of a home, which this process then uses."""
+    """The folder of the latest model in a home's model store, which this process uses from then on."""
     use_models(home.path / "bentoml" / "models")
     return find_in_store("credit_scoring", "latest")
 
@@ -103,11 +103,11 @@ def bundle_folder(home: Home) -> Path:
 def run(
     program: str, arguments: list[str], environment: dict[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program of the product, or the module of another name, as a user would.
+    """Run a program of the product, or a module if no program has that name, as a user would.
 
     Parameters
     ----------
-    fresh : in an interpreter of its own; otherwise forked from a process that has its libraries.
+    fresh : start a new interpreter; otherwise fork from a process that has imported the libraries.
     """
     if fresh:
         command = [str(Path(sys.executable).with_name(program)), *arguments]
@@ -130,7 +130,7 @@ def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> 
 
 
 def call_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run the command line in this process, for tests of what a command does rather than of its process."""
+    """Run a command in this process, for tests that do not depend on a process of its own."""
     import training.cli  # noqa: F401 - adds its commands
     from serving.cli import app
 
@@ -139,7 +139,7 @@ def call_cli(arguments: list[str], environment: dict[str, str] | None = None) ->
 
 
 def as_dict(answer: Any) -> dict[str, Any]:
-    """An answer of BentoML's own client."""
+    """An answer of BentoML's own client as a dict."""
     return answer if isinstance(answer, dict) else dict(answer.model_dump())
 
 
@@ -150,7 +150,7 @@ def free_port() -> int:
 
 
 def serve(home: Home, folder: Path, target: str = ".", **environment: str) -> Iterator[Server]:
-    """Run the process that serves, without the parent that `bentoml serve` puts above it; with a decision log and a store of its own."""
+    """Run the service's worker process with its own decision log and store, but without the parent process of `bentoml serve`."""
     multiprocess = folder / "prometheus"
     multiprocess.mkdir(exist_ok=True)
     variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), **environment}
@@ -172,10 +172,10 @@ def bentoml_serve(
     verify: ssl.SSLContext | bool = True,
     **environment: str,
 ) -> Iterator[Server]:
-    """Run `bentoml serve` until it is ready, with a decision log and a store of its own; end its whole process group afterwards."""
+    """Run `bentoml serve` with its own decision log and store, yield it when it is ready, and stop its process group afterwards."""
     log = folder / "service.log"
     variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment}
-    for _ in range(3):  # a port that was free, ours or BentoML's own, is now and then another's when it is bound
+    for _ in range(3):  # another process may take a free port, ours or BentoML's, before it is bound
         port = free_port()
         with log.open("w") as output:
             number = output.fileno()
@@ -190,7 +190,7 @@ def bentoml_serve(
 
 
 def _until_ended(server: Server, verify: ssl.SSLContext | bool = True) -> Iterator[Server]:
-    """The server when it is ready, unless its port was taken; its whole process group is ended afterwards."""
+    """Yield the server when it is ready, or nothing if its port was taken; stop its process group afterwards."""
     try:
         if _is_ready(server, verify):
             yield server
@@ -203,8 +203,8 @@ def _until_ended(server: Server, verify: ssl.SSLContext | bool = True) -> Iterat
 
 
 def _is_ready(server: Server, verify: ssl.SSLContext | bool) -> bool:
-    """Wait until the service is ready; False where it ended because a port was taken."""
-    deadline = time.monotonic() + 180  # a machine with other work takes many times as long
+    """Wait until the service is ready; False if it ended because a port was taken."""
+    deadline = time.monotonic() + 180  # long, because the machine may be busy
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/readyz", timeout=60, verify=verify).status_code == 200:

@@ -1,4 +1,4 @@
-"""A training that takes no time: a few applications, three features, three trees."""
+"""A training that takes almost no time: 300 applications, three features, three trees."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ COSTS = Costs(10, 1)
 
 @cache
 def small_training(seed: int = 0) -> Training:
-    """A training whose bundle can be saved, verified and recorded; another seed gives another version."""
+    """A training whose bundle can be saved and verified. Each seed gives another model version."""
     frame = next(Generator.from_file().draw(300, seed=1))
     features = FeatureTransform(["AMT_CREDIT", "AMT_INCOME_TOTAL", "NAME_HOUSING_TYPE"])
     matrix = features.fit_transform(Applications.from_columns(frame)).matrix

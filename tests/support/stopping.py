@@ -1,4 +1,4 @@
-"""A process that is stopped at its n-th write: by a full disk, or killed."""
+"""Simulates a process that meets a full disk, or is killed, at its n-th write."""
 
 import errno
 import io
@@ -12,13 +12,14 @@ import pytest
 
 
 class Killed(BaseException):
-    """A stop that nothing can be done after, as by SIGKILL."""
+    """The process was killed. Later writes raise it too, so no clean-up succeeds."""
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], bool]:
-    """Stop at a write: even numbers are a full disk there, odd ones a process that does no more; returns whether it came to that.
+    """Make the write number `step // 2` fail; returns a function that says whether the code reached it.
 
-    Writes are what opens a file to write, renames, makes a folder or removes something, and the end of writing a file.
+    For an even `step`, the disk is full at that write. For an odd one, the process is killed there.
+    A write opens a file for writing, renames, syncs, copies or removes something, or creates a folder.
     """
     count, wanted, killed = 0, step // 2, step % 2 == 1
 

@@ -1,8 +1,8 @@
-"""Programs of the product that start without importing anything: forked from a process that has imported everything.
+"""Starts programs of the product quickly, by forking a process that has imported all libraries.
 
-Importing the libraries takes a program 5 to 20 seconds, and the tests start some 150 of them. A forked program has an environment,
-a folder, standard streams, a session and an exit code of its own, like one that was started. What it has not is a fresh
-interpreter: tests of imports and of the start itself use real processes.
+The tests start about 150 programs, and the imports of each would take 5 to 20 seconds. Like a program started as usual, a forked one
+has its own environment, folder, standard streams, session and exit code. But its interpreter is not fresh, so tests of imports and of
+the start itself use real processes.
 """
 
 import atexit
@@ -54,8 +54,8 @@ PROGRAMS = {
     "bentoml": ("bentoml_cli.cli", "cli"),
     "worker": ("_bentoml_impl.worker.service", "main"),
 }
-ADDRESS = "TESTS_WARM"  # where the process listens; the workers of pytest share it
-FIRST_FREE = 3  # after the standard streams
+ADDRESS = "TESTS_WARM"  # variable with the socket of the process that forks, which all pytest workers share
+FIRST_FREE = 3  # first file descriptor after the standard streams
 
 
 @dataclass
@@ -67,12 +67,12 @@ class Process:
     returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; the exit code, negative for a signal.
+        """Wait for the end; returns the exit code, negative for a signal.
 
         Raises
         ------
         subprocess.TimeoutExpired
-            It still runs.
+            The program is still running.
         """
         if self.returncode is None:
             self.channel.settimeout(timeout)
@@ -86,20 +86,20 @@ class Process:
         return self.returncode
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """The exit code; None while the program is running."""
         try:
             return self.wait(0)
         except subprocess.TimeoutExpired:
             return None
 
     def kill(self) -> None:
-        """Kill it."""
+        """Send SIGKILL."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
 
 def start(program: str, arguments: list[str], environment: dict[str, str], cwd: Path, output: int, errors: int, *more: int) -> Process:
-    """Start a program of PROGRAMS, or the module of another name.
+    """Start a program of PROGRAMS, or a module if no program has that name.
 
     Parameters
     ----------
@@ -114,18 +114,18 @@ def start(program: str, arguments: list[str], environment: dict[str, str], cwd: 
 
 
 def start_server(address: Path) -> "subprocess.Popen[bytes]":
-    """Start the process that forks; it ends when its standard input does."""
+    """Start the process that forks. It ends when its standard input is closed."""
     os.environ[ADDRESS] = str(address)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(address))
-    listener.listen(64)  # who asks while it imports waits
+    listener.listen(64)  # requests wait while it imports
     process = subprocess.Popen([sys.executable, __file__, str(listener.fileno())], stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
     listener.close()
     return process
 
 
 def _fork_on_request(listener: socket.socket) -> Callable[[], Any] | None:
-    """Fork for each request. Returns in the forked process, with what it shall run; and None where the tests have ended."""
+    """Fork for each request. Returns the function to run in the forked process, or None in the original one when the tests have ended."""
     running: dict[int, socket.socket] = {}
     awake, wake = socket.socketpair()
     wake.setblocking(False)
@@ -151,7 +151,7 @@ def _fork_on_request(listener: socket.socket) -> Callable[[], Any] | None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 selector.close()
                 for item in (listener, awake, wake, channel, *running.values()):
-                    item.detach()  # their numbers will be other files'
+                    item.detach()  # other files will get their numbers
                 program, arguments, environment, cwd = json.loads(asked)
                 return _become(program, arguments, environment, cwd, descriptors)
             for descriptor in descriptors:
@@ -165,13 +165,13 @@ def _tell_ended(running: dict[int, socket.socket]) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             del running[pid]
-            with contextlib.suppress(OSError):  # nobody waits for it
+            with contextlib.suppress(OSError):  # nobody is waiting
                 channel.send(str(os.waitstatus_to_exitcode(status)).encode())
             channel.close()
 
 
 def _become(program: str, arguments: list[str], environment: dict[str, str], cwd: str, descriptors: list[int]) -> Callable[[], Any]:
-    """Make this process as if it had been started for the program; what to run then."""
+    """Set this process up as if it had been started for the program; returns the function to run."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     above = max(*descriptors, nothing) + 1
@@ -193,7 +193,7 @@ def _become(program: str, arguments: list[str], environment: dict[str, str], cwd
 
 
 def _end(code: object) -> NoReturn:
-    """End as an interpreter does, but leave its memory alone: to free objects is to copy the pages that they share with this process."""
+    """End as an interpreter does, but without freeing objects, which would copy the memory pages shared with the parent."""
     if code is not None and not isinstance(code, int):
         sys.stderr.write(f"{code}\n")
     threading._shutdown()  # type: ignore[attr-defined]
@@ -207,13 +207,13 @@ def main() -> None:
     """Wait for the first request, import the libraries, then fork."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     ready, _, _ = select.select([listener, sys.stdin], [], [])
-    if sys.stdin in ready:  # the tests have ended, and none started a program
+    if sys.stdin in ready:  # the tests have ended without starting a program
         return
     for name in LIBRARIES:
         importlib.import_module(name)
-    assert threading.active_count() == 1, threading.enumerate()  # a fork keeps no other thread, but what they had locked
+    assert threading.active_count() == 1, threading.enumerate()  # a fork drops other threads but keeps their locks
     gc.collect()
-    gc.freeze()  # a collection would write to every page
+    gc.freeze()  # a collection would write to every shared page
     run = _fork_on_request(listener)
     if run is None:
         return

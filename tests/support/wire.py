@@ -1,4 +1,4 @@
-"""A server on a socket with the boundary in front of an app of its own, and what a client reads of it byte by byte."""
+"""A server with the boundary around a small test app, and helpers that send and read bytes as a client."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until a test sets `seconds`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -36,11 +36,11 @@ class Clock:
 
 
 class Wired:
-    """A server whose app answers a POST with its body as soon as it is opened.
+    """A server whose app answers a POST with the request's body once `opened` is set.
 
     Parameters
     ----------
-    short : whether POST routes are called directly, as without tracing.
+    short : whether the boundary calls POST routes directly, as it does without tracing.
     limits : changes to the settings of the service.
     """
 
@@ -70,7 +70,7 @@ class Wired:
         return reader, writer
 
     async def hold(self) -> Client:
-        """Put a request into work."""
+        """Send a request and wait until it is in work."""
         reader, writer = await self.connect()
         before = self.boundary.in_flight
         writer.write(POST)
@@ -78,13 +78,13 @@ class Wired:
         return reader, writer
 
     async def send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        """Write, and wait until the server has read it or has closed the connection."""
+        """Write data, and wait until the server has read it or has closed the connection."""
         expected = self.received + len(data)
         writer.write(data)
         await until(lambda: self.received >= expected or writer.is_closing())
 
     def later(self, seconds: float) -> None:
-        """Let so much time pass for the connections."""
+        """Move the clock forward, and let the timer check the connections."""
         self.clock.seconds += seconds
         self.door.sweep()
 
@@ -122,18 +122,18 @@ Scenario = Callable[[Wired], Awaitable[None]]
 
 
 def play(scenario: Scenario, **arguments: Any) -> None:
-    """Run a scenario against a server, and leave uvicorn as it was."""
+    """Run a scenario against a server, and restore uvicorn afterwards."""
 
     async def run() -> None:
         await Wired(**arguments).run(scenario)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # put back afterwards
+        patch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # restored afterwards
         uvloop.run(run())
 
 
 async def until(reached: Callable[[], object]) -> None:
-    while not reached():  # noqa: ASYNC110 it is the state of a server
+    while not reached():  # noqa: ASYNC110 - a server's state has no event to wait for
         await asyncio.sleep(0.01)
 
 
@@ -161,7 +161,7 @@ async def parsed(received: bytes) -> list[tuple[int, bytes]]:
 
 
 async def flood(server: Wired, pieces: Iterable[bytes]) -> bytes:
-    """Send until the server ends the connection; what it said before that."""
+    """Send until the server closes the connection; returns what it answered before."""
 
     def send() -> bytes:
         with socket.create_connection(server.address, timeout=10) as client:

@@ -1,4 +1,4 @@
-"""From the values of a file to ids, numbers and categories: exactly, or with an error."""
+"""Converts the values of a file to ids, numbers and categories, exactly or with an error."""
 
 import re
 from collections.abc import Callable

@@ -28,7 +28,7 @@ STREAM = 7  # keeps these streams apart from those of the applications
 MOST_LOANS = 100  # keys set aside for each client in each table
 FIRST_BUREAU, FIRST_PREVIOUS = 5_000_000, 1_000_000
 LAST_END = 31_199  # the latest planned end of a loan in the source, in days from the application
-NEVER = 365243.0  # the source's day for what has not happened
+NEVER = 365243.0  # the source's day for an event that has not happened
 SPREAD = 1.3  # standard deviation of the logarithm of a client's rate of late payments
 APPROVED_LOANS = ("Cash loans|Approved", "Consumer loans|Approved")
 # the columns on which the months of a card depend

@@ -138,7 +138,7 @@ def _client_profile(measures: pd.DataFrame, known: Values) -> tuple[dict[str, An
 
 
 def _commonest(previous: pd.DataFrame, name: str) -> Any:
-    """The commonest value of a column for each PRODUCT_COMBINATION."""
+    """The most common value of a column for each PRODUCT_COMBINATION."""
     return previous.groupby(previous["PRODUCT_COMBINATION"])[name].agg(lambda values: values.mode().iloc[0]).to_dict()
 
 

@@ -10,7 +10,7 @@ from training.home_credit.history_generator import NEVER
 from training.home_credit.latent import correlation, nearest_covariance, normal_scores, regression_on, rows_of
 from training.home_credit.profile import FEWEST, MAX_VALUES, marginal, missing_groups
 
-MIN_SEGMENT = 250  # rows; a rarer kind of loan is counted as the commonest kind of the same state
+MIN_SEGMENT = 250  # rows; a rarer kind of loan counts as the most common kind with the same state
 
 
 def bureau_variables(frame: pd.DataFrame) -> dict[str, pd.Series]:
@@ -107,7 +107,7 @@ def _marginals(variables: dict[str, pd.Series], rows: Any, ordinals: dict[str, A
 
 
 def _dependence(scores: Values, known: Values, owner: Positions, traits: Values) -> dict[str, Any]:
-    """Regression on the traits of the client, and covariances between and within clients of what the regression leaves."""
+    """Regression on the traits of the client, and the covariances of its residuals between and within clients."""
     variance = (scores**2).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     centre = traits[owner].mean(axis=0)  # over loans rather than clients, so a client with many loans counts often
     clients, position = np.unique(owner, return_inverse=True)

@@ -19,7 +19,7 @@ from training.data.source import find_source
 from training.data.validation import read_table
 
 DRAWS = 200
-SIZES = (2000, 5000)  # applicants in a sample, beside the minimum
+SIZES = (2000, 5000)  # applicants in a sample, in addition to the minimum
 SEEN_AS = {"DAYS_BIRTH": "AGE_YEARS"}  # the feature that shows a shift of a column that is not a feature itself
 UNKNOWN_WORD = "a value that training never saw"
 

@@ -99,7 +99,7 @@ def _target(train: pd.DataFrame, table: Table) -> Iterator[str]:
     yield "<h2>Target</h2>"
     yield (
         f"<p>{int(outcome.sum()):,} of {len(outcome):,} applicants defaulted: {rate:.2%}, 95 % interval {rate - 1.96 * error:.2%} to "
-        f"{rate + 1.96 * error:.2%}. Approving everybody at ten to one costs {10 * rate:.3f} a client.</p>"
+        f"{rate + 1.96 * error:.2%}. At costs of 10 to 1, approving everybody costs {10 * rate:.3f} per client.</p>"
     )
 
 

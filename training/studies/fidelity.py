@@ -73,7 +73,7 @@ def compare_history(data: Path, applications: int, seed: int, say: Say) -> str:
     If the folder has complete_history_ids, rows per client are counted for the clients in it, and instalments are compared by their values
     only. The distance of two columns is, for numbers, the Kolmogorov-Smirnov statistic, and for categories the total variation distance.
     """
-    head = ["", "rows a client, real", "generated", "missing rate, largest difference", "distance of a column, median", "largest"]
+    head = ["", "rows per client, real", "generated", "missing rate, largest difference", "distance of a column, median", "largest"]
     rows = [head, ["---"] * len(head)]
     with tempfile.TemporaryDirectory() as folder:
         say(f"generating {applications:,} applications with their history")
@@ -159,7 +159,9 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _marginal_name(name: str, frame: pd.DataFrame) -> str:
-    return f"{name}, {'quartiles' if frame[name].dtype.kind == 'f' else 'commonest'}; its rank correlation or spread of default rate"
+    return (
+        f"{name}, {'quartiles' if frame[name].dtype.kind == 'f' else 'most common values'}; its rank correlation or spread of default rate"
+    )
 
 
 def _marginal(frame: pd.DataFrame, name: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.files import locked, whole_file, whole_folder
+from serving.whole_files import locked, whole_file, whole_folder
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Writes files and folders that appear whole or not at all, and locks them between processes."""
 
 import fcntl
 import os
@@ -12,12 +12,12 @@ from monitoring.private_files import make_private
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made where it is missing; a killed process lets go of it.
+    """Hold the lock of a file, which is created if missing. The lock of a killed process is released.
 
     Raises
     ------
     OSError
-        The file cannot be made.
+        The file cannot be created.
     """
     make_private(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -25,18 +25,18 @@ def locked(path: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a child process was forked meanwhile
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough if a child process was forked meanwhile
         os.close(descriptor)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give another path to write to; at the end of the block the file is synced and takes its own name.
+    """Yield a temporary path to write to. At the end of the block, the file is synced and renamed to `path`.
 
     Raises
     ------
     OSError
-        It cannot be written; the error names the file.
+        The file cannot be written. The error names the file.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -51,18 +51,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, partial: Path) -> Iterator[Path]:
-    """Give an empty folder to write files to; at the end of the block they are synced and it takes the place of another one.
+    """Yield an empty folder `partial` to write files to. At the end of the block, they are synced and the folder replaces `path`.
 
-    One process at a time may use it: hold a lock.
+    Hold a lock: only one process at a time may use `partial`.
 
     Raises
     ------
     OSError
-        It cannot be written; the error names the folder.
+        The folder cannot be written. The error names the folder.
     """
     try:
         with _naming(path):
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             make_private(partial)
             yield partial
             for file in partial.iterdir():
@@ -76,14 +76,14 @@ def whole_folder(path: Path, partial: Path) -> Iterator[Path]:
 
 
 def sync(file: Path) -> None:
-    """Bring a file to the disk, so that a failure of power cannot leave it empty under its name."""
+    """Sync a file to the disk, so that a power failure cannot leave it empty after it is renamed."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let errors of a full disk name what could not be written."""
+    """Add the path to an OSError that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
