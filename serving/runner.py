@@ -228,15 +228,16 @@ class Turns:
         self._clock = clock
         self._turn = asyncio.Lock()
 
-    async def all(self, items: Iterable[Item]) -> list[Item]:
-        """The items of one request."""
+    async def all(self, items: Iterable[Item | None]) -> list[Item]:
+        """The items of one request; a None is none, only a step on the way to one."""
         made: list[Item] = []
         rest = iter(items)
         while True:
             async with self._turn:
                 begun = self._clock()
                 for item in rest:
-                    made.append(item)
+                    if item is not None:
+                        made.append(item)
                     if self._clock() - begun > TURN_SECONDS:
                         break
                 else:
