@@ -17,7 +17,18 @@ from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
 from monitoring.store.shipper import Shipper
 from monitoring.store.tables import decisions
-from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, read_frame, read_item, repeated, too_many
+from serving.contract.documents import (
+    DECODE_ERRORS,
+    MOST_BATCH_VALUES,
+    Items,
+    explained,
+    read_frame,
+    read_item,
+    repeated,
+    split,
+    too_large,
+    too_many,
+)
 from serving.contract.fields import kind
 from serving.contract.ids import read_client_id
 from serving.contract.requests import MAX_OUTCOMES
@@ -50,7 +61,7 @@ def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
     if many := too_many(body, "", MOST_BATCH_VALUES):
         raise invalid(many)
     try:
-        return _parse(read_frame(body), now)
+        return _parse(read_frame(body, list(split(body))), now)
     except DECODE_ERRORS:
         raise explained(body, lambda document: frame_errors(document, "", ("outcomes",))) from None
 
@@ -59,9 +70,9 @@ def _parse(document: Any, now: datetime) -> list[Parsed]:
     """The outcomes of a document whose items may not be decoded yet."""
     errors = frame_errors(document, "", ("outcomes",))
     items = document.get("outcomes") if isinstance(document, dict) else None
-    if not errors and not isinstance(items, list):
+    if not errors and not isinstance(items, list | Items):
         errors = [Invalid("/outcomes", f"expected an array, got {kind(items)}")]
-    if errors or not isinstance(items, list):
+    if errors or not isinstance(items, list | Items):
         raise invalid(errors)
     if len(items) > MAX_OUTCOMES:
         raise ServiceError(413, f"/outcomes has {len(items)} items; at most {MAX_OUTCOMES} are allowed in one request")
@@ -75,7 +86,7 @@ def _parse(document: Any, now: datetime) -> list[Parsed]:
 
 
 def _read(item: Any, pointer: str, now: datetime, most: int) -> Parsed:
-    if many := too_many(item, pointer):
+    if many := too_large(item, pointer):
         return many
     document, text = read_item(item)
     one = read_outcome(document, pointer, now, most)

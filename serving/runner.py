@@ -235,15 +235,16 @@ class Turns:
         self._clock = clock
         self._turn = asyncio.Lock()
 
-    async def all(self, items: Iterable[Item]) -> list[Item]:
-        """All items of one request, as a list."""
+    async def all(self, items: Iterable[Item | None]) -> list[Item]:
+        """All items of one request, as a list. A None is a step without an item."""
         made: list[Item] = []
         rest = iter(items)
         while True:
             async with self._turn:
                 begun = self._clock()
                 for item in rest:
-                    made.append(item)
+                    if item is not None:
+                        made.append(item)
                     if self._clock() - begun > TURN_SECONDS:
                         break
                 else:

@@ -1,12 +1,22 @@
 """From the bytes of a request to rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from features.transform import FeatureTransform
-from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, read_frame, read_item, too_many
+from serving.contract.documents import (
+    DECODE_ERRORS,
+    MOST_BATCH_VALUES,
+    Items,
+    explained,
+    read_frame,
+    read_item,
+    split,
+    too_large,
+    too_many,
+)
 from serving.contract.fields import kind
 from serving.contract.ids import read_client_id
 from serving.contract.rows import Row, RowReader, frame_errors
@@ -55,26 +65,34 @@ class RequestParser:
         """The row of the schema's example applicant, with its history."""
         return self.parse_one(msgspec.json.encode(example_request(self._features)))
 
-    def parse_batch(self, body: bytes) -> Iterator[Row]:
+    def parse_batch(self, body: bytes) -> Iterator[Row | None]:
         """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
 
-        They are read one by one, so that the caller can do other work in between.
+        They are read one by one, so that the caller can do other work in between. So it can at a None, which is no row.
 
         Raises
         ------
         ServiceError
             400 where the body is not JSON, 413 for too many rows, 422 where there are too many values or the frame around
-            the rows is bad. Some are raised here, the rest before the first row.
+            the rows is bad.
         """
-        if many := too_many(body, "", MOST_BATCH_VALUES):
+        more = too_many(body, "", self._vectors.most_values)
+        if more and (many := too_many(body, "", MOST_BATCH_VALUES)):
             raise invalid(many)
-        if rows := self._vectors.read_many(body):
-            return iter(rows)
+        yield None
+        if not more and (rows := self._vectors.read_many(body)):
+            yield from rows
+            return
+        yield None
+        places = []
+        for found in split(body):
+            places.append(found)
+            yield None
         try:
-            frame = read_frame(body)
+            frame = read_frame(body, places)
         except DECODE_ERRORS:
             raise self._explained(body) from None
-        return self._batch(frame, body)
+        yield from self._batch(frame, body)
 
     def _single(self, document: Any, text: bytes | None = None) -> Row:
         return self._rows.read(document, "", ("application", "features"), Errors(), text)
@@ -93,7 +111,7 @@ class RequestParser:
             raise invalid([Invalid("", "expected exactly one of applications, features")])
         name = given[0]
         items, ids = document[name], document.get("client_ids")
-        if not isinstance(items, list):
+        if not isinstance(items, list | Items):
             raise invalid([Invalid(f"/{name}", f"expected an array, got {kind(items)}")])
         if len(items) > self._max_rows:
             raise ServiceError(413, f"/{name} has {len(items)} rows; at most {self._max_rows} are allowed in one request")
@@ -101,22 +119,24 @@ class RequestParser:
             raise invalid([Invalid("/client_ids", "goes with features; an application carries its own client_id")])
         if ids is None:
             ids = [None] * len(items)
-        elif not isinstance(ids, list) or len(ids) != len(items):
+        elif not isinstance(ids, list | Items) or len(ids) != len(items):
             raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
         return self._batch_rows(name, items, ids, body)
 
-    def _batch_rows(self, name: str, items: list[Any], ids: list[Any], body: bytes) -> Iterator[Row]:
+    def _batch_rows(self, name: str, items: Iterable[Any], ids: Iterable[Any], body: bytes) -> Iterator[Row]:
         named = 0  # errors so far
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
             errors = Errors(most_errors(named))
-            if many := [*too_many(item, f"/{name}/{index}"), *too_many(client_id, f"/client_ids/{index}")]:
+            try:
+                many = [*too_large(item, f"/{name}/{index}"), *too_large(client_id, f"/client_ids/{index}")]
+                if not many:
+                    (document, text), (read_id, _) = read_item(item), read_item(client_id)
+            except DECODE_ERRORS:
+                raise self._explained(body) from None
+            if many:
                 errors += many
                 yield Row(f"/{name}/{index}", errors=errors)
                 continue
-            try:
-                (document, text), (read_id, _) = read_item(item), read_item(client_id)
-            except DECODE_ERRORS:
-                raise self._explained(body) from None
             if name == "applications":
                 row = self._rows.read(document, f"/applications/{index}", ("application",), errors, text)
             else:

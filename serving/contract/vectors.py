@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from features.transform import FeatureTransform
-from serving.contract.documents import DECODE_ERRORS, repeated
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, repeated
 from serving.contract.ids import read_client_id
 from serving.contract.rows import Row
 
@@ -41,11 +41,16 @@ class VectorReader:
     ----------
     features : the model's fitted transform.
     max_rows : most rows of one batch.
+
+    Attributes
+    ----------
+    most_values : most values of a body for `read_many`, as `too_many` counts them: no batch of vectors has more.
     """
 
     def __init__(self, features: FeatureTransform, max_rows: int) -> None:
         self._size = len(features.names)
         self._max_rows = max_rows
+        self.most_values = min(max_rows * (self._size + 3), MOST_BATCH_VALUES)
         self._packer = struct.Struct(f"{self._size}d")
         self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
 
@@ -62,7 +67,7 @@ class VectorReader:
 
     def read_many(self, body: bytes) -> list[Row] | None:
         """The rows of a body with valid vectors; None for any other body."""
-        if (document := _decoded(_MANY, body)) is None:
+        if len(body) > MAX_NUMBER_BYTES * self.most_values or (document := _decoded(_MANY, body)) is None:
             return None
         vectors = document.features
         given = _given(document.client_ids)

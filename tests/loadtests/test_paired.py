@@ -85,4 +85,4 @@ def test_the_vectors_are_what_the_service_takes(bundle: Bundle) -> None:
     assert np.isnan(with_nulls).any()
     assert not np.isnan(without).any()
     assert bare(lightgbm.Booster(model_str=bundle.model), without[:10], 0.01) > 0
-    assert not any(row.errors for row in contract.parse_batch(b'{"features": %b}' % str(without.tolist()).encode()))
+    assert not any(row and row.errors for row in contract.parse_batch(b'{"features": %b}' % str(without.tolist()).encode()))

@@ -1,5 +1,6 @@
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 
 from features.history import UNSEEN, Matrix
 from serving.bundle import Bundle
-from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_VALUES, NOT_JSON
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_BYTES, MOST_VALUES, NOT_JSON, STEP
 from serving.contract.ids import new_prediction_ids
 from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions, row_error
@@ -24,6 +25,9 @@ class Contract(RequestParser):
         super().__init__(bundle.features, max_rows)
         self.features = bundle.features
         self.inputs = InputReader(bundle.features)
+
+    def parse_batch(self, body: bytes) -> Iterator[Row]:
+        return (row for row in super().parse_batch(body) if row)
 
     def matrix(self, rows: list[Row]) -> Matrix:
         return self.inputs.read(rows).matrix
@@ -190,7 +194,7 @@ def test_a_member_that_the_frame_of_a_batch_gives_twice_is_refused(contract: Con
     value = [None] * len(contract.features.names)
     content = json.dumps({"features": [value], "client_ids": [":"]} if name != "applications" else {name: [{"application": {}}]})
     content = content.replace(f'"{name}"', f'"{name}": [], "{name}"')
-    for text, pointer in ((content, f"/{name}"), (content + " " * MAX_SEARCHED, "")):
+    for text, pointer in ((content, f"/{name}"), (content + " " * MAX_SEARCHED, f"/{name}")):
         with pytest.raises(ServiceError) as caught:
             list(contract.parse_batch(text.encode()))
         assert [(caught.value.status, error.pointer) for error in caught.value.errors] == [(422, pointer)]
@@ -310,6 +314,42 @@ def test_a_vector_with_a_bad_client_id_names_it(contract: Contract) -> None:
     assert list(errors_of(contract, body({"features": vector, "client_id": ""}))) == ["/client_id"]
     rows = list(contract.parse_batch(body({"features": [vector, vector], "client_ids": ["", "b"]})))
     assert [[error.pointer for error in row.errors] for row in rows] == [["/client_ids/0"], []]
+
+
+def test_a_full_batch_of_vectors_is_read_at_a_glance_and_a_longer_text_is_not(contract: Contract) -> None:
+    vector = [0] * len(contract.features.names)
+    full = {"features": [vector] * 5, "client_ids": ["a"] * 5}
+    assert all(row.sent is not None for row in contract.parse_batch(body(full)))
+    with_commas = list(contract.parse_batch(body(full | {"client_ids": ["a,,,,,"] * 5})))
+    assert [(row.client_id, row.sent, row.errors) for row in with_commas] == [("a,,,,,", None, [])] * 5
+
+
+@pytest.mark.parametrize("rest", [[], ["x"], [None] * 3, [[[], "]"], {"a": ","}]])
+def test_items_are_counted_and_refused_before_they_are_decoded(contract: Contract, rest: list[Any]) -> None:
+    with pytest.raises(ServiceError, match=f"/applications has {6 + len(rest)} rows") as caught:
+        list(contract.parse_batch(body({"applications": [1, "]", {}, [","], '"', "\\", *rest]})))
+    assert caught.value.status == 413
+
+
+def test_an_item_that_is_too_large_spoils_only_itself_and_a_client_id_its_row(contract: Contract) -> None:
+    large = "x" * MOST_BYTES
+    (one, two) = contract.parse_batch(body({"applications": [large, {"application": {}}]}))
+    assert [error.pointer for error in one.errors] == ["/applications/0"]
+    assert not two.errors
+    (row,) = contract.parse_batch(body({"features": [[]], "client_ids": [large]}))
+    assert [error.pointer for error in row.errors] == ["/client_ids/0"]
+    with pytest.raises(ServiceError) as caught:
+        list(contract.parse_batch(body({"applications": [large]})[:-4] + b"]}"))
+    assert caught.value.status == 400
+
+
+def test_a_batch_is_parsed_in_short_steps(contract: Contract) -> None:
+    """However long a text is, no step of it handles more than a part."""
+    text = b'{"applications": [%b]}' % b",".join([b'"%b"' % (b"a" * 14)] * 300_000)
+    steps = RequestParser.parse_batch(contract, text)
+    assert [next(steps) for _ in range(len(text) // STEP + 2)] == [None] * (len(text) // STEP + 2)
+    with pytest.raises(ServiceError, match="has 300000 rows"):
+        list(steps)
 
 
 def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
@@ -464,4 +504,4 @@ def test_what_would_hold_up_others_is_refused_before_it_is_decoded(contract: Con
         ["/applications/2"],
     ]
     with pytest.raises(ServiceError, match="the body: holds more than 1,000,000 values"):
-        contract.parse_batch(b'{"features": [%b]}' % b",".join([b"1"] * MOST_BATCH_VALUES))
+        list(contract.parse_batch(b'{"features": [%b]}' % b",".join([b"1"] * MOST_BATCH_VALUES)))

@@ -69,7 +69,7 @@ def recorded(bundle: Bundle, numbers: str, alone: bool = True) -> Record:
     rows = (
         [contract.parse_one(b'{"features": %b}' % vector)]
         if alone
-        else list(contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector)))
+        else [row for row in contract.parse_batch(b'{"features": [%b, %b]}' % (vector, vector)) if row]
     )
     return keep(bundle, rows)[-1]
 

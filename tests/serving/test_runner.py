@@ -212,7 +212,9 @@ def test_items_that_take_long_let_others_in_between(requests: int) -> None:
     def slow() -> Iterator[int]:
         nonlocal now
         for number in range(20):
-            now += 0.2 * TURN_SECONDS + 1e-6
+            now += 0.1 * TURN_SECONDS + 1e-6
+            yield None
+            now += 0.1 * TURN_SECONDS
             yield number
 
     async def look() -> None:
