@@ -17,19 +17,9 @@ from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
 from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
 from monitoring.store.shipper import Shipper
 from monitoring.store.tables import decisions
-from serving.contract.documents import (
-    DECODE_ERRORS,
-    MOST_BATCH_VALUES,
-    Items,
-    explained,
-    read_frame,
-    read_item,
-    repeated,
-    split,
-    too_large,
-    too_many,
-)
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, repeated, too_many
 from serving.contract.fields import kind
+from serving.contract.frames import Items, read_frame, read_item, split, too_large
 from serving.contract.ids import read_client_id
 from serving.contract.requests import MAX_OUTCOMES
 from serving.contract.rows import frame_errors

@@ -6,13 +6,11 @@ An object that gives a member twice is refused: nobody knows which of the two co
 import codecs
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.contract.fields import escape
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
@@ -23,8 +21,6 @@ MOST_VALUES = (
     25_000  # of one applicant or outcome, absent ones of its history counted: 13,000 would hold the longest history in every table
 )
 MOST_BATCH_VALUES = 1_000_000  # of all of a request: a full body of applicants with their histories has 800,000
-MOST_BYTES = 1_000_000  # of one applicant or outcome of a request
-MOST_FRAME_BYTES = 100_000  # of a body without the items of its arrays
 STEP = 256_000  # bytes that are split in one go
 MAX_EXPLAINED = 1_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
 MOST_EXPLAINED = 100_000  # values of such a text
@@ -35,33 +31,7 @@ GZIP = b"\x1f\x8b"
 BLANKS = b" \t\n\r"
 
 encode = msgspec.json.Encoder().encode
-_skip = msgspec.json.Decoder(msgspec.Raw).decode
-_MARKS = bytes(mark in b',[]{}"' for mark in range(256))
-_DELTAS = np.array([1 if mark in b"[{" else -1 if mark in b"]}" else 0 for mark in range(256)], dtype=np.int8)
-
-Places = NDArray[np.int64]
-
-
-class Items:
-    """The items of an array as texts, each made once it is asked for.
-
-    Parameters
-    ----------
-    text : the body.
-    bounds : places of the array's brackets in it, and of the commas between its items.
-    """
-
-    def __init__(self, text: bytes, bounds: Places) -> None:
-        self._text, self._bounds = text, bounds
-        empty = len(bounds) == 2 and not text[bounds[0] + 1 : bounds[1]].translate(None, BLANKS)
-        self._size = 0 if empty else len(bounds) - 1
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        bounds = self._bounds.tolist() if self._size else []
-        return (self._text[start + 1 : end] for start, end in pairwise(bounds))
+skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks a text without making a document of it
 
 
 def too_many(text: Any, pointer: str, most: int = MOST_VALUES) -> list[Invalid]:
@@ -77,100 +47,6 @@ def too_many(text: Any, pointer: str, most: int = MOST_VALUES) -> list[Invalid]:
     if sum(int(np.count_nonzero(step == ord(mark))) for step in steps for mark in ",[{") <= most:
         return []
     return [Invalid(pointer, f"holds more than {most:,} values, counted by commas and opening brackets")]
-
-
-def too_large(item: Any, pointer: str) -> list[Invalid]:
-    """The error of an item that has too many values or bytes to be decoded in one turn of the loop.
-
-    Raises
-    ------
-    DECODE_ERRORS
-        It has, and does not look like JSON either.
-    """
-    if isinstance(item, bytes) and len(item) > MOST_BYTES:
-        errors = [Invalid(pointer, f"holds more than {MOST_BYTES:,} bytes")]
-    else:
-        errors = too_many(item, pointer)
-    if errors:
-        _skip(item)
-    return errors
-
-
-def split(text: bytes) -> Iterator[Places]:
-    """The places at which the arrays and objects in a JSON object begin, part their items, and end; a step of the text at a time.
-
-    Only strings and brackets are told apart. Whether the text is JSON shows when its pieces are decoded: together they are all of it.
-    """
-    start, depth, in_string = 0, 0, False
-    while start < len(text):
-        piece = text[start : start + STEP]
-        size = len(piece)
-        if b"\\" in piece:
-            piece = piece.replace(rb"\\", b"__")
-            if piece.endswith(b"\\"):  # what it escapes comes next
-                piece = piece[:-1] + b"__"[: len(text) - start - size + 1]
-                size = len(piece)
-            piece = piece.replace(rb"\"", b"__")
-        places = np.flatnonzero(np.frombuffer(piece.translate(_MARKS), dtype=np.bool_))
-        marks = np.frombuffer(piece, dtype=np.uint8)[places]
-        quotes = marks == ord('"')
-        inside = np.logical_xor.accumulate(quotes) ^ in_string
-        if len(inside):
-            in_string = bool(inside[-1])
-        outside = ~(inside | quotes)
-        places, deltas = places[outside], _DELTAS[marks[outside]]
-        depths = np.cumsum(deltas, dtype=np.int32) + depth
-        if len(depths):
-            depth = int(depths[-1])
-        yield places[np.where(deltas < 0, depths == 1, depths == 2)] + start
-        start += size
-
-
-def read_frame(body: bytes, places: Sequence[Places]) -> dict[str, Any]:
-    """The object that a body is, as far as a frame is looked at: the items of its arrays are not decoded, an object in it has no members.
-
-    Parameters
-    ----------
-    places : what `split` gave for the body.
-
-    Raises
-    ------
-    ServiceError
-        422: it gives a member twice, or is too large.
-    DECODE_ERRORS
-        It is no JSON object.
-    """
-    bounds = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
-    deltas = _DELTAS[np.frombuffer(body, dtype=np.uint8)[bounds]]
-    begins, ends = np.flatnonzero(deltas > 0), np.flatnonzero(deltas < 0)
-    first, last = body.find(b"{"), body.rfind(b"}") + 1
-    around = first < 0 or body[:first].translate(None, BLANKS) or body[last:].translate(None, BLANKS)
-    if around or len(begins) > len(ends):
-        raise msgspec.DecodeError
-    starts, stops = bounds[begins] + 1, bounds[ends]
-    if last - first - int((stops - starts).sum()) > MOST_FRAME_BYTES:
-        raise invalid([Invalid("", f"holds more than {MOST_FRAME_BYTES:,} bytes beside the items of its arrays")])
-    text = b"".join([body[start:end] for start, end in zip([first, *stops.tolist()], [*starts.tolist(), last], strict=True)])
-    frame = msgspec.json.decode(text)
-    if found := repeated(text, frame, ""):
-        raise invalid(found)
-    inner = iter(zip(begins.tolist(), ends.tolist(), strict=True))
-    for name, value in frame.items():
-        if isinstance(value, dict | list):
-            begin, end = next(inner)
-            frame[name] = Items(body, bounds[begin : end + 1]) if isinstance(value, list) else value
-    return frame  # type: ignore[no-any-return]
-
-
-def read_item(item: Any) -> tuple[Any, bytes | None]:
-    """An item of a frame's array decoded, and its text; a value that is decoded already has none.
-
-    Raises
-    ------
-    DECODE_ERRORS
-        It is not JSON.
-    """
-    return (msgspec.json.decode(item), item) if isinstance(item, bytes) else (item, None)
 
 
 def repeated(text: bytes, document: Any, pointer: str, members: int = 0) -> list[Invalid]:
@@ -255,7 +131,7 @@ def _wrong_encoding(body: bytes) -> str | None:
 
 def _skimmed(body: bytes, errors_of: Callable[[Any], Sequence[Invalid]]) -> list[Invalid]:
     """The errors of a long text that is a value of the wrong kind; what else it holds is not decoded, but it must look like JSON."""
-    _skip(body)
+    skip(body)
     first = body.lstrip(BLANKS)[:1]
     if first == b"{":
         return []

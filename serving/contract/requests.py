@@ -6,18 +6,9 @@ from typing import Any
 import msgspec
 
 from features.transform import FeatureTransform
-from serving.contract.documents import (
-    DECODE_ERRORS,
-    MOST_BATCH_VALUES,
-    Items,
-    explained,
-    read_frame,
-    read_item,
-    split,
-    too_large,
-    too_many,
-)
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, too_many
 from serving.contract.fields import kind
+from serving.contract.frames import Items, read_frame, read_item, split, too_large
 from serving.contract.ids import read_client_id
 from serving.contract.rows import Row, RowReader, frame_errors
 from serving.contract.vectors import VectorReader

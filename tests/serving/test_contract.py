@@ -9,7 +9,8 @@ import pytest
 
 from features.history import UNSEEN, Matrix
 from serving.bundle import Bundle
-from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_BYTES, MOST_VALUES, NOT_JSON, STEP
+from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_VALUES, NOT_JSON, STEP
+from serving.contract.frames import MOST_BYTES
 from serving.contract.ids import new_prediction_ids
 from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions, row_error

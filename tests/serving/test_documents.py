@@ -6,23 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.contract import documents
-from serving.contract.documents import (
-    DECODE_ERRORS,
-    MAX_EXPLAINED,
-    MAX_SEARCHED,
-    MOST_BYTES,
-    MOST_EXPLAINED,
-    MOST_FRAME_BYTES,
-    STEP,
-    Items,
-    explained,
-    read_frame,
-    read_item,
-    repeated,
-    split,
-    too_large,
-    too_many,
-)
+from serving.contract.documents import DECODE_ERRORS, MAX_EXPLAINED, MAX_SEARCHED, MOST_EXPLAINED, STEP, explained, repeated, too_many
+from serving.contract.frames import MOST_BYTES, MOST_FRAME_BYTES, Items, read_frame, read_item, split, too_large
 from serving.errors import MOST_ERRORS, ServiceError
 
 BODY = '{"client_id": "Müller", "application": {}}'
