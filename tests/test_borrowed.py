@@ -42,7 +42,7 @@ def bentoml_configuration() -> None:
 
 
 def bentoml_store() -> None:
-    """serving/bundle.py writes an entry of the model store whole; BentoML copies its files one after the other."""
+    """serving/model_store.py writes an entry of the model store whole; BentoML copies its files one after the other."""
     import bentoml
     from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.models.model import ModelInfo
@@ -54,6 +54,15 @@ def bentoml_store() -> None:
         inspect.signature(ModelInfo.__init__).parameters
     )
     assert callable(ModelInfo.dump)
+
+
+def bentoml_models() -> None:
+    """serving/container.py points the commands at the model inside the bento."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    assert len(inspect.signature(ModelStore.__init__).parameters) >= 2
+    assert callable(BentoMLContainer.model_store.set)
 
 
 def uvicorn_protocol() -> None:
@@ -95,6 +104,7 @@ BORROWED: dict[str, Callable[[], None]] = {  # module that is not documented, or
     "_bentoml_impl.server.app": bentoml_service,
     "bentoml._internal": bentoml_configuration,
     "bentoml._internal.configuration.containers": bentoml_configuration,
+    "bentoml._internal.models": bentoml_models,
     "bentoml._internal.models.model": bentoml_store,
     "uvicorn.protocols.http": uvicorn_protocol,
     "uvloop": uvloop_servers,

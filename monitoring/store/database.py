@@ -219,8 +219,9 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
     engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=ANSWER_SECONDS)
 
     @event.listens_for(engine, "begin")
-    def limit(connection: Connection) -> None:  # per transaction: a pooler refuses it as an option of the connection
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
+    def begin(connection: Connection) -> None:  # per transaction: a pooler refuses these as options of the connection
+        with connection.connection.cursor() as cursor:  # a plain one; the connection's own may stream
+            cursor.execute(f"SET LOCAL TIME ZONE 'UTC'; SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
 
     return engine
 
