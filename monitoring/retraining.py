@@ -46,7 +46,8 @@ def _drift(limits: RetrainingSettings, drift: Measurement | None) -> list[str]:
 
 
 def _performance(limits: RetrainingSettings, every: Row | None, older: Row | None, trained_roc_auc: float) -> list[str]:
-    """Training measured all applicants, but only some have outcomes. So the ROC-AUC is the estimate for all, plus realised minus expected of some.
+    """Training measured all applicants, but only some have outcomes. So the ROC-AUC judged here is the
+    estimate for all applicants, corrected by the difference between realised and expected ROC-AUC of those with outcomes.
 
     Outcomes count once nearly all are known: defaults are known before repayments, so the first outcomes are the worst. A ROC-AUC without an
     interval comes from too few decisions and is not judged.

@@ -21,7 +21,7 @@ from serving.runner import Committed
 from serving.scorer import Scorer, Values
 
 logger = logging.getLogger(LOGGER)
-Record = Callable[[Callable[[], Sequence[bytes]]], "asyncio.Future[None] | None"]
+RecordBatch = Callable[[Callable[[], Sequence[bytes]]], "asyncio.Future[None] | None"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class Pipeline:
         *,
         threads: int = 1,
         raw_fields: Sequence[str] = (),
-        record: Record = unrecorded,
+        record: RecordBatch = unrecorded,
         count: Callable[[Scoring], object] = lambda scoring: None,
     ) -> None:
         self._decision, self._version = bundle.decision, bundle.version

@@ -43,7 +43,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def _is_packed(request: Request) -> bool:
-    """Whether the body is compressed by gzip, by its headers; raises a ServiceError 415 as `read_body` does."""
+    """Check content type and encoding, with a ServiceError 415 if unsupported; return whether the body is gzip."""
     content_type, encodings = _JSON, []
     for name, value in request.scope["headers"]:
         if name == b"content-type":

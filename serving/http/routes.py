@@ -15,7 +15,7 @@ from serving.openapi import DOCS_PAGE
 
 SINGLE_ROUTE = "/predict"  # takes one applicant
 API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
-GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")
+GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")  # each has its endpoint in get_app
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
 OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
@@ -62,8 +62,5 @@ def get_app(metrics: Metrics) -> Starlette:
     async def model(request: Request) -> Response:
         return json_response(request.app.state.model)
 
-    return Starlette(
-        routes=[
-            Route(path, endpoint) for path, endpoint in zip(GET_ROUTES, (index, docs, docs_json, health, exposition, model), strict=True)
-        ]
-    )
+    endpoints = {"/": index, "/docs": docs, "/docs.json": docs_json, "/health": health, "/metrics": exposition, "/model": model}
+    return Starlette(routes=[Route(path, endpoints[path]) for path in GET_ROUTES])

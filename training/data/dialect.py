@@ -35,8 +35,8 @@ class Dialect(NamedTuple):
 def dialect_of(source: Source, wanted: Collection[str], numbers: Collection[str]) -> Dialect:
     """Recognise the dialect of a CSV file.
 
-    The decimal sign is a comma if the numbers in the first rows have commas and no points, and at least one of the commas cannot
-    separate thousands.
+    The comma is the decimal sign if the numbers in the first rows have commas but no points, and one comma stands where a
+    thousands separator cannot, as in 1,5.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def explain(source: Source, dialect: Dialect, wanted: Collection[str]) -> DataEr
 
 
 def shown(value: str) -> str:
-    """One value for a message; of a longer text, which may be a whole row, only its length."""
+    """A value quoted for a message. If it is long or holds a separator or line break, it may be a whole row: then only its length."""
     return repr(value) if len(value) <= MAX_SHOWN and not set(value) & {*SEPARATORS, "\n", "\r"} else f"{len(value)} characters of text"
 
 

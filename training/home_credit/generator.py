@@ -114,7 +114,7 @@ class Generator:
             yield frame[:rows]
 
     def blocks(self, applications: int, seed: int, start: int) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Whole blocks with key and target, each with the number of rows wanted from it."""
+        """Pairs of a row count and a whole block with key and target; the caller keeps that many of its rows."""
         for index in range(-(-applications // BLOCK)):
             frame = self.block(seed, start + index)
             frame.insert(0, self.table.key, FIRST_KEY + (start + index) * BLOCK + np.arange(BLOCK))
