@@ -220,7 +220,7 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # per transaction: a pooler refuses these as options of the connection
-        with connection.connection.cursor() as cursor:  # a plain one; the connection's own may stream
+        with closing(connection.connection.cursor()) as cursor:  # a plain one; the connection's own may stream
             cursor.execute(f"SET LOCAL TIME ZONE 'UTC'; SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
 
     return engine
