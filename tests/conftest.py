@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 import warm
+from records import wait_for
 from running import ROOT, Home, Postgres, Server, bundle_folder, run_cli, serve
 
 from configs.settings import Settings, load_settings
@@ -157,10 +158,4 @@ def need() -> Callable[..., str]:
 def wait_until() -> Callable[[Callable[[], object]], None]:
     """Wait for a condition, at most three minutes: a busy machine may need them."""
 
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 180
-        while not condition():
-            assert time.monotonic() < deadline, "waited for three minutes"
-            time.sleep(0.02)
-
-    return wait
+    return partial(wait_for, seconds=180)

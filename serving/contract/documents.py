@@ -1,6 +1,6 @@
-"""From the text of a body to a JSON document: a text that is not JSON is answered by one sentence that says why and where.
+"""Checks of a body's text as JSON. A text that is not JSON gets one sentence that says why and where.
 
-An object that gives a member twice is refused: nobody knows which of the two counts.
+An object with a repeated member is refused, because nobody knows which of the two values counts.
 """
 
 import codecs
@@ -17,16 +17,14 @@ from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid
 
 NOT_JSON = "The body is not valid UTF-8 JSON"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-MOST_VALUES = (
-    25_000  # of one applicant or outcome, absent ones of its history counted: 13,000 would hold the longest history in every table
-)
-MOST_BATCH_VALUES = 1_000_000  # of all of a request: a full body of applicants with their histories has 800,000
-STEP = 256_000  # bytes that are split in one go
-MAX_EXPLAINED = 1_000_000  # bytes of a text that is not JSON, within which the value that makes it so is looked for
+MOST_VALUES = 25_000  # of one applicant or outcome, absent values of history rows included; the longest real history has 13,000
+MOST_BATCH_VALUES = 1_000_000  # of a request; a full body of applicants with their histories has 800,000
+STEP = 256_000  # bytes to process at once
+MAX_EXPLAINED = 1_000_000  # bytes of a text that is not JSON, up to which the invalid value is searched for
 MOST_EXPLAINED = 100_000  # values of such a text
-MAX_SEARCHED = 300_000  # bytes of a text within which repeated members are looked for, in 50 ms at most
+MAX_SEARCHED = 300_000  # bytes of a text up to which repeated members are searched for, which takes at most 50 ms
 LONG = 8_000  # bytes from which on numpy counts faster than Python
-FEW = 2  # up to so many, colons are found faster than counted
+FEW = 2  # up to this many colons, finding them is faster than counting
 GZIP = b"\x1f\x8b"
 BLANKS = b" \t\n\r"
 
@@ -34,33 +32,35 @@ encode = msgspec.json.Encoder().encode
 skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks a text without making a document of it
 
 
-def too_many(text: Any, pointer: str, most: int = MOST_VALUES) -> list[Invalid]:
-    """The error of a text that may hold more values than are read in one turn of the loop, found before it is decoded.
+def values_in(text: bytes) -> int:
+    """How many values a text holds at most, counted before it is decoded.
 
-    Each value but the first follows a comma or stands first in an array or object; those in strings count too. A value that is
-    decoded already has no text.
+    Each value but the first follows a comma or stands first in an array or object. Commas and brackets in strings count too.
     """
-    if not isinstance(text, bytes) or len(text) <= most:
-        return []
     array = np.frombuffer(text, dtype=np.uint8)
-    steps = (array[start : start + STEP] for start in range(0, len(array), STEP))  # which stay in the processor's cache
-    if sum(int(np.count_nonzero(step == ord(mark))) for step in steps for mark in ",[{") <= most:
+    steps = (array[start : start + STEP] for start in range(0, len(array), STEP))  # a step stays in the processor's cache
+    return sum(int(np.count_nonzero(step == ord(mark))) for step in steps for mark in ",[{")
+
+
+def too_many(text: Any, pointer: str, most: int = MOST_VALUES) -> list[Invalid]:
+    """The error of a text with too many values to read in one turn of the loop; a value that is decoded already has no text."""
+    if not isinstance(text, bytes) or len(text) <= most or values_in(text) <= most:
         return []
     return [Invalid(pointer, f"holds more than {most:,} values, counted by commas and opening brackets")]
 
 
 def repeated(text: bytes, document: Any, pointer: str, members: int = 0) -> list[Invalid]:
-    """The members that an object in a text gives more than once; a decoder takes the last of them in silence.
+    """The repeated members of the objects in a text. The decoder silently keeps the last of them.
 
-    Each member has one colon. Where a document was made of as many members as its text has colons, none was dropped. Where there are
-    more, some stand in strings: as many as in the document written anew, unless a member was dropped. Only then, or where a colon was
-    sent in disguise, the text is searched.
+    Each member has one colon. If the text has as many colons as the document has members, none was dropped. If it has more, the others
+    are inside strings, so the document encoded again has as many, unless a member was dropped. The text is searched only in that case,
+    or if it escapes a colon.
 
     Parameters
     ----------
     document : what was decoded from the text.
     pointer : JSON pointer to the document.
-    members : how many members all objects of the document have together, or fewer.
+    members : number of members of all objects in the document, or fewer.
     """
     if members <= FEW:
         place = -1
@@ -82,11 +82,11 @@ def repeated(text: bytes, document: Any, pointer: str, members: int = 0) -> list
 def explained(body: bytes, errors_of: Callable[[Any], Sequence[Invalid]]) -> ServiceError:
     """The answer to a body that cannot be decoded.
 
-    NaN, Infinity, 1e999 and half a surrogate pair are no JSON either, but Python reads them, and so the field that holds one is named.
+    NaN, Infinity, 1e999 and half a surrogate pair are not JSON, but Python reads them, so the answer can name the field.
 
     Parameters
     ----------
-    errors_of : the bad values of a document, which may hold such; it may raise a ServiceError for its frame.
+    errors_of : returns the invalid values of a document that may hold such values; may raise a ServiceError.
     """
     why, errors = _wrong_encoding(body), []
     if not why:

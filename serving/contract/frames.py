@@ -1,4 +1,4 @@
-"""The frame of a large body: where the items of its arrays begin and end, found step by step, so that no body holds up the others."""
+"""The frame of a body: finds where the items of its arrays begin and end, step by step, so that a large body does not delay other requests."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ Places = NDArray[np.int64]
 
 
 class Items:
-    """The items of an array as texts, each made once it is asked for.
+    """The texts of the items of an array, each cut from the body on demand.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class Items:
 
 
 def too_large(item: Any, pointer: str) -> list[Invalid]:
-    """The error of an item that has too many values or bytes to be decoded in one turn of the loop.
+    """The error of an item with too many values or bytes to decode in one turn of the loop.
 
     Raises
     ------
     DECODE_ERRORS
-        It has, and does not look like JSON either.
+        The item is too large and not JSON either.
     """
     if isinstance(item, bytes) and len(item) > MOST_BYTES:
         errors = [Invalid(pointer, f"holds more than {MOST_BYTES:,} bytes")]
@@ -60,9 +60,9 @@ def too_large(item: Any, pointer: str) -> list[Invalid]:
 
 
 def split(text: bytes) -> Iterator[Places]:
-    """The places at which the arrays and objects in a JSON object begin, part their items, and end; a step of the text at a time.
+    """Where the arrays and objects in a JSON object begin and end, and the commas between their items; one step of the text at a time.
 
-    Only strings and brackets are told apart. Whether the text is JSON shows when its pieces are decoded: together they are all of it.
+    It distinguishes only strings and brackets. Decoding the pieces, which together are the whole text, shows whether the text is JSON.
     """
     start, depth, in_string = 0, 0, False
     while start < len(text):
@@ -90,18 +90,18 @@ def split(text: bytes) -> Iterator[Places]:
 
 
 def read_frame(body: bytes, places: Sequence[Places]) -> dict[str, Any]:
-    """The object that a body is, as far as a frame is looked at: the items of its arrays are not decoded, an object in it has no members.
+    """The members of a body, with arrays as Items, whose texts are not decoded yet, and objects without their members.
 
     Parameters
     ----------
-    places : what `split` gave for the body.
+    places : everything that `split` yields for the body.
 
     Raises
     ------
     ServiceError
-        422: it gives a member twice, or is too large.
+        422: a member occurs twice, or the body is too large without the items.
     DECODE_ERRORS
-        It is no JSON object.
+        The body is not a JSON object.
     """
     bounds = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
     deltas = _DELTAS[np.frombuffer(body, dtype=np.uint8)[bounds]]
@@ -126,11 +126,11 @@ def read_frame(body: bytes, places: Sequence[Places]) -> dict[str, Any]:
 
 
 def read_item(item: Any) -> tuple[Any, bytes | None]:
-    """An item of a frame's array decoded, and its text; a value that is decoded already has none.
+    """Decode an item of a frame's array; returns the value and its text. A value that is decoded already has no text.
 
     Raises
     ------
     DECODE_ERRORS
-        It is not JSON.
+        The item is not JSON.
     """
     return (msgspec.json.decode(item), item) if isinstance(item, bytes) else (item, None)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from features.transform import FeatureTransform
-from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, too_many
+from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, too_many, values_in
 from serving.contract.fields import kind
 from serving.contract.frames import Items, read_frame, read_item, split, too_large
 from serving.contract.ids import read_client_id
@@ -59,7 +59,7 @@ class RequestParser:
     def parse_batch(self, body: bytes) -> Iterator[Row | None]:
         """The rows of a `POST /predict/batch`, in order; a bad row carries its errors.
 
-        They are read one by one, so that the caller can do other work in between. So it can at a None, which is no row.
+        They are read one by one, so that the caller can do other work in between. A None is a step without a row.
 
         Raises
         ------
@@ -67,11 +67,11 @@ class RequestParser:
             400 where the body is not JSON, 413 for too many rows, 422 where there are too many values or the frame around
             the rows is bad.
         """
-        more = too_many(body, "", self._vectors.most_values)
-        if more and (many := too_many(body, "", MOST_BATCH_VALUES)):
-            raise invalid(many)
+        count = values_in(body)
         yield None
-        if not more and (rows := self._vectors.read_many(body)):
+        if count > MOST_BATCH_VALUES:
+            raise invalid(too_many(body, "", MOST_BATCH_VALUES))
+        if count <= self._vectors.most_values and (rows := self._vectors.read_many(body)):
             yield from rows
             return
         yield None

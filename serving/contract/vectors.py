@@ -44,7 +44,7 @@ class VectorReader:
 
     Attributes
     ----------
-    most_values : most values of a body for `read_many`, as `too_many` counts them: no batch of vectors has more.
+    most_values : most values of a body for `read_many`, as `values_in` counts them: no batch of vectors has more.
     """
 
     def __init__(self, features: FeatureTransform, max_rows: int) -> None:

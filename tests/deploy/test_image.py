@@ -9,11 +9,13 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx
 import pytest
+from records import wait_for
 from running import ROOT, free_port
 
 from serving.bundle import read_bundle
@@ -164,14 +166,15 @@ def running(engine: Engine) -> Iterator[tuple[str, str]]:
     ).stdout.strip()
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 240
-        while time.monotonic() < end:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        else:
+
+        def ready() -> bool:
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+            return False
+
+        try:
+            wait_for(ready, seconds=240)
+        except AssertionError:
             pytest.fail(engine("logs", identifier).stderr)
         yield identifier, url
     finally:

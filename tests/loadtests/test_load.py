@@ -2,10 +2,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+from records import wait_for
 from running import ROOT, Home, Server, run
 
 from loadtests.applicants import requests
@@ -39,11 +39,13 @@ def test_no_service_outlives_a_test_that_is_ended(home: Home) -> None:
     with subprocess.Popen(
         command, env={**os.environ, **home.environment}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as load:
-        deadline, started = time.monotonic() + 60, list[psutil.Process]()
-        while not any(process.name() == "locust" for process in started if process.is_running()):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-            started = psutil.Process(load.pid).children(recursive=True)
+        started = list[psutil.Process]()
+
+        def locust_runs() -> bool:
+            started[:] = psutil.Process(load.pid).children(recursive=True)
+            return any(process.name() == "locust" for process in started if process.is_running())
+
+        wait_for(locust_runs)
         load.send_signal(signal.SIGTERM)
         load.wait(60)
     _, alive = psutil.wait_procs(started, timeout=20)

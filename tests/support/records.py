@@ -101,5 +101,5 @@ def stored(store: Store) -> list[str]:
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"waited for {seconds:g} seconds"
         time.sleep(0.01)

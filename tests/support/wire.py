@@ -22,7 +22,15 @@ from serving.keys import KeyRing
 
 POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
 
+HEAD = b"POST /predict HTTP/1.1\r\nHost: service\r\n"
+LIMITS = load_settings().service
+
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def long_post(size: int, path: bytes = b"/predict/batch") -> bytes:
+    """The head of a POST with a body of this size."""
+    return HEAD.replace(b"/predict", path) + b"Content-Length: %d\r\n\r\n" % size
 
 
 class Clock:

@@ -1,56 +1,20 @@
+"""From the bytes of a request to rows."""
+
 import json
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from parsed import Contract, body, errors_of
 
-from features.history import UNSEEN, Matrix
 from serving.bundle import Bundle
 from serving.contract.documents import MAX_EXPLAINED, MAX_SEARCHED, MOST_BATCH_VALUES, MOST_VALUES, NOT_JSON, STEP
 from serving.contract.frames import MOST_BYTES
-from serving.contract.ids import new_prediction_ids
-from serving.contract.inputs import InputReader
 from serving.contract.prediction import predictions, row_error
 from serving.contract.requests import RequestParser
 from serving.contract.rows import Row
 from serving.errors import MOST_ERRORS, MOST_OF_CALL, ServiceError, invalid
-
-
-class Contract(RequestParser):
-    """The parser of a bundle's requests, with what it is used for beside it."""
-
-    def __init__(self, bundle: Bundle, max_rows: int) -> None:
-        super().__init__(bundle.features, max_rows)
-        self.features = bundle.features
-        self.inputs = InputReader(bundle.features)
-
-    def parse_batch(self, body: bytes) -> Iterator[Row]:
-        return (row for row in super().parse_batch(body) if row)
-
-    def matrix(self, rows: list[Row]) -> Matrix:
-        return self.inputs.read(rows).matrix
-
-    def warnings(self, *rows: Row) -> list[list[dict[str, str]]]:
-        return self.inputs.read(rows).warnings
-
-
-@pytest.fixture(scope="module")
-def contract(bundle: Bundle) -> Contract:
-    return Contract(bundle, max_rows=5)
-
-
-def body(content: Any) -> bytes:
-    return json.dumps(content).encode()
-
-
-def errors_of(contract: Contract, content: bytes) -> dict[str, str]:
-    with pytest.raises(ServiceError) as caught:
-        contract.parse_one(content)
-    assert caught.value.status == 422
-    return {error.pointer: error.detail for error in caught.value.errors}
 
 
 def test_a_named_application_becomes_a_row(contract: Contract) -> None:
@@ -61,15 +25,6 @@ def test_a_named_application_becomes_a_row(contract: Contract) -> None:
     matrix = contract.matrix([row])
     assert matrix[0, contract.features.names.index("EXT_SOURCE_1")] == 0.5
     assert np.isnan(matrix[0, contract.features.names.index("EXT_SOURCE_2")])
-
-
-@pytest.mark.parametrize(("space", "kept"), [("", True), (" ", True), ("\n", False), ("\r", False), ("\t", False)])
-def test_a_vector_is_kept_as_sent_unless_it_would_break_a_line_of_the_log(contract: Contract, space: str, kept: bool) -> None:
-    values = [0] * len(contract.features.names)
-    row = contract.parse_one(f'{{"features": [{f",{space}".join(map(str, values))}]}}'.encode())
-    assert (row.sent is not None) == kept
-    assert row.vector is not None
-    assert row.vector.tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -201,128 +156,11 @@ def test_a_member_that_the_frame_of_a_batch_gives_twice_is_refused(contract: Con
         assert [(caught.value.status, error.pointer) for error in caught.value.errors] == [(422, pointer)]
 
 
-def test_unseen_and_implausible_values_are_scored_with_a_warning(contract: Contract) -> None:
-    row = contract.parse_one(body({"application": {"CODE_GENDER": "Z" * 100, "DAYS_BIRTH": -90000, "AMT_CREDIT": 1e300}}))
-    matrix = contract.matrix([row])
-    assert matrix[0, contract.features.names.index("CODE_GENDER")] == UNSEEN
-    assert {(w["code"], w["pointer"]) for w in contract.warnings(row)[0]} == {
-        ("absent", "/application"),
-        ("unseen_category", "/application/CODE_GENDER"),
-        ("implausible", "/application/DAYS_BIRTH"),
-        ("implausible", "/application/AMT_CREDIT"),
-    }
-
-
-def test_values_by_which_the_source_says_not_known_are_not_known(contract: Contract) -> None:
-    row = contract.parse_one(body({"application": {"CODE_GENDER": "XNA", "DAYS_EMPLOYED": 365243, "ORGANIZATION_TYPE": "XNA"}}))
-    ((warning,),) = contract.warnings(row)
-    assert warning["code"] == "absent"
-    assert "CODE_GENDER" in warning["detail"]
-    assert not {"DAYS_EMPLOYED", "ORGANIZATION_TYPE"} & set(warning["detail"].replace(",", " ").split())
-
-
-def complete(contract: Contract) -> dict[str, Any]:
-    """An application with every field that training always had."""
-    absence = contract.features.absence_
-    assert absence is not None
-    columns = [contract.features.table.columns[place] for place in absence.always]
-    known = contract.features.categories_
-    return {column.name: known[column.name][0] if column.type == "category" else column.max for column in columns}
-
-
-@pytest.mark.parametrize("field", ["AMT_CREDIT", "NAME_INCOME_TYPE", "FLAG_MOBIL"])
-def test_a_field_is_named_that_is_absent_though_training_always_had_it(contract: Contract, field: str) -> None:
-    whole = contract.parse_one(body({"application": complete(contract)}))
-    without = contract.parse_one(body({"application": complete(contract) | {field: None}}))
-    none, (warning,) = contract.warnings(whole, without)
-    assert none == []
-    assert (warning["code"], warning["pointer"]) == ("absent", "/application")
-    assert warning["detail"].startswith(f"{field}: missing, but never missing")
-
-
-def test_a_field_that_comes_without_its_group_is_named_and_left_aside(contract: Contract) -> None:
-    alone = contract.parse_one(body({"application": complete(contract) | {"APARTMENTS_AVG": 0.9}}))
-    most = contract.parse_one(body({"application": complete(contract) | {"APARTMENTS_AVG": 0.9, "APARTMENTS_MODE": 0.9}}))
-    matrix = contract.matrix([alone, most])
-    place = contract.features.names.index("APARTMENTS_AVG")
-    np.testing.assert_equal(matrix[:, place], [np.nan, 0.9])
-    assert [(found[0]["code"], found[0]["detail"].split(":")[0]) for found in contract.warnings(alone, most)] == [
-        ("lone", "APARTMENTS_AVG"),
-        ("absent", "APARTMENTS_MEDI"),
-    ]
-
-
-def test_a_null_in_a_vector_is_named_where_training_always_had_the_field(contract: Contract) -> None:
-    vector = contract.matrix([contract.parse_one(body({"application": complete(contract)}))])[0]
-    vector[contract.features.names.index("AMT_CREDIT")] = np.nan
-    row = contract.parse_one(body({"features": [None if np.isnan(value) else value for value in vector.tolist()]}))
-    ((warning,),) = contract.warnings(row)
-    assert (warning["code"], warning["detail"].split(":")[0]) == ("absent", "AMT_CREDIT")
-
-
 def test_history_beside_a_vector_is_an_error(contract: Contract) -> None:
     vector = [None] * len(contract.features.names)
     assert errors_of(contract, body({"features": vector, "history": {}})) == {
         "/history": "expected history with an application only; a vector already contains it"
     }
-
-
-def test_history_becomes_features(contract: Contract) -> None:
-    names = contract.features.names
-    place = names.index("BUREAU_DEBT_SHARE_MEAN_ACTIVE")
-    loan = {"AMT_CREDIT_SUM": 200, "AMT_CREDIT_SUM_DEBT": 50, "CREDIT_ACTIVE": "Active"}
-    bodies = [{"history": {"bureau": [loan]}}, {"history": {"bureau": []}}, {"history": {"bureau": None}}, {"history": {}}, {}]
-    rows = [contract.parse_one(body({"application": {}, **part})) for part in bodies]
-    matrix = contract.matrix(rows)
-    np.testing.assert_equal(matrix[:, place], [0.25, np.nan, np.nan, np.nan, np.nan])
-    for row, alone in zip(rows, matrix, strict=True):
-        assert contract.matrix([row])[0].tobytes() == alone.tobytes()
-    assert [[warning["code"] for warning in found] for found in contract.warnings(*rows)] == [["absent"]] * 5
-
-
-def test_a_vector_equals_the_named_application_it_came_from(contract: Contract, bundle: Bundle) -> None:
-    named = contract.parse_example()
-    matrix = contract.matrix([named])
-    features = [None if np.isnan(value) else value for value in matrix[0].tolist()]
-    row = contract.parse_one(body({"features": features}))
-    both = contract.matrix([named, row])
-    assert both[0].tobytes() == both[1].tobytes() == matrix[0].tobytes()
-
-
-@pytest.mark.parametrize("number", ["1", "-0.0", "-0", "5e-324", "1e-400", "0.1", "9007199254740993", "1" + "0" * 300, " 2\n", "null"])
-def test_a_vector_read_at_a_glance_is_the_vector_read_value_by_value(contract: Contract, number: str) -> None:
-    numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
-    glance = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}]}}'.encode())
-    by_value = contract.parse_one(f'{{"client_id": "a", "features": [{numbers}], "application": null}}'.encode())
-    first, second = contract.parse_batch(f'{{"features": [[{numbers}], [{numbers}]], "client_ids": ["a", null]}}'.encode())
-    (of_bad_batch, _) = contract.parse_batch(f'{{"features": [[{numbers}], []]}}'.encode())
-    rows = [glance, by_value, first, second, of_bad_batch]
-    assert [row.client_id for row in rows] == ["a", "a", "a", None, None]
-    assert len({row.vector.tobytes() for row in rows if row.vector is not None}) == 1
-    assert all(row.vector is not None and row.vector.dtype == np.float64 for row in rows)
-    assert not any(row.errors for row in rows)
-
-
-@pytest.mark.parametrize("number", ["1e400", "1" + "0" * 400, "true", '"1"', "NaN"])
-def test_a_vector_with_a_bad_number_names_it(contract: Contract, number: str) -> None:
-    numbers = ",".join(["null"] * (len(contract.features.names) - 1) + [number])
-    place = len(contract.features.names) - 1
-    assert list(errors_of(contract, f'{{"features": [{numbers}]}}'.encode())) == [f"/features/{place}"]
-
-
-def test_a_vector_with_a_bad_client_id_names_it(contract: Contract) -> None:
-    vector = [None] * len(contract.features.names)
-    assert list(errors_of(contract, body({"features": vector, "client_id": ""}))) == ["/client_id"]
-    rows = list(contract.parse_batch(body({"features": [vector, vector], "client_ids": ["", "b"]})))
-    assert [[error.pointer for error in row.errors] for row in rows] == [["/client_ids/0"], []]
-
-
-def test_a_full_batch_of_vectors_is_read_at_a_glance_and_a_longer_text_is_not(contract: Contract) -> None:
-    vector = [0] * len(contract.features.names)
-    full = {"features": [vector] * 5, "client_ids": ["a"] * 5}
-    assert all(row.sent is not None for row in contract.parse_batch(body(full)))
-    with_commas = list(contract.parse_batch(body(full | {"client_ids": ["a,,,,,"] * 5})))
-    assert [(row.client_id, row.sent, row.errors) for row in with_commas] == [("a,,,,,", None, [])] * 5
 
 
 @pytest.mark.parametrize("rest", [[], ["x"], [None] * 3, [[[], "]"], {"a": ","}]])
@@ -351,22 +189,6 @@ def test_a_batch_is_parsed_in_short_steps(contract: Contract) -> None:
     assert [next(steps) for _ in range(len(text) // STEP + 2)] == [None] * (len(text) // STEP + 2)
     with pytest.raises(ServiceError, match="has 300000 rows"):
         list(steps)
-
-
-def test_category_codes_of_a_vector_are_checked(contract: Contract) -> None:
-    features: list[Any] = [None] * len(contract.features.names)
-    place = contract.features.names.index("CODE_GENDER")
-    features[place] = 0.5
-    assert errors_of(contract, body({"features": features})) == {
-        f"/features/{place}": "expected the whole-number code of a category, as GET /model lists it"
-    }
-    features[place] = 7
-    row = contract.parse_one(body({"features": features}))
-    assert contract.matrix([row])[0, place] == UNSEEN
-    assert [(w["code"], w["pointer"]) for w in contract.warnings(row)[0]] == [
-        ("unseen_category", f"/features/{place}"),
-        ("absent", "/features"),
-    ]
 
 
 def test_a_bad_row_of_a_batch_spoils_only_itself(contract: Contract, caplog: pytest.LogCaptureFixture) -> None:
@@ -403,13 +225,6 @@ def test_a_batch_full_of_bad_values_names_some_of_each_row(bundle: Bundle, form:
     assert rows[-1].errors[0].pointer.startswith(f"/{name}/999")
 
 
-def test_vectors_of_a_batch_carry_their_client_ids(contract: Contract) -> None:
-    vector = [None] * len(contract.features.names)
-    rows = list(contract.parse_batch(body({"features": [vector, vector[:-1]], "client_ids": ["a", None]})))
-    assert [row.client_id for row in rows] == ["a", None]
-    assert [error.pointer for error in rows[1].errors] == ["/features/1"]
-
-
 @pytest.mark.parametrize(
     ("content", "status", "pointer"),
     [
@@ -443,9 +258,9 @@ def test_what_is_no_json_is_named_wherever_it_stands_in_a_batch(contract: Contra
     "content", [b'{"applications": [{"client_id": "\xff"}]}', b'{"applications": "\xff"}', b"\xff", b"", b"[", b'{"applications": [{]}']
 )
 def test_a_batch_that_is_no_json_is_400(contract: Contract, content: bytes) -> None:
-    for body in (content, content + b" " * MAX_EXPLAINED):
+    for text in (content, content + b" " * MAX_EXPLAINED):
         with pytest.raises(ServiceError) as caught:
-            list(contract.parse_batch(body))
+            list(contract.parse_batch(text))
         assert (caught.value.status, caught.value.errors) == (400, [])
 
 
@@ -460,37 +275,12 @@ def test_an_empty_batch_is_a_batch(contract: Contract) -> None:
     assert contract.matrix([]).shape == (0, len(contract.features.names))
 
 
-def test_reading_the_input_changes_no_row(contract: Contract) -> None:
-    vector: list[Any] = [None] * len(contract.features.names)
-    vector[contract.features.names.index("CODE_GENDER")] = 7
-    rows = [contract.parse_example(), contract.parse_one(body({"features": vector})), contract.parse_one(body({"application": {}}))]
-    before = msgspec.json.encode([[row.pointer, row.notes, row.sent, row.vector.tolist() if row.vector is not None else 0] for row in rows])
-    first, again = contract.inputs.read(rows), contract.inputs.read(rows)
-    after = msgspec.json.encode([[row.pointer, row.notes, row.sent, row.vector.tolist() if row.vector is not None else 0] for row in rows])
-    assert before == after
-    assert first.warnings == again.warnings
-    assert first.matrix.tobytes() == again.matrix.tobytes()
-    assert [sent is None for sent in first.sent] == [True, True, True]  # a code that no category has is not kept as it was sent
-
-
 def test_a_prediction_has_the_members_of_the_contract(bundle: Bundle) -> None:
     (answer,) = predictions([Row("", "c")], [bundle.decision.threshold], [[]], decision=bundle.decision, model_version="v")
     assert list(msgspec.to_builtins(answer)) == [
         "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp", "warnings",
     ]  # fmt: skip
     assert (answer.prediction, answer.decision, answer.risk_level) == (1, "DECLINE", "HIGH")
-
-
-def test_prediction_ids_are_uuids_in_order_of_time() -> None:
-    (first,) = new_prediction_ids(1, lambda: 1_799_999_999_999_999_999)
-    (second,) = new_prediction_ids(1, lambda: 1_800_000_000_000_000_000)
-    assert first < second
-    assert first[:13].replace("-", "") == f"{1_799_999_999_999:012x}"
-    many = new_prediction_ids(10_000)
-    assert len({*many, first, second}) == 10_002
-    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in many} == {(7, uuid.RFC_4122)}
-    assert all(uuid.UUID(one).hex == one.replace("-", "") and len(one) == 36 for one in many)
-    assert new_prediction_ids(0) == []
 
 
 def test_what_would_hold_up_others_is_refused_before_it_is_decoded(contract: Contract) -> None:
