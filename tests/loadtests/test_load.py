@@ -41,11 +41,11 @@ def test_no_service_outlives_a_test_that_is_ended(home: Home) -> None:
     ) as load:
         started = list[psutil.Process]()
 
-        def locust_runs() -> bool:
+        def locust_sends() -> bool:
             started[:] = psutil.Process(load.pid).children(recursive=True)
-            return any(process.name() == "locust" for process in started if process.is_running())
+            return any(process.name() == "locust" and process.net_connections() for process in started if process.is_running())
 
-        wait_for(locust_runs)
+        wait_for(locust_sends)
         load.send_signal(signal.SIGTERM)
         load.wait(60)
     _, alive = psutil.wait_procs(started, timeout=20)
