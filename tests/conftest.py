@@ -48,10 +48,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose what runs
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the trained model as a test that trains one."""
+    """Mark what needs the trained model as a test that trains one, and what needs PostgreSQL as one of a service."""
     for item in items:
         if "home" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.model)
+        call = getattr(item, "callspec", None)
+        if "postgres" in getattr(item, "fixturenames", ()) or (call and call.params.get("store_url") == "postgresql"):
+            item.add_marker(pytest.mark.service)
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +77,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def home(shared: Path) -> Home:
-    """A model trained by the command line on 4,000 generated applications; by one process of this run, for all."""
+def home(shared: Path) -> Iterator[Home]:
+    """A model trained by the command line on 4,000 generated applications; by one process of this run, for all to read."""
     path = shared / "home"
     environment = {**os.environ, **SMALL, "BENTOML_HOME": str(path / "bentoml"), "CREDIT_HOME": str(path / "credit")}
     with (shared / "home.lock").open("w") as lock:
@@ -84,7 +87,10 @@ def home(shared: Path) -> Home:
             result = run_cli(["train"], environment)
             assert result.returncode == 0, result.stdout + result.stderr
             (path / "trained").touch()
-    return Home(path, environment)
+    home = Home(path, environment)
+    before = home.files()
+    yield home
+    assert home.files() == before, "a test has written to what all tests read; let it take home.copy()"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -179,8 +178,7 @@ def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wa
 def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
     home: Home, tmp_path: Path, bundle: Bundle, client: httpx.Client, table: Table
 ) -> None:
-    own = Home(tmp_path, {**home.environment, "BENTOML_HOME": str(tmp_path / "bentoml"), "CREDIT_HOME": str(tmp_path / "credit")})
-    shutil.copytree(home.path / "bentoml", own.path / "bentoml")
+    own = home.copy(tmp_path)
     built = run("bentoml", ["build", "-o", "tag"], own.environment)
     assert built.returncode == 0, built.stderr
     tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")

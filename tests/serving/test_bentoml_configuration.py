@@ -18,6 +18,8 @@ from configs.settings import load_settings
 from serving import bentoml_configuration
 from serving.bentoml_configuration import REFUSED, TAKEN, check_configuration, configuration_problems
 
+pytestmark = pytest.mark.slow
+
 NAME = "credit_scoring"
 OWN = {"workers": 1, "http": {"host": "127.0.0.1", "port": 3000}, "metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
 VALUES = {  # of each entry that is refused, one that BentoML takes and that is not the service's own

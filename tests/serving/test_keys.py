@@ -354,6 +354,7 @@ def test_a_mark_that_cannot_be_made_is_told(path: Path, tmp_path: Path, caplog: 
     assert ["loopback would need no key" in record.message for record in caplog.records] == [True]
 
 
+@pytest.mark.slow
 def test_changes_by_several_processes_at_once_are_all_kept(path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from serving.keys import create_key, revoke_key\n"

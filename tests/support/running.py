@@ -30,6 +30,18 @@ class Home(NamedTuple):
     path: Path
     environment: dict[str, str]
 
+    def files(self) -> dict[Path, int]:
+        """When each file of the models and the record of training was last written, in ns; SQLite's own files aside."""
+        names = (self.path / name for name in ("bentoml", "credit"))
+        files = (file for name in names for file in name.rglob("*") if file.is_file() and not file.name.endswith(("-wal", "-shm")))
+        return {file.relative_to(self.path): file.stat().st_mtime_ns for file in files}
+
+    def copy(self, path: Path) -> "Home":
+        """The same in another folder, for a test that writes."""
+        for name in ("bentoml", "credit"):
+            shutil.copytree(self.path / name, path / name)
+        return Home(path, {**self.environment, "BENTOML_HOME": str(path / "bentoml"), "CREDIT_HOME": str(path / "credit")})
+
 
 class Server(NamedTuple):
     """A running service."""

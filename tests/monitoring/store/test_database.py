@@ -59,6 +59,7 @@ def test_tables_of_a_newer_release_are_refused(engine: Engine, store_url: str) -
         open_store(store_url)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_upgrade_once(store_url: str) -> None:
     code = f"from monitoring.store.database import open_store; open_store({store_url!r}).dispose()"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -240,6 +241,7 @@ def test_the_same_outcomes_at_once_are_stored_once(engine: Engine) -> None:
         assert connection.execute(select(func.count()).select_from(outcomes)).scalar_one() == 30
 
 
+@pytest.mark.slow
 def test_ten_thousand_outcomes_fit_in_a_call(engine: Engine) -> None:
     given = make_records(100)
     insert(engine, as_lines(given))

@@ -23,6 +23,8 @@ from training.data.errors import DataError
 from training.data.history_folder import HistoryFolder
 from training.home_credit.generator import Generator
 
+pytestmark = pytest.mark.slow
+
 STEM = "application_train"
 COMMANDS = (
     "train",
