@@ -20,7 +20,7 @@ from serving.contract.requests import RequestParser
 from serving.http.bento import lean_service
 from serving.http.exchange import client_gone
 from serving.http.routes import get_app, json_response
-from serving.keys import required_keys
+from serving.identity.key_ring import required_keys
 from serving.model_store import find_in_store
 from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring

@@ -17,7 +17,7 @@ import typer
 
 from configs.settings import load_settings
 from loadtests.shapes import SHAPES
-from serving.keys import create_key
+from serving.identity.keys import create_key
 
 ROOT = Path(__file__).parents[1]
 

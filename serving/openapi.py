@@ -9,15 +9,7 @@ from features.transform import FeatureTransform
 from monitoring.prediction import MAX_CLIENT_ID, Prediction
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
-
-# BentoML serves the files of Swagger UI. This page replaces BentoML's own, which loads a tracker.
-DOCS_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Credit scoring</title><link rel="stylesheet" href="static_content/swagger-ui.css"></head>
-<body><div id="swagger-ui"></div><script src="static_content/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "docs.json", dom_id: "#swagger-ui", deepLinking: true})</script></body>
-</html>
-"""
+from serving.http.routes import required_scope
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
 TEXT = {"type": "string"}
@@ -40,7 +32,7 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
             "description": "Probability of default, decision and risk level of loan applications.",
         },
         "servers": [{"url": "."}],
-        "paths": _paths(features, max_rows),
+        "paths": {path: _secured(path, methods) for path, methods in _paths(features, max_rows).items()},
         "security": [{}, {"key": []}, {"bearer": []}],
         "components": {
             "securitySchemes": {
@@ -50,6 +42,18 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
             "schemas": _schemas(features),
         },
     }
+
+
+def _secured(path: str, methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods of a path with the scope that it requires, or open to everybody."""
+    scope = required_scope(path)
+    for operation in methods.values():
+        if scope is None:
+            operation["security"] = []
+        else:
+            operation["description"] = f"Requires the scope `{scope}`, where the service has keys."
+            operation["responses"] |= {str(status): _error(STATUSES[status]) for status in (401, 403)}
+    return methods
 
 
 def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
@@ -90,8 +94,8 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
         "/health": _get("health", "State of the service and the model it serves", answer=_health()),
         "/livez": _get("livez", "The process is alive", media_type="text/plain"),
         "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
-        "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
-        "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model", 401),
+        "/metrics": _get("metrics", "Prometheus metrics", media_type="text/plain"),
+        "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model"),
     }
 
 
@@ -126,6 +130,7 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
 STATUSES = {
     400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
+    403: "the key lacks the scope of the route",
     408: "the request did not arrive in time",
     413: "the body or the batch is too large",
     414: "the URL is too long",

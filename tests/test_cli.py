@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -163,7 +164,15 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     listed = call_cli(["keys", "list"], environment).stdout
     assert identifier in listed
     assert "valid" in listed
+    assert "used never       predict,explain,outcomes  the branch" in listed
     assert token.split("_", 2)[2] not in listed
+    rotated = call_cli(["keys", "rotate", identifier, "--overlap", "0"], environment).stdout.strip()
+    assert re.search(
+        rf"{identifier} +expired.*\n{rotated.split('_')[1]} +valid .*the branch", call_cli(["keys", "list"], environment).stdout
+    )
+    for scopes, said in (("predict,all", "--scopes names all; expected some of predict, explain, "), (",", "--scopes names nothing;")):
+        wrong = call_cli(["keys", "create", "--scopes", scopes], environment)
+        assert (wrong.returncode, said in wrong.stderr) == (1, True)
     assert call_cli(["keys", "revoke", identifier], environment).returncode == 0
     assert "revoked" in call_cli(["keys", "list"], environment).stdout
     missing = call_cli(["keys", "revoke", "nobody"], environment)

@@ -16,7 +16,7 @@ from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.http.boundary import Boundary
 from serving.http.cors import cross_origin
 from serving.http.routes import API_ROUTES
-from serving.keys import KeyRing
+from serving.identity.key_ring import KeyRing
 from serving.startup import check_worker
 
 

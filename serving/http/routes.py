@@ -11,19 +11,31 @@ from configs.settings import ServiceSettings
 from monitoring.metrics import Metrics
 from serving.contract.ids import now
 from serving.http.body import JSON
-from serving.openapi import DOCS_PAGE
+from serving.http.pages import DOCS_PAGE
+from serving.identity import principal
 
 SINGLE_ROUTE = "/predict"  # takes one applicant
-API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
-GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")  # each has its endpoint in get_app
-PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
-KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
-OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
+API_ROUTES: dict[str, principal.Scope] = {SINGLE_ROUTE: "predict", "/predict/batch": "predict", "/outcomes": "outcomes"}
+GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in get_app
+    "/": None,
+    "/docs": None,
+    "/docs.json": None,
+    "/health": None,
+    "/metrics": "metrics",
+    "/model": "read",
+}
+PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", "/readyz", "/healthz", "/schema.json"))
+ROUTE_SCOPES: dict[str, principal.Scope | None] = {**API_ROUTES, **GET_ROUTES, **PROBE_ROUTES}  # None: open to everybody
 
 
 def is_open(path: str) -> bool:
     """Whether a path needs no key. Such paths are probes and documentation, and reveal nothing about applicants."""
-    return path in OPEN_ROUTES or path.startswith("/static_content/")
+    return ROUTE_SCOPES.get(path, "") is None or path.startswith("/static_content/")
+
+
+def required_scope(path: str) -> principal.Scope | None:
+    """The scope that a path requires of the sender; None if it is open, or there is no such route."""
+    return ROUTE_SCOPES.get(path)
 
 
 def takes_place(scope: Scope) -> bool:

@@ -11,7 +11,7 @@ from features.applications import FeatureError
 from features.schema import SchemaError
 from serving.bundle import BundleError
 from serving.console import Commands, check_out, chosen_model
-from serving.keys import KeysError
+from serving.identity.keys import KeysError
 from serving.replay import ReplayError
 
 
