@@ -74,6 +74,7 @@ class CreditScoring:
             bundle,
             threads=SETTINGS.service.scoring_threads,
             raw_fields=SETTINGS.log.raw_fields,
+            model_name=SETTINGS.model.name,
             record=self.recording.record,
             count=self._count,
         )

@@ -199,12 +199,14 @@ class OutcomeDesk:
     shipper : of the decision log, which it lets catch up first, since a decision may be in the log only; None where
         decisions are committed to the store.
     metrics : where they are counted.
+    model_name : an outcome that names a client belongs to a decision of this model.
     """
 
-    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics) -> None:
+    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics, model_name: str) -> None:
         self._store = store
         self._shipper = shipper
         self._metrics = metrics
+        self._model_name = model_name
         self._newest = 0  # outcome that this service committed
 
     async def take(self, body: bytes) -> dict[str, Any]:
@@ -232,7 +234,7 @@ class OutcomeDesk:
         try:
             with writing(self._store.engine) as connection:
                 before = newest_outcome(connection)
-                kept = add_outcomes(connection, good, "api", datetime.now(UTC))
+                kept = add_outcomes(connection, good, "api", datetime.now(UTC), self._model_name)
                 newest = newest_outcome(connection)
         except StoreError as error:
             log.error("outcomes cannot be kept: %s", error)

@@ -61,7 +61,7 @@ class Recording:
         if log_id(settings.log_folder):  # also ships a log that an earlier durability setting left behind
             self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, synced)
             self.shipper.start()
-        self.desk = OutcomeDesk(self.store, self.shipper, metrics)
+        self.desk = OutcomeDesk(self.store, self.shipper, metrics, settings.model.name)
         metrics.recording(lambda: self.sink.ready)
         metrics.store.ready(lambda: not self.store.fault)
 

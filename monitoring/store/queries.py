@@ -30,8 +30,10 @@ class Kept(NamedTuple):
     prediction_id: str | None
 
 
-def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, received_at: datetime) -> list[Kept]:
+def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, received_at: datetime, model_name: str) -> list[Kept]:
     """Store outcomes in their order; returns one result for each.
+
+    An outcome that names a client belongs to a decision of the model of this name; several models may share a store.
 
     An outcome with the value that counts already is `repeated` and not stored; one with the other value is `corrected` and stored besides.
     """
@@ -40,7 +42,7 @@ def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, 
         {"item": item, "prediction": one.prediction_id, "client": one.client_id, "latest": milliseconds(one.observed_at)}
         for item, one in enumerate(given)
     ]
-    rows = connection.execute(_FIND[connection.dialect.name], {"items": json.dumps(items)})
+    rows = connection.execute(_FIND[connection.dialect.name], {"items": json.dumps(items), "model": model_name})
     found = {row.item: (row.prediction_id, row.defaulted) for row in rows}
     present: dict[str, bool] = {}
     kept, new = [], []
@@ -83,9 +85,10 @@ def find_decision(connection: Connection, prediction_id: str) -> dict[str, Any] 
     return {**row, "outcomes": [dict(item) for item in connection.execute(query).mappings()]}
 
 
-def client_history(connection: Connection, client_id: str, limit: int) -> list[dict[str, Any]]:
-    """The decisions of a client, newest first, each with its current outcome, `defaulted` and `observed_at`."""
-    query = _with_outcome(decisions).where(decisions.c.client_id == client_id).order_by(decisions.c.time.desc()).limit(limit)
+def client_history(connection: Connection, client_id: str, limit: int, model_name: str) -> list[dict[str, Any]]:
+    """The decisions of a model on a client, newest first, each with its current outcome, `defaulted` and `observed_at`."""
+    of_model = func.coalesce(decisions.c.model_name, model_name) == model_name
+    query = _with_outcome(decisions).where(decisions.c.client_id == client_id, of_model).order_by(decisions.c.time.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -137,7 +140,8 @@ _FIND = {
     dialect: text(
         "SELECT item, prediction_id, (SELECT defaulted FROM outcomes WHERE outcomes.prediction_id = found.prediction_id"
         " ORDER BY id DESC LIMIT 1) AS defaulted FROM (SELECT item, CASE WHEN prediction IS NULL"
-        " THEN (SELECT prediction_id FROM decisions WHERE client_id = client AND time < latest ORDER BY time DESC LIMIT 1)"
+        " THEN (SELECT prediction_id FROM decisions WHERE client_id = client AND time < latest"
+        " AND coalesce(model_name, :model) = :model ORDER BY time DESC LIMIT 1)"
         " ELSE (SELECT prediction_id FROM decisions WHERE prediction_id = prediction) END AS prediction_id"
         f" FROM {items}) AS found"
     )

@@ -23,7 +23,17 @@ class Principal(NamedTuple):
     kind: Literal["key", "loopback", "open"]
     scopes: frozenset[Scope]
 
+    @property
+    def name(self) -> str:
+        """Kind and id, as records and logs name the sender: `key:0a1b2c3d`, `loopback` or `open`."""
+        return self.kind if self.id is None else f"{self.kind}:{self.id}"
+
 
 OPEN = Principal(None, "open", frozenset(SCOPES))
 LOOPBACK = Principal(None, "loopback", frozenset(SCOPES))
 SENDER: ContextVar[Principal] = ContextVar("sender", default=OPEN)  # of the current request
+
+
+def sender_name() -> str:
+    """The name of the sender of the current request."""
+    return SENDER.get().name
