@@ -10,6 +10,7 @@ from monitoring.prediction import MAX_CLIENT_ID, Prediction
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 from serving.http.routes import required_scope
+from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
 TEXT = {"type": "string"}
@@ -91,6 +92,14 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
             "Outcomes",
             {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
         ),
+        "/simulate": _post(
+            "simulate",
+            "Score one applicant without recording it, to try what would change a decision",
+            [_object(named, "application"), _object(by_vector, "features")],
+            "Simulation",
+            example,
+        ),
+        **record_paths({status: _error(text) for status, text in STATUSES.items()}),
         "/health": _get("health", "State of the service and the model it serves", answer=_health()),
         "/livez": _get("livez", "The process is alive", media_type="text/plain"),
         "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
@@ -104,6 +113,8 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
         "Application": _row_json_schema(features.table),
         **{table.name: _row_json_schema(table) for table in features.history},
         "Prediction": _prediction(),
+        "Simulation": _prediction("prediction_id", "timestamp"),
+        **record_schemas(),
         "Problem": _problem(),
         "Batch": _object(
             {
@@ -131,7 +142,9 @@ STATUSES = {
     400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
     403: "the key lacks the scope of the route",
+    404: "there is no such decision",
     408: "the request did not arrive in time",
+    409: "the decision cannot be scored again, or gives another result; the detail says why",
     413: "the body or the batch is too large",
     414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
@@ -160,7 +173,10 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
 
 def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": {"oneOf": bodies}, "example": example}
-    responses = {"200": _answer("the answer", "application/json", _ref(answer)), **{str(s): _error(text) for s, text in STATUSES.items()}}
+    responses = {
+        "200": _answer("the answer", "application/json", _ref(answer)),
+        **{str(s): _error(text) for s, text in STATUSES.items() if s not in (404, 409)},
+    }
     body = {"required": True, "content": {"application/json": content}}
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
@@ -186,10 +202,11 @@ def _health() -> dict[str, Any]:
     return _object(properties, *properties)
 
 
-def _prediction() -> dict[str, Any]:
+def _prediction(*without: str) -> dict[str, Any]:
     """The schema of the answer in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
     _, components = msgspec.json.schema_components([Prediction])
-    properties = {name: _of_openapi(declared) for name, declared in components["Prediction"]["properties"].items()}
+    declared = components["Prediction"]["properties"]
+    properties = {name: _of_openapi(schema) for name, schema in declared.items() if name not in without}
     return _object(properties, *properties)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, text, tuple_
 
 from monitoring.store.database import one_at_a_time
 from monitoring.store.tables import decisions, milliseconds, outcomes, records
@@ -21,6 +21,32 @@ class Outcome(NamedTuple):
     client_id: str | None
     defaulted: bool
     observed_at: datetime
+
+
+class Place(NamedTuple):
+    """Where a page of decisions ended: the time and the id of its last decision."""
+
+    time: datetime
+    prediction_id: str
+
+
+class Wanted(NamedTuple):
+    """Which decisions of a model to list; None stands for any.
+
+    Attributes
+    ----------
+    since, until : times of the decisions, from `since` on and before `until`.
+    after : the place behind which to go on.
+    """
+
+    model_name: str
+    client_id: str | None = None
+    decision: str | None = None
+    risk_level: str | None = None
+    model_version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: Place | None = None
 
 
 class Kept(NamedTuple):
@@ -87,8 +113,25 @@ def find_decision(connection: Connection, prediction_id: str) -> dict[str, Any] 
 
 def client_history(connection: Connection, client_id: str, limit: int, model_name: str) -> list[dict[str, Any]]:
     """The decisions of a model on a client, newest first, each with its current outcome, `defaulted` and `observed_at`."""
-    of_model = func.coalesce(decisions.c.model_name, model_name) == model_name
-    query = _with_outcome(decisions).where(decisions.c.client_id == client_id, of_model).order_by(decisions.c.time.desc()).limit(limit)
+    return list_decisions(connection, Wanted(model_name, client_id), limit)
+
+
+def list_decisions(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """Decisions, newest first, each with its current outcome, `defaulted` and `observed_at`."""
+    order = (decisions.c.time, decisions.c.prediction_id)
+    conditions: list[ColumnElement[bool]] = [func.coalesce(decisions.c.model_name, wanted.model_name) == wanted.model_name]
+    exact = {name: getattr(wanted, name) for name in ("client_id", "decision", "risk_level", "model_version")}
+    conditions += [decisions.c[name] == value for name, value in exact.items() if value is not None]
+    if wanted.since:
+        conditions.append(decisions.c.time >= wanted.since)
+    if wanted.until:
+        conditions.append(decisions.c.time < wanted.until)
+    if wanted.after:
+        conditions.append(
+            tuple_(*order) < tuple_(*(literal(value, column.type) for value, column in zip(wanted.after, order, strict=True)))
+        )
+        conditions.append(decisions.c.time <= wanted.after.time)  # which lets the index on time find the place
+    query = _with_outcome(decisions).where(*conditions).order_by(*(column.desc() for column in order)).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 

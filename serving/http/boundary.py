@@ -16,7 +16,7 @@ from serving.errors import ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.http.body import BODY_LIMIT
 from serving.http.exchange import GONE, Exchange, announced
-from serving.http.routes import API_ROUTES, ROUTE_SCOPES, body_limit, is_open, required_scope, takes_place
+from serving.http.routes import API_ROUTES, ROUTE_SCOPES, body_limit, is_open, required_scope, route_of, takes_place
 from serving.identity.key_ring import KeyRing
 from serving.identity.principal import LOOPBACK, OPEN, SENDER, Principal
 from serving.uvicorn.accept import accept_many
@@ -198,7 +198,7 @@ class Boundary:
 
     def _note(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answered request, and log it if the access log is on."""
-        self.metrics.request(path if path in ROUTE_SCOPES else OTHER_ROUTE, status, seconds)
+        self.metrics.request(route_of(path) or OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
             logger.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
 
