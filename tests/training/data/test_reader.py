@@ -1,5 +1,7 @@
 """The one reader: small tables of its own, as CSV and as Parquet."""
 
+import bz2
+import lzma
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -173,6 +175,16 @@ def test_booleans_are_numbers_where_whole_numbers_belong(tmp_path: Path) -> None
         (lambda t: t.replace("card", '"card'), "line 3: a quoted field does not end"),
         (lambda t: t[: t.index("\n") + 1], "has no rows"),
         (lambda t: t.replace("AMOUNT", "amount"), "lacks columns: AMOUNT; it has them in another letter case"),
+        (lambda t: t.replace("AMOUNT", "'AMOUNT'"), "lacks columns: AMOUNT; it has them in another letter case, or with spaces or quotes"),
+        (lambda t: "\ufeff\ufeff" + t, "lacks columns: ID; it has them in another letter case, or with spaces or quotes"),
+        (lambda t: "sep=,\n" + t, "begins with a line that only Excel reads"),
+        (lambda t: t.encode("utf-7").replace(b"ID", b"+/v8-ID"), "UTF-7"),
+        (lambda t: t.encode("utf-32"), "is text in UTF-32"),
+        (lambda t: bz2.compress(t.encode()), "is packed by bzip2"),
+        (lambda t: lzma.compress(t.encode()), "is packed by xz"),
+        (lambda t: b"Rar!\x1a\x07" + t.encode(), "is a RAR archive"),
+        (lambda t: b"SQLite format 3\0" + t.encode(), "is an SQLite database"),
+        (lambda t: t.encode() + bytes(9), "is not text; expected CSV in UTF-8"),
         (lambda t: t[t.index("\n") + 1 :], "lacks columns: .*is its first line the names of the columns"),
         (lambda t: t.replace("KIND", "AMOUNT,KIND").replace("c", "1,c"), "has more than one column AMOUNT"),
         (lambda t: t.replace(",", ";").replace("0.5", "1,500").replace("1.5", "2,500"), "line 2: AMOUNT has a comma that may be"),
