@@ -65,7 +65,7 @@ _MARKS = (
     (b"[", "is JSON; expected CSV or Parquet"),
     (b"sep=", "begins with a line that only Excel reads (sep=); delete that line"),
     (b"+/v", "is text in UTF-7; save it in UTF-8"),
-    (b"\x1f\x8b", "is packed by gzip; let its name end in .csv.gz"),
+    (b"\x1f\x8b", "is packed by gzip; unpack it, or let its name end in .csv.gz"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook; save it as CSV in UTF-8"),
     (b"pare", "is encrypted Parquet; write it without encryption"),
     (b"bzh91ay&sy", "is packed by bzip2; unpack it, or pack it by gzip and let its name end in .csv.gz"),
