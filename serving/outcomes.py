@@ -150,7 +150,8 @@ def _numbered(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, An
     """
     try:
         for row in reader:
-            breaks = sum(value.count("\n") for value in row.values() if isinstance(value, str))
+            # a quote mark that is not closed takes the last line break, too
+            breaks = sum(value.rstrip("\n").count("\n") for value in row.values() if isinstance(value, str))
             yield reader.line_num - breaks, row
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num} cannot be read as CSV: {error}; is there a single quote mark before it?") from None
