@@ -188,10 +188,19 @@ def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "defaulted"), [("1.0", True), ("0.0", False), ("True", True), (" false", False), ("1", True), ("0", False)]
+    ("text", "defaulted"),
+    [("1.0", True), ("0.0", False), ('"1,0"', True), ('"0,0"', False), ("True", True), (" false", False), ("1", True), ("0", False)],
 )
 def test_outcomes_are_read_as_tables_and_spreadsheets_write_them(text: str, defaulted: bool) -> None:
     assert list(read_csv(io.StringIO(f"client_id,defaulted\nc,{text}\n"), NOW)) == [(2, Outcome(None, "c", defaulted, NOW))]
+
+
+def test_a_quote_mark_that_is_not_closed_is_told_with_the_line_of_its_row() -> None:
+    rows = list(read_csv(io.StringIO('client_id,defaulted\na,1\n"b,0\nc,1\n', newline=""), NOW))
+    assert [number for number, _ in rows] == [2, 3]
+    assert isinstance(rows[1][1], list)
+    with pytest.raises(ValueError, match=r"line \d+ cannot be read as CSV: field larger .*; is there a single quote mark before it"):
+        list(read_csv(io.StringIO('client_id,defaulted\n"b,0\n' + "c,1\n" * 40_000, newline=""), NOW))
 
 
 @pytest.mark.parametrize("text", ["2", "2.0", "0.5", "yes", ""])

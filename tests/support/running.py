@@ -113,21 +113,28 @@ def bundle_folder(home: Home) -> Path:
 
 
 def run(
-    program: str, arguments: list[str], environment: dict[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
+    program: str,
+    arguments: list[str],
+    environment: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    *,
+    fresh: bool = False,
+    timeout: float = 300,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program of the product, or a module if no program has that name, as a user would.
 
     Parameters
     ----------
     fresh : start a new interpreter; otherwise fork from a process that has imported the libraries.
+    timeout : seconds after which it counts as hanging.
     """
     if fresh:
         command = [str(Path(sys.executable).with_name(program)), *arguments]
-        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = warm.start(program, arguments, environment or dict(os.environ), cwd, output.fileno(), errors.fileno())
         try:
-            process.wait(300)
+            process.wait(timeout)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -136,9 +143,9 @@ def run(
         return subprocess.CompletedProcess([program, *arguments], process.wait(), output.read(), errors.read())
 
 
-def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def run_cli(arguments: list[str], environment: dict[str, str] | None = None, *, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
     """Run the command line."""
-    return run("credit-scoring", arguments, environment)
+    return run("credit-scoring", arguments, environment, timeout=timeout)
 
 
 def call_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
