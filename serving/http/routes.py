@@ -16,7 +16,8 @@ from serving.openapi import DOCS_PAGE
 SINGLE_ROUTE = "/predict"  # takes one applicant
 API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")  # each has its endpoint in get_app
-PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
+READY_ROUTE = "/readyz"
+PROBE_ROUTES = ("/livez", READY_ROUTE, "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
 OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
 
