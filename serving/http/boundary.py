@@ -16,11 +16,12 @@ from serving.errors import ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.http.body import BODY_LIMIT
 from serving.http.exchange import GONE, Exchange, announced
-from serving.http.routes import API_ROUTES, ROUTE_SCOPES, body_limit, is_open, required_scope, route_of, takes_place
+from serving.http.routes import API_ROUTES, READY_ROUTE, ROUTE_SCOPES, body_limit, is_open, required_scope, route_of, takes_place
 from serving.identity.key_ring import KeyRing
 from serving.identity.principal import LOOPBACK, OPEN, SENDER, Principal
 from serving.uvicorn.accept import accept_many
 from serving.uvicorn.door import BODY_BYTES, Door, Gate, whole_answer
+from serving.uvicorn.drain import drain_first
 from serving.uvicorn.guard import guard
 
 logger = logging.getLogger(LOGGER)
@@ -58,15 +59,15 @@ class Boundary:
         self.direct = direct or {}
         self.in_flight = 0
         self.bytes_in_work = 0
+        self.door: Door | None = None
         self.steps = (self._admit, self._identify, self._authorise, self._limit)  # each raises a ServiceError to refuse the request
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":  # it precedes listening
-                guard_servers(asyncio.get_running_loop(), self.keys)
-                accept_many(asyncio.get_running_loop())
+            if scope["type"] == "lifespan":
+                self._prepare(asyncio.get_running_loop())
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
@@ -93,6 +94,13 @@ class Boundary:
             SENDER.reset(sender)
             GONE.reset(gone)
             REQUEST_ID.reset(token)
+
+    def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Change how the server listens and how it ends, before it listens."""
+        guard_servers(loop, self.keys)
+        stop_listening = accept_many(loop)
+        if self.door is not None:
+            drain_first(loop, self.door, self.limits.drain_seconds, stop_listening)
 
     def _admit(self, exchange: Exchange) -> None:
         """Give the request its place, unless the connection did."""
@@ -121,6 +129,8 @@ class Boundary:
         if path in self.direct and scope["method"] == "POST":
             response = await self.direct[path](Request(scope, exchange.receive))
             await response(scope, exchange.receive, exchange.send)
+        elif path == READY_ROUTE and self.door is not None and self.door.draining:
+            raise ServiceError(503, "the service is stopping")
         elif (route := path.rstrip("/")) != path and route in ROUTE_SCOPES:  # a redirect would lose the prefix that a proxy removed
             raise ServiceError(404, f"there is no route {route}/; the route is {route}")
         else:
@@ -151,7 +161,7 @@ class Boundary:
         ----------
         gate : the boundary together with the apps around it; by default the boundary.
         """
-        door = guard(gate or self, now)
+        door = self.door = guard(gate or self, now)
         self.metrics.guarded(lambda: door is not None and bool(door.connections))
         return door
 

@@ -35,7 +35,8 @@ GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in ge
     "/metrics": "metrics",
     "/model": "read",
 }
-PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", "/readyz", "/healthz", "/schema.json"))
+READY_ROUTE = "/readyz"
+PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY_ROUTE, "/healthz", "/schema.json"))
 RECORD_ROUTES: dict[str, principal.Scope | None] = {  # each has its method in serving.record_desk.RecordDesk
     "/decisions": "read",
     "/decisions/{prediction_id}": "read",

@@ -1,6 +1,7 @@
 """State that a server's connections share: the gate that decides on their requests, one timer, and the bytes of their bodies."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ class Door:
         self.connections: set[Any] = set()
         self.unfinished: dict[Any, int] = {}  # for each connection, body bytes of requests not in work; oldest first
         self.unfinished_bytes = 0
+        self.draining = False  # whether each answer is the last of its connection
+        self._closes = math.inf  # when requests that are still incomplete are refused
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Any) -> None:
@@ -76,10 +79,20 @@ class Door:
         while self.unfinished and self.unfinished_bytes + self.gate.bytes_in_work > self.limits.max_bytes_in_work:
             next(iter(self.unfinished)).end(ServiceError(503, "too many bytes are in work; try again", retry_after=1))
 
+    def drain(self) -> None:
+        """Make the next answer of each connection its last."""
+        self.draining = True
+        for connection in self.connections:
+            connection.close_after(connection.at_work)
+
+    def refuse_late(self) -> None:
+        """Give requests that are still incomplete, and answers that are not read yet, another `deadline_seconds`."""
+        self._closes = self.now() + self.limits.deadline_seconds
+
     def sweep(self) -> None:
         """Expire the connections whose time is over."""
         now = self.now()
-        for connection in [connection for connection in self.connections if connection.due <= now]:
+        for connection in [connection for connection in self.connections if min(connection.due, self._closes) <= now]:
             connection.expire()
 
     def _ring(self) -> None:

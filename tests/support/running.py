@@ -172,7 +172,8 @@ def serve(home: Home, folder: Path, target: str = ".", **environment: str) -> It
     """Run the service's worker process with its own decision log and store, but without the parent process of `bentoml serve`."""
     multiprocess = folder / "prometheus"
     multiprocess.mkdir(exist_ok=True)
-    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), **environment}
+    own = {"CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), "CREDIT_SERVICE__DRAIN_SECONDS": "0"}
+    variables = {**home.environment, **own, **environment}
     log = folder / "service.log"
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("w") as output:
         number = output.fileno()
@@ -189,18 +190,24 @@ def bentoml_serve(
     target: str = ".",
     scheme: str = "http",
     verify: ssl.SSLContext | bool = True,
+    port: int | None = None,
     **environment: str,
 ) -> Iterator[Server]:
-    """Run `bentoml serve` with its own decision log and store, yield it when it is ready, and stop its process group afterwards."""
+    """Run `bentoml serve` with its own decision log and store, yield it when it is ready, and stop its process group afterwards.
+
+    Parameters
+    ----------
+    port : by default a free one.
+    """
     log = folder / "service.log"
-    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment}
+    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "CREDIT_SERVICE__DRAIN_SECONDS": "0", **environment}
     for _ in range(3):  # another process may take a free port, ours or BentoML's, before it is bound
-        port = free_port()
+        chosen = port or free_port()
         with log.open("w") as output:
             number = output.fileno()
-            process = warm.start("bentoml", ["serve", target, "--port", str(port), *arguments], variables, ROOT, number, number)
+            process = warm.start("bentoml", ["serve", target, "--port", str(chosen), *arguments], variables, ROOT, number, number)
         started = False
-        for server in _until_ended(Server(f"{scheme}://127.0.0.1:{port}", process, log), verify):
+        for server in _until_ended(Server(f"{scheme}://127.0.0.1:{chosen}", process, log), verify):
             started = True
             yield server
         if started:
