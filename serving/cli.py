@@ -1,5 +1,6 @@
 """The command line of a running system. The training package adds its own commands to it."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -25,8 +26,16 @@ app.add_typer(report_cli.app)
 
 @app.command("settings")
 def show_settings() -> None:
-    """Check the settings and print their values."""
-    typer.echo(load_settings().model_dump_json(indent=2))
+    """Check the settings and print their values. Say which of those that act at training differ from the model that is served."""
+    from serving.bundle import BundleError, read_bundle
+    from serving.model_store import find_in_store
+
+    options = load_settings()
+    typer.echo(options.model_dump_json(indent=2))
+    with contextlib.suppress(BundleError):  # no model, no difference
+        bundle = read_bundle(find_in_store(options.model.name, options.model.version))
+        for other in bundle.other_settings(options):
+            typer.echo(f"warning: it acts at training, not now: {other}; train again, or run `credit-scoring decide`", err=True)
 
 
 @app.command()
@@ -51,8 +60,16 @@ def create(
     note: Annotated[str, typer.Option(help="Who the key is for")] = "",
     days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until the key expires; by default never")] = None,
 ) -> None:
-    """Create a key and print it. It is shown only this once."""
-    typer.echo(create_key(load_settings().keys_path, note, timedelta(days=days) if days is not None else None))
+    """Create a key and print it. It is shown only this once. What it is and how to use it goes to standard error."""
+    path = load_settings().keys_path
+    first = not path.is_file()
+    token = create_key(path, note, timedelta(days=days) if days is not None else None)
+    typer.echo(token)
+    key = read_keys(path)[token.split("_")[1]]
+    typer.echo(f"key {key.id}, expires {_time(key.expires)}; its hash is in {path}, and the key itself is not shown again", err=True)
+    if first:
+        typer.echo("it is the first key: restart services that started without keys, else they go on asking for none", err=True)
+    typer.echo("try it: curl -H 'Authorization: Bearer KEY' http://127.0.0.1:3000/model", err=True)
 
 
 @keys_app.command("list")

@@ -1,6 +1,7 @@
 """Shared by all commands: errors and exit codes, the choice of the model, the check of an output file."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,6 +10,8 @@ from typer.core import TyperGroup
 
 from configs.errors import UserError
 from configs.settings import Settings
+
+VERSION = re.compile("[0-9a-f]{16}")
 
 
 class Commands(TyperGroup):
@@ -25,9 +28,11 @@ class Commands(TyperGroup):
 
 
 def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:
-    """Name and version of the model: from a tag NAME:VERSION or NAME, else from the settings."""
+    """Name and version of the model: from a tag NAME:VERSION, NAME or VERSION, else from the settings. A name alone means its champion."""
+    if tag and VERSION.fullmatch(tag):
+        return options.model.name, tag
     name, _, version = (tag or f"{options.model.name}:{options.model.version}").partition(":")
-    return name, version or "latest"
+    return name, version or "champion"
 
 
 def check_out(out: Path, *endings: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.errors import PROBLEM_TYPE, SPLIT, ServiceError
 
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 PRINCIPAL = "credit_scoring.principal"  # in the scope of an authenticated request: its Principal
@@ -93,7 +93,7 @@ class Exchange:
 
     def too_large(self) -> ServiceError:
         """The answer to a body beyond the limit."""
-        return ServiceError(413, f"the body is larger than {self.limit} bytes")
+        return ServiceError(413, f"the body is larger than {self.limit} bytes; {SPLIT}")
 
 
 def announced(headers: Mapping[bytes, bytes]) -> int:
