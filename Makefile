@@ -16,12 +16,14 @@ READY := $(VENV)/.ready
 export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without bytecode files, each start takes seconds longer
 
-.PHONY: run serve train test test-quick test-deploy test-fault coverage lint lint-deploy format image rules stack stack-down stack-clean \
+.PHONY: run first-model serve train test test-quick test-deploy test-fault coverage lint lint-deploy format image rules stack stack-down stack-clean \
 	release-notes bench loadtest profile mlflow lock clean
 
-run: $(READY)
-	$(BIN)/credit-scoring train --if-missing
+run: first-model
 	$(BIN)/bentoml serve --port $(PORT)
+
+first-model: $(READY) # trains and promotes one if the model store is empty
+	$(BIN)/credit-scoring train --if-missing
 
 serve: $(READY)
 	$(BIN)/bentoml serve --port $(PORT)
@@ -62,8 +64,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-image: $(READY)
-	$(BIN)/credit-scoring train --if-missing
+image: first-model
 	$(BIN)/python configs/deploy/image/build.py --backend $(BACKEND) --flavour $(FLAVOUR) --tag $(IMAGE) $(IMAGE_OPTIONS:%=--option %)
 
 configs/deploy/kubernetes/base/rules.yaml: configs/prometheus/rules.yml # the rules in the format of the Prometheus operator
@@ -90,16 +91,13 @@ release-notes: # of VERSION, as CHANGELOG.md has them
 	@awk -v version="$(VERSION)" '/^## /{ on = $$2 == version; found = found || on; next } on; END { if (!found) exit 1 }' CHANGELOG.md || \
 		{ echo "CHANGELOG.md has no section ## $(VERSION)" >&2; exit 1; }
 
-bench: $(READY) $(VENV)-bench/.ready
-	$(BIN)/credit-scoring train --if-missing
+bench: first-model $(VENV)-bench/.ready
 	$(BIN)/python -m loadtests.bench --rivals $(VENV)-bench
 
-loadtest: $(READY)
-	$(BIN)/credit-scoring train --if-missing
+loadtest: first-model
 	$(BIN)/python -m loadtests.load
 
-profile: $(READY)
-	$(BIN)/credit-scoring train --if-missing
+profile: first-model
 	$(BIN)/python -m loadtests.profile
 
 mlflow: $(READY)
@@ -133,6 +131,7 @@ $(VENV)-bench/.ready: configs/requirements/bench.txt $(READY)
 
 $(READY): $(LOCKS) configs/requirements/setup.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is older than 3.11; name a newer one: make PYTHON=python3.12")'
+	@echo "setting up the environment in $(VENV): 1.7 GB, which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r configs/requirements/setup.txt
 	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes configs/requirements/setup.txt $(LOCKS)

@@ -14,7 +14,7 @@ from monitoring.drift.live import LiveDrift
 from monitoring.metrics import Metrics
 from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
-from serving.bundle import GENERATED, read_bundle
+from serving.bundle import read_bundle
 from serving.contract.prediction import batch_answers, simulated
 from serving.contract.requests import RequestParser
 from serving.http.bento import lean_service
@@ -26,7 +26,7 @@ from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring
 from serving.runner import Runner, Turns
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput, SimulateOutput
-from serving.startup import check_start, end_with_parent
+from serving.startup import check_start, end_with_parent, remarks
 
 try:
     SETTINGS = settings()
@@ -84,8 +84,8 @@ class CreditScoring:
         self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.turns = Turns()
         self._publish()
-        if bundle.trained_on == GENERATED:
-            logger.warning("the model was trained on generated data; use its decisions for trying out only")
+        for remark in remarks(SETTINGS, bundle, packed=CreditScoring.bento is not None):  # type: ignore[attr-defined]
+            logger.warning(remark)
         logger.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
         self.drift.start(metrics.registry, partial(self.recording.scored_before, begun, self.version, SETTINGS.drift.window))
         gc.collect()

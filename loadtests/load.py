@@ -20,6 +20,7 @@ from loadtests.shapes import SHAPES
 from serving.identity.keys import create_key
 
 ROOT = Path(__file__).parents[1]
+BUSY = 0.5  # load per core, the mean of a minute, from which on a latency says little about the service
 
 
 def main(
@@ -31,6 +32,7 @@ def main(
         raise SystemExit(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}")
     report = load_settings().home / "reports" / f"loadtest-{shape}.html"
     report.parent.mkdir(parents=True, exist_ok=True)
+    warn_if_busy()
     service = None if host else start()
     try:
         url, key = (service.url, service.key) if service else (str(host), os.environ.get("LOADTEST_KEY", ""))
@@ -44,6 +46,13 @@ def main(
             service.stop()
     typer.echo(f"report: {report}")
     raise SystemExit(code)
+
+
+def warn_if_busy() -> None:
+    """Warn if other programs keep the machine busy."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > BUSY * cores:
+        typer.echo(f"warning: the machine is busy (load {load:.1f} on {cores} cores), so the latencies will be too high", err=True)
 
 
 class Service(NamedTuple):

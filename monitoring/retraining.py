@@ -58,7 +58,7 @@ def _performance(limits: RetrainingSettings, every: Row | None, older: Row | Non
     estimated = every["estimated"]
     best = estimated["roc_auc"]["high"]
     realised, expected = (older["realised"], older["expected"]) if older and known_share(older) >= limits.min_outcomes else ({}, {})
-    if best is not None and realised and realised["roc_auc"]["high"] is not None:
+    if best is not None and realised and None not in (realised["roc_auc"]["high"], expected["roc_auc"]["value"]):
         best = estimated["roc_auc"]["value"] + realised["roc_auc"]["high"] - expected["roc_auc"]["value"]
     if best is not None and trained_roc_auc - best > limits.max_roc_auc_loss:
         found.append(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.settings import Settings
 from features.applications import FeatureError
 from features.schema import SchemaError, load_schema, schema_digest, schema_from_json, schema_to_json
 from features.transform import FeatureTransform
@@ -75,6 +76,11 @@ class Bundle:
     def approval_rate(self) -> float:
         """The share of training applicants whose out-of-fold PD is below the threshold, in [0, 1]."""
         return float(self.metadata["metrics"]["approval_rate"]["value"])
+
+    def other_settings(self, settings: Settings) -> list[str]:
+        """The settings that act at training and differ from those that this bundle was made with, a phrase for each."""
+        stored, now = flat(self.metadata["settings"]), flat(settings.model_dump(mode="json", include={"decision", "training"}))
+        return [f"{name} is {now[name]}, the model has {stored[name]}" for name in now if name in stored and now[name] != stored[name]]
 
     @property
     def trained_on(self) -> str:
@@ -197,6 +203,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _version(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree by their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return leaves
 
 
 def _json(value: Any) -> bytes:

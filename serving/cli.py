@@ -1,5 +1,6 @@
 """The command line of a running system. The training package adds its own commands to it."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from configs.settings import load_settings
 from serving import record_cli, report_cli
 from serving.console import Commands, chosen_model
 from serving.identity.key_ring import last_uses
-from serving.identity.keys import create_key, read_keys, revoke_key, rotate_key
+from serving.identity.keys import Key, create_key, read_keys, revoke_key, rotate_key
 from serving.identity.principal import APPLICATION, SCOPES, Scope
 
 app = typer.Typer(
@@ -28,8 +29,16 @@ app.add_typer(report_cli.app)
 
 @app.command("settings")
 def show_settings() -> None:
-    """Check the settings and print their values."""
-    typer.echo(load_settings().model_dump_json(indent=2))
+    """Check the settings and print their values. Say which of those that act at training differ from the model that is served."""
+    from serving.bundle import BundleError, read_bundle
+    from serving.model_store import find_in_store
+
+    options = load_settings()
+    typer.echo(options.model_dump_json(indent=2))
+    with contextlib.suppress(BundleError):  # no model, no difference
+        bundle = read_bundle(find_in_store(options.model.name, options.model.version))
+        for other in bundle.other_settings(options):
+            typer.echo(f"warning: it acts at training, not now: {other}; train again, or run `credit-scoring decide`", err=True)
 
 
 @app.command()
@@ -55,9 +64,20 @@ def create(
     days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until the key expires; by default never")] = None,
     scopes: Annotated[str, typer.Option(help=f"What the key may do, separated by commas: {', '.join(SCOPES)}")] = ",".join(APPLICATION),
 ) -> None:
-    """Create a key and print it. It is shown only this once."""
+    """Create a key and print it. It is shown only this once. What it is and how to use it goes to standard error."""
+    path = load_settings().keys_path
+    first = not path.is_file()
     lifetime = timedelta(days=days) if days is not None else None
-    typer.echo(create_key(load_settings().keys_path, note, lifetime, _scopes(scopes)))
+    token = create_key(path, note, lifetime, _scopes(scopes))
+    typer.echo(token)
+    key = read_keys(path)[token.split("_")[1]]
+    typer.echo(
+        f"key {key.id} for {_listed(key)}, expires {_time(key.expires)}; its hash is in {path}, and the key itself is not shown again",
+        err=True,
+    )
+    if first:
+        typer.echo("it is the first key: restart services that started without keys, else they go on asking for none", err=True)
+    typer.echo("send it with each request: curl -H 'Authorization: Bearer KEY' http://127.0.0.1:3000/predict ...", err=True)
 
 
 @keys_app.command("rotate")
@@ -75,10 +95,9 @@ def list_keys() -> None:
     settings = load_settings()
     used = last_uses(settings)
     for key in read_keys(settings.keys_path).values():
-        scopes = ",".join(scope for scope in SCOPES if scope in key.scopes)
         typer.echo(
             f"{key.id}  {key.state(datetime.now(UTC)):8}  created {_time(key.created)}  expires {_time(key.expires):25}"
-            f"  used {used.get(key.id, 'never')!s:10}  {scopes}  {key.note}"
+            f"  used {used.get(key.id, 'never')!s:10}  {_listed(key)}  {key.note}"
         )
 
 
@@ -94,6 +113,10 @@ def _scopes(text: str) -> list[Scope]:
     if not chosen or (unknown := sorted(set(chosen) - set(SCOPES))):
         raise UserError(f"--scopes names {', '.join(unknown) if chosen else 'nothing'}; expected some of {', '.join(SCOPES)}")
     return [scope for scope in SCOPES if scope in chosen]
+
+
+def _listed(key: Key) -> str:
+    return ",".join(scope for scope in SCOPES if scope in key.scopes)
 
 
 def _time(time: datetime | None) -> str:

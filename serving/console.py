@@ -1,6 +1,7 @@
 """Shared by all commands: errors and exit codes, the choice of the model, the check of an output file."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ from configs.errors import UserError, one_line
 from configs.settings import Settings
 
 BENTOML_VARIABLES = ("BENTOML_CONFIG", "BENTOML_CONFIG_OVERRIDES", "BENTOML_CONFIG_OPTIONS")
+VERSION = re.compile("[0-9a-f]{16}")
 
 
 class Commands(TyperGroup):
@@ -47,9 +49,11 @@ def _check_bentoml_configuration() -> None:
 
 
 def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:
-    """Name and version of the model: from a tag NAME:VERSION or NAME, else from the settings."""
+    """Name and version of the model: from a tag NAME:VERSION, NAME or VERSION, else from the settings. A name alone means its champion."""
+    if tag and VERSION.fullmatch(tag):
+        return options.model.name, tag
     name, _, version = (tag or f"{options.model.name}:{options.model.version}").partition(":")
-    return name, version or "latest"
+    return name, version or "champion"
 
 
 def check_out(out: Path, *endings: str) -> None:

@@ -14,6 +14,7 @@ RiskLevel = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 Values = NDArray[np.float64]
 Numbers = float | Values
 PARTS = 5  # each fifth of the applicants tests the threshold with the lowest cost on the other four
+STEPS = 1000  # thresholds of a cost curve
 CONVINCING = 2.0  # standard errors of the saving that a threshold must exceed to replace the theoretical one
 
 
@@ -110,7 +111,7 @@ def cost_per_client(defaulted: NDArray[Any], pd: Values, threshold: float, costs
     return float(_costs(np.asarray(defaulted, dtype=bool), pd, threshold, costs).mean())
 
 
-def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1000) -> CostCurve:
+def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = STEPS) -> CostCurve:
     """Cost per client and approval rate at the thresholds 1/steps, 2/steps, … 1.
 
     Parameters
@@ -125,13 +126,17 @@ def cost_curve(defaulted: NDArray[Any], pd: Values, costs: Costs, steps: int = 1
     """
     if not len(pd):
         raise ValueError("no score to choose a threshold from")
+    bad, good = approved_counts(defaulted, pd, steps)
+    declined_good = np.count_nonzero(np.asarray(defaulted) == 0) - good
+    cost = (costs.false_negative * bad + costs.false_positive * declined_good) / len(pd)
+    return CostCurve(np.arange(1, steps + 1) / steps, cost, (bad + good) / len(pd))
+
+
+def approved_counts(defaulted: NDArray[Any], pd: Values, steps: int = STEPS) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """How many who default, and how many who repay, are approved at the thresholds 1/steps, 2/steps, … 1; arrays of shape (steps,)."""
     bad = np.asarray(defaulted, dtype=bool)
     grid = np.arange(1, steps + 1) / steps
-    approved_bad = np.searchsorted(np.sort(pd[bad]), grid, side="left")
-    approved_good = np.searchsorted(np.sort(pd[~bad]), grid, side="left")
-    declined_good = np.count_nonzero(~bad) - approved_good
-    cost = (costs.false_negative * approved_bad + costs.false_positive * declined_good) / len(pd)
-    return CostCurve(grid, cost, (approved_bad + approved_good) / len(pd))
+    return np.searchsorted(np.sort(pd[bad]), grid, side="left"), np.searchsorted(np.sort(pd[~bad]), grid, side="left")
 
 
 class Choice(NamedTuple):

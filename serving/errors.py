@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
+SPLIT = "send fewer applicants or outcomes in a call, and of a single applicant fewer rows of history"  # what to do about a large body
 MOST_ERRORS = 100  # stop validating an object, such as an applicant with its history, after this many errors
 MOST_OF_CALL = 1000  # after this many errors in a call, report only the first of each row: 1,000 rows with 100 each took a second
 

@@ -67,7 +67,10 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship the present lin
 
 @app.command("decision")
 def show_decision(prediction_id: PredictionId) -> None:
-    """Print one decision of the store with its record and its outcomes, as JSON."""
+    """Print one decision of the store with its record, its features by name and its outcomes, as JSON.
+
+    The names come from the model in the model store; if it is gone, the features stay a list.
+    """
     from monitoring.store.database import reading
     from monitoring.store.queries import find_decision
 
@@ -76,7 +79,20 @@ def show_decision(prediction_id: PredictionId) -> None:
     if found is None:
         fail(f"the store has no decision {prediction_id}; if it is only in the log, run `credit-scoring ship --once` first")
     line = json.loads(found.pop("line"))
+    line["features"] = _named(line["features"], line["model_version"])
     typer.echo(json.dumps({**found, "record": line}, indent=1, default=str))
+
+
+def _named(features: list[float | None], version: str) -> dict[str, float | None] | list[float | None]:
+    """The features of a record by their names."""
+    from serving.bundle import BundleError, read_bundle
+    from serving.model_store import find_in_store
+
+    try:
+        names = read_bundle(find_in_store(load_settings().model.name, version)).features.names
+    except BundleError:
+        return features
+    return dict(zip(names, features, strict=True))
 
 
 @app.command("decisions")

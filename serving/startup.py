@@ -14,11 +14,12 @@ from configs.settings import Settings
 from monitoring.decision_log.layout import log_id
 from monitoring.decision_log.sink import LogError
 from monitoring.decision_log.writer import check_writable
-from serving.bundle import BundleError, read_bundle
+from serving.bundle import GENERATED, Bundle, BundleError, read_bundle
 from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
 from serving.identity.key_ring import KeyRing
 from serving.identity.keys import KeysError
+from serving.model_store import CHAMPION, has_journal
 
 STARTUP_FAILURE = 3  # uvicorn and gunicorn start no other worker after this exit code
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -58,6 +59,23 @@ def _refuse(keys: KeyRing | None, host: str) -> None:
         check_exposure([host], keys)
     except (ExposureError, KeysError) as error:
         raise SystemExit(str(error)) from None
+
+
+def remarks(settings: Settings, bundle: Bundle, *, packed: bool) -> list[str]:
+    """What an operator should know of the model that is served, a sentence each.
+
+    Parameters
+    ----------
+    packed : whether the model was packed into this bento, so that no promotion chose it here.
+    """
+    said = []
+    if bundle.trained_on == GENERATED:
+        said.append("the model was trained on generated data; use its decisions for trying out only")
+    if others := bundle.other_settings(settings):
+        said.append(f"these settings act at training, not now: {'; '.join(others)}; train again, or run `credit-scoring decide`")
+    if not packed and settings.model.version == CHAMPION and not has_journal(settings.model.name):
+        said.append("no model was ever promoted in this store, so its latest is served; `credit-scoring promote` chooses one")
+    return said
 
 
 def check_worker(keys: KeyRing | None) -> None:

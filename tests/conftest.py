@@ -84,7 +84,7 @@ def home(shared: Path) -> Iterator[Home]:
     with (shared / "home.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (path / "trained").exists():
-            result = run_cli(["train"], environment)
+            result = run_cli(["train", "--if-missing"], environment)
             assert result.returncode == 0, result.stdout + result.stderr
             (path / "trained").touch()
     home = Home(path, environment)

@@ -11,12 +11,17 @@ from serving.bundle import Bundle
 
 COMMANDS = [
     "train",
+    "models",
+    "promote",
+    "rollback",
     "record",
     "mlflow",
     "generate",
     "fit-profile",
     "fidelity",
     "score",
+    "request",
+    "decide",
     "document",
     "settings",
     "verify",
@@ -50,10 +55,10 @@ def test_settings_are_shown_and_checked(home: Home) -> None:
 def test_verify_tells_of_the_model(home: Home, bundle: Bundle) -> None:
     result = run_cli(["verify"], home.environment)
     assert f"credit_scoring:{bundle.version} is sound; trained on generated" in result.stdout
-    missing = run_cli(["verify", "nobody:latest"], home.environment)
+    missing = run_cli(["verify", "nobody"], home.environment)
     assert (missing.returncode, missing.stderr.strip()) == (
         1,
-        "error: the BentoML model store holds no model nobody:latest; run `make train` first",
+        "error: the BentoML model store holds no model nobody; run `make train` first",
     )
 
 
@@ -159,8 +164,13 @@ def test_fidelity_compares_real_with_generated(home: Home, tmp_path: Path) -> No
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     environment = {**os.environ, "CREDIT_HOME": str(tmp_path)}
-    token = call_cli(["keys", "create", "--note", "the branch"], environment).stdout.strip()
+    made = call_cli(["keys", "create", "--note", "the branch"], environment)
+    token = made.stdout.strip()
     identifier = token.split("_")[1]
+    assert f"key {identifier}, expires never" in made.stderr
+    assert "restart services that started without keys" in made.stderr
+    assert token.split("_", 2)[2] not in made.stderr
+    assert "restart" not in call_cli(["keys", "create"], environment).stderr
     listed = call_cli(["keys", "list"], environment).stdout
     assert identifier in listed
     assert "valid" in listed

@@ -31,5 +31,10 @@ def test_without_data_the_built_in_ones_are_taken(tmp_path: Path) -> None:
     assert run(tmp_path, "train") == ["train"]
 
 
+def test_only_an_empty_store_gets_a_model_that_nobody_promoted(tmp_path: Path) -> None:
+    (tmp_path / "bentoml").symlink_to(tmp_path / "credit-scoring")
+    assert run(tmp_path, "run") == ["train", "--if-missing", "serve", "--port", "3000"]
+
+
 def test_mlflow_is_shown_by_the_command_that_knows_its_database(tmp_path: Path) -> None:
     assert run(tmp_path, "mlflow", CREDIT_HOME="a b") == ["mlflow"]

@@ -72,7 +72,7 @@ def test_it_refuses_to_listen_beyond_loopback_without_authentication(
 
 def test_it_refuses_to_start_on_wrong_settings_or_without_a_model(home: Home, tmp_path: Path) -> None:
     assert "CREDIT_AUTH" in refused(home, CREDIT_AUTH="maybe")
-    assert "holds no model credit_scoring:latest; run `make train` first" in refused(home, BENTOML_HOME=str(tmp_path))
+    assert "holds no model credit_scoring; run `make train` first" in refused(home, BENTOML_HOME=str(tmp_path))
 
 
 def test_it_refuses_a_log_that_another_service_writes(server: Server, home: Home) -> None:
@@ -223,6 +223,8 @@ def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
     tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
     newer = run_cli(["train"], {**own.environment, "CREDIT_DECISION__FALSE_NEGATIVE_COST": "5"})
     assert newer.returncode == 0, newer.stderr
+    version = newer.stdout.rpartition("credit-scoring promote ")[2].split()[0]
+    assert run_cli(["promote", version, "--reason", "newer"], own.environment).returncode == 0
     assert (own.path / "bentoml/models/credit_scoring/latest").read_text().strip() != bundle.version
     body = {"application": dict(table.example)}
     for server in bentoml_serve(own, tmp_path, target=tag):

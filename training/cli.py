@@ -12,11 +12,14 @@ import typer
 from configs.settings import load_settings
 from serving.cli import app
 from serving.console import check_out, chosen_model, fail
+from training import model_cli
 from training.console import Data, built_in, replace_between
 from training.studies import cli as study_cli
 
+app.add_typer(model_cli.app)
 app.add_typer(study_cli.app)
 
+EXAMPLE = "http://127.0.0.1:3000/predict"
 Seed = Annotated[int, typer.Option(help="Seed: the same data for the same seed")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work")]
 
@@ -24,10 +27,12 @@ Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler
 @app.command()
 def train(
     data: Data = None,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the model store already has the model")] = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Only if the model store holds no model; promote it, so that it is served")
+    ] = False,
     scheduler: Scheduler = None,
 ) -> None:
-    """Train a model, save it to the model store, and record the run in MLflow."""
+    """Train a model, save it to the model store as a candidate, and record the run in MLflow. `promote` makes it the one that is served."""
     from serving.bundle import MissingBundleError
     from serving.model_store import find_in_store
 
@@ -36,9 +41,10 @@ def train(
         try:
             find_in_store(options.model.name, options.model.version)
         except MissingBundleError:
-            typer.echo("the model store has no model yet")
+            typer.echo("the model store holds no model yet: training one takes a minute or more")
         else:
             return
+    from serving.model_store import champion
     from training.cluster import fit_over
     from training.fitting import fit_here
     from training.prepare import prepare
@@ -48,29 +54,32 @@ def train(
     start = time.perf_counter()
     prepared = prepare(data or built_in(options), options, typer.echo)
     training = run(prepared, options, typer.echo, fit_over(scheduler) if scheduler else fit_here)
-    tag = keep(training, options, typer.echo)
+    tag = keep(training, options, typer.echo, promote_first="the first model of this store" if if_missing else None)
     bundle = training.bundle
     for metric, values in bundle.metadata["metrics"].items():
         typer.echo(f"  {metric:16s} {values['value']:.4f}  [{values['low']:.4f}, {values['high']:.4f}]")
     if prepared.generated:
         typer.echo("warning: this model learned from generated data; use its decisions for trials only")
     typer.echo(f"{tag} after {time.perf_counter() - start:.0f} s; plots in {report_folder(bundle, options)}")
+    if champion(options.model.name) == bundle.version:
+        typer.echo(f"{tag} is the champion, the model that is served")
+    else:
+        typer.echo(f"{tag} is a candidate; to serve it: credit-scoring promote {bundle.version} --reason TEXT")
 
 
 @app.command()
 def record(
     version: Annotated[str, typer.Argument(help="Version of a model in the store, as `train` prints it")],
 ) -> None:
-    """Record a trained model in MLflow if `train` could not. Repeating it changes nothing."""
+    """Record a trained model in MLflow if `train` could not, and name the champion there. Repeating it changes nothing."""
     from serving.bundle import read_bundle
     from serving.model_store import find_in_store
-    from training.results import put_on_record
+    from training.results import record as run
 
     options = load_settings()
     name = options.model.name
     bundle = read_bundle(find_in_store(name, version))
-    latest = find_in_store(name, "latest").name == bundle.version
-    new = put_on_record(bundle, options, typer.echo, champion=latest)
+    new = run(bundle, options, typer.echo)
     typer.echo(f"{name}:{bundle.version} is {'now' if new else 'already'} on record in MLflow")
 
 
@@ -92,8 +101,11 @@ def score(  # noqa: PLR0917 - Typer names them all
     out: Annotated[Path, typer.Option(help="File to write, .parquet, .csv or .csv.gz; it appears once it is complete")],
     table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
     model: Annotated[str | None, typer.Option(help="NAME:VERSION in the model store; default: the model that is served")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that score")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that score; with --server, calls at a time")] = 1,
     scheduler: Scheduler = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running service that scores and records instead; its API key comes from SCORING_API_KEY")
+    ] = None,
 ) -> None:
     """Score a portfolio: key, PD, decision, risk level and number of warnings of each application."""
     from serving.bundle import read_bundle
@@ -101,18 +113,52 @@ def score(  # noqa: PLR0917 - Typer names them all
     from training.data.source import ENDINGS
     from training.portfolio import score as run
     from training.portfolio import score_on_cluster
+    from training.requests import rows_of, score_by_service
 
     check_out(out, *ENDINGS)
-    if table not in ("application_test", "application_train"):
-        fail(f"--table is {table!r}; expected application_test or application_train")
+    check_table(table)
     options = load_settings()
     tag = chosen_model(options, model)
-    if scheduler:
+    if server:
+        if model or scheduler:
+            fail("--server scores with the model of the service; expected neither --model nor --scheduler")
+        with typer.progressbar(length=rows_of(data, table), label=f"scoring by {server}") as bar:
+            done = score_by_service(server, data, table, out, lambda line: typer.echo(line, err=True), progress=bar.update, at_once=threads)
+    elif scheduler:
         done = score_on_cluster(data, table, tag, out, typer.echo, scheduler=scheduler, limits=options.data)
     else:
         done = run(data, table, read_bundle(find_in_store(*tag)), out, typer.echo, threads=threads, limits=options.data)
     rate = done.applications / max(done.seconds, 1e-9)
     typer.echo(f"{done.applications:,} applications, {done.declined:,} declined, in {done.seconds:.1f} s, {rate:,.0f} a second: {out}")
+
+
+@app.command()
+def request(
+    data: Annotated[Path, typer.Option(help="Folder with the tables")],
+    out: Annotated[Path, typer.Option(help="File to write, .jsonl: a body of POST /predict in each line")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Most applicants; default: all")] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(help="Key of an applicant to take, such as 100001; may be given several times")
+    ] = None,
+    table: Annotated[str, typer.Option(help="application_test or application_train")] = "application_test",
+) -> None:
+    """Make request bodies of applicants in tables, with the history that the folder holds."""
+    from serving.whole_files import whole_file
+    from training.requests import requests_of
+
+    check_out(out, ".jsonl")
+    check_table(table)
+    count = 0
+    with whole_file(out) as partial, partial.open("wb") as file:
+        for count, one in enumerate(requests_of(data, table, typer.echo, limit=limit, clients=client or ()), 1):  # noqa: B007
+            file.write(one.body + b"\n")
+    typer.echo(f"{count:,} requests in {out}; to send one: head -1 {out} | curl -s {EXAMPLE} -H 'Content-Type: application/json' -d @-")
+
+
+def check_table(table: str) -> None:
+    """Check that a table holds applications; exit code 1 if it does not."""
+    if table not in ("application_test", "application_train"):
+        fail(f"--table is {table!r}; expected application_test or application_train")
 
 
 @app.command()

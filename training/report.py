@@ -29,7 +29,12 @@ def training_table(bundles: list[Bundle]) -> str:
     )
     for key, name in NAMES.items():
         cells = [bundle.metadata["metrics"][key] for bundle in bundles]
-        rows.append([name, *("{value:.4f} ({low:.4f} to {high:.4f})".format(**cell) for cell in cells)])
+        rows.append([name, *(_cell(**cell) for cell in cells)])
     rows.append(["threshold chosen", *(f"{bundle.decision.threshold:.3f}" for bundle in bundles)])
     rows.append(["theoretical threshold", *(f"{bundle.decision.costs.theoretical_threshold:.3f}" for bundle in bundles)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(value: float, low: float | None = None, high: float | None = None, **_: float) -> str:
+    """A metric with its interval, which the metrics of a rule set by `credit-scoring decide` lack."""
+    return f"{value:.4f}" if low is None else f"{value:.4f} ({low:.4f} to {high:.4f})"

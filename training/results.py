@@ -1,17 +1,22 @@
 """The results of a training run: first the model in the store, then its plots, then its record in MLflow."""
 
+from functools import partial
 from pathlib import Path
 
 from configs.settings import Settings
 from serving.bundle import Bundle
-from serving.model_store import name_run, save_to_store
+from serving.model_store import champion, name_run, save_to_store
 from training import plots, tracking
 from training.aliases import Say
 from training.train import Training
 
 
-def keep(training: Training, settings: Settings, say: Say) -> str:
-    """Save the model, then its plots and record; if these fail, warn and keep the model. Returns its tag.
+def keep(training: Training, settings: Settings, say: Say, *, promote_first: str | None = None) -> str:
+    """Save the model as a candidate, then its plots and record; if these fail, warn and keep the model. Returns its tag.
+
+    Parameters
+    ----------
+    promote_first : reason for which the model becomes the champion if there is none.
 
     Raises
     ------
@@ -19,21 +24,30 @@ def keep(training: Training, settings: Settings, say: Say) -> str:
         The model store cannot be written.
     """
     bundle = training.bundle
-    tag = save_to_store(bundle, settings.model.name)
+    tag = save_to_store(bundle, settings.model.name, promote_first=promote_first)
     try:
         plots.save(plots.training_plots(training), report_folder(bundle, settings))
     except OSError as error:
         say(f"warning: the plots could not be written: {error}; train again on the same data to write them")
-    try:
-        if not put_on_record(bundle, settings, say):
-            say("the same data and settings gave the same model as before; nothing changes")
-    except (tracking.TrackingError, OSError) as error:
-        say(f"warning: {tag} is saved but not on record in MLflow: {error}; then run `credit-scoring record {bundle.version}`")
+    if put_on_record(bundle, settings, say) is False:
+        say("the same data and settings gave the same model as before; nothing changes")
     return tag
 
 
-def put_on_record(bundle: Bundle, settings: Settings, say: Say, *, champion: bool = True) -> bool:
-    """Record a model of the store in MLflow with its plots, and link the two; returns whether the record is new.
+def put_on_record(bundle: Bundle, settings: Settings, say: Say) -> bool | None:
+    """`record` a model; if MLflow cannot, warn with the command that repeats it. Returns whether the record is new, None if it failed."""
+    try:
+        return record(bundle, settings, say)
+    except (tracking.TrackingError, OSError) as error:
+        tag = f"{settings.model.name}:{bundle.version}"
+        say(
+            f"warning: {tag} is saved, but MLflow does not show its present state: {error}; then run `credit-scoring record {bundle.version}`"
+        )
+        return None
+
+
+def record(bundle: Bundle, settings: Settings, say: Say) -> bool:
+    """Record a model of the store in MLflow with its plots, link the two, and set the alias of the champion; returns whether the record is new.
 
     Raises
     ------
@@ -44,9 +58,9 @@ def put_on_record(bundle: Bundle, settings: Settings, say: Say, *, champion: boo
     """
     name = settings.model.name
     figures = sorted(report_folder(bundle, settings).glob("*.png"))
-    record = tracking.record(bundle, name, figures, settings.home, say, champion=champion)
-    name_run(f"{name}:{bundle.version}", record.run_id)
-    return record.new
+    recorded = tracking.record(bundle, name, figures, settings.home, say, champion=partial(champion, name))
+    name_run(f"{name}:{bundle.version}", recorded.run_id)
+    return recorded.new
 
 
 def report_folder(bundle: Bundle, settings: Settings) -> Path:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.errors import UserError
-from serving.bundle import Bundle
+from serving.bundle import Bundle, flat
 from serving.whole_files import locked
 from training.aliases import Say
 
@@ -25,6 +25,7 @@ EXPERIMENT = "credit-scoring"
 STUDIES = "credit-scoring-studies"
 CHAMPION = "champion"
 MODEL_TAG = "bentoml_model"
+Champion = Callable[[], str | None]
 
 
 class Record(NamedTuple):
@@ -48,27 +49,27 @@ def _uri(path: Path) -> str:
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path, say: Say, *, champion: bool = True) -> Record:
-    """Log the run of a bundle and register the bundle, unless both are done.
+def record(bundle: Bundle, name: str, plots: Iterable[Path], home: Path, say: Say, *, champion: Champion) -> Record:
+    """Log the run of a bundle and register the bundle, unless both are done. Then give the champion's registered model the alias `champion`.
 
     Parameters
     ----------
-    champion : whether the registered model gets the alias `champion`.
+    champion : returns the version of the champion, None if there is none. It is called while no other process records.
 
     Raises
     ------
     TrackingError
         MLflow cannot record it.
     """
-    tag = f"{name}:{bundle.version}"
     with _recording(home) as client:
         experiment = _experiment(client, EXPERIMENT, home, say)
         for run in client.search_runs([experiment], f"tags.{MODEL_TAG} LIKE '{name}:%' AND attributes.status != 'FINISHED'"):
             client.delete_run(run.info.run_id)  # left by a killed training; only one process records at a time
-        registered = next(iter(client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{tag}'")), None)
+        registered = _registered(client, name, bundle.version)
         found = registered or _register(client, bundle, name, plots, experiment)
-        if champion:
-            client.set_registered_model_alias(name, CHAMPION, found.version)
+        standing = champion()
+        if standing and (served := _registered(client, name, standing)):
+            client.set_registered_model_alias(name, CHAMPION, served.version)
     return Record(str(found.run_id), new=registered is None)
 
 
@@ -152,11 +153,16 @@ def _experiment(client: mlflow.MlflowClient, name: str, home: Path, say: Say) ->
     return str(experiment.experiment_id)
 
 
+def _registered(client: mlflow.MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """The registered model of a version, None if there is none."""
+    return next(iter(client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{name}:{version}'")), None)
+
+
 def _register(client: mlflow.MlflowClient, bundle: Bundle, name: str, plots: Iterable[Path], experiment: str) -> ModelVersion:
     tags = {MODEL_TAG: f"{name}:{bundle.version}"}
     run_tags = {**tags, "trained_on": bundle.trained_on}
     with mlflow.start_run(experiment_id=experiment, run_name=bundle.version, tags=run_tags, log_system_metrics=False) as run:
-        mlflow.log_params(_flat(bundle.metadata["settings"]))
+        mlflow.log_params(flat(bundle.metadata["settings"]))
         mlflow.log_params({f"data.{key}": value for key, value in bundle.metadata["data"].items()})
         mlflow.log_metric("threshold", bundle.decision.threshold)
         for metric, values in bundle.metadata["metrics"].items():
@@ -170,10 +176,3 @@ def _register(client: mlflow.MlflowClient, bundle: Bundle, name: str, plots: Ite
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     return client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
-
-
-def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
-    result: dict[str, object] = {}
-    for key, value in tree.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from configs.settings import Settings
 from monitoring.drift.psi import reference
 from serving.bundle import GENERATED, Bundle
-from serving.decision import Choice, CostCurve, Costs, Decision, choose_threshold, cost_curve, cost_per_client
+from serving.decision import Choice, CostCurve, Costs, Decision, approved_counts, choose_threshold, cost_curve, cost_per_client
 from serving.thin import ThinRule, gain_parts, thin_limit
 from training.aliases import Labels, Say, Values
 from training.evaluation import bootstrap_intervals, calibration_table, fit_calibration, metrics
@@ -85,6 +85,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
             "calibration_table": calibration_table(y, pd),
             "threshold": choice._asdict(),
             "thresholds": _threshold_table(y, pd, choice, costs),
+            "approved": dict(zip(("defaulted", "repaid"), (counts.tolist() for counts in approved_counts(y, pd)), strict=True)),
             "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump(mode="json")},
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },

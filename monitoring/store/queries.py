@@ -96,6 +96,12 @@ def newest_outcome(connection: Connection) -> int:
     return connection.execute(select(func.max(outcomes.c.id))).scalar() or 0
 
 
+def decided_by(connection: Connection) -> dict[str, int]:
+    """The number of decisions of each model version, most recently active first."""
+    query = select(decisions.c.model_version, func.count()).group_by(decisions.c.model_version).order_by(func.max(decisions.c.time).desc())
+    return {str(version): count for version, count in connection.execute(query)}
+
+
 def has_decision(connection: Connection, prediction_id: str) -> bool:
     """Whether the store holds a decision."""
     return connection.execute(select(decisions.c.prediction_id).where(decisions.c.prediction_id == prediction_id)).first() is not None

@@ -6,7 +6,7 @@ import zlib
 
 from starlette.requests import Request
 
-from serving.errors import ServiceError
+from serving.errors import SPLIT, ServiceError
 
 JSON = "application/json"
 BODY_LIMIT = "credit_scoring.body_limit"  # in a request's scope: most bytes of its body, on the wire and decompressed
@@ -83,7 +83,7 @@ class _Gunzip:
                 raise ServiceError(400, "the body is not valid gzip, although its Content-Encoding says so") from None
             self._left -= len(piece)
             if self._left < 0:
-                raise ServiceError(413, f"the body is larger than {self._limit} bytes when decompressed")
+                raise ServiceError(413, f"the body is larger than {self._limit} bytes when decompressed; {SPLIT}")
             self._parts.append(piece)
             data = self._stream.unconsumed_tail or self._stream.unused_data
             if not data and len(piece) < STEP:

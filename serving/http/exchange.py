@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.errors import PROBLEM_TYPE, SPLIT, ServiceError
 from serving.identity.principal import OPEN
 
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -82,7 +82,7 @@ class Exchange:
 
     def too_large(self) -> ServiceError:
         """The answer to a body beyond the limit."""
-        return ServiceError(413, f"the body is larger than {self.limit} bytes")
+        return ServiceError(413, f"the body is larger than {self.limit} bytes; {SPLIT}")
 
 
 def announced(headers: Mapping[bytes, bytes]) -> int:

@@ -9,6 +9,7 @@ from records import wait_for
 from running import ROOT, Home, Server, run
 
 from loadtests.applicants import requests
+from loadtests.load import warn_if_busy
 from loadtests.shapes import SHAPES
 
 
@@ -50,6 +51,14 @@ def test_no_service_outlives_a_test_that_is_ended(home: Home) -> None:
         load.wait(60)
     _, alive = psutil.wait_procs(started, timeout=20)
     assert (len(started) >= 3, alive) == (True, [])  # the service's two and Locust
+
+
+@pytest.mark.parametrize(("load", "warned"), [(0.9, False), (1.1, True)])
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], load: float, warned: bool) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    warn_if_busy()
+    assert ("the machine is busy (load 1.1 on 2 cores)" in capsys.readouterr().err) == warned
 
 
 def test_an_unknown_shape_is_named(home: Home) -> None:

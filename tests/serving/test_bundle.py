@@ -147,8 +147,8 @@ def test_a_bundle_needs_nothing_but_itself(folder: Path, monkeypatch: pytest.Mon
 
 def test_the_store_names_what_it_lacks(home: Home) -> None:
     bundle_folder(home)
-    with pytest.raises(BundleError, match="holds no model nobody:latest; run `make train` first"):
-        find_in_store("nobody", "latest")
+    with pytest.raises(BundleError, match="holds no model nobody; run `make train` first"):
+        find_in_store("nobody", "champion")
 
 
 @pytest.fixture
@@ -167,15 +167,15 @@ def listed() -> set[str]:
 
 
 @pytest.mark.model
-def test_saving_again_changes_nothing_and_serves_it_again(store: Path) -> None:
+def test_saving_again_changes_nothing_and_serves_nothing_else(store: Path) -> None:
     one, other = small_training(0).bundle, small_training(1).bundle
-    first = save_to_store(one, "twice")
+    first = save_to_store(one, "twice", promote_first="the first")
     name_run(first, "r1")
     before = {path: (path.read_bytes(), path.stat().st_ino) for path in (store / "twice" / one.version).iterdir()}
     assert save_to_store(other, "twice") != first
-    assert stored_version(find_in_store("twice", "latest")) == other.version
+    assert stored_version(find_in_store("twice", "champion")) == one.version
     assert save_to_store(one, "twice") == first
-    assert stored_version(find_in_store("twice", "latest")) == one.version
+    assert stored_version(find_in_store("twice", "champion")) == one.version
     assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
     assert listed() == {f"twice:{one.version}", f"twice:{other.version}"}
 
@@ -198,7 +198,7 @@ def test_an_entry_is_what_bentoml_itself_would_have_made(store: Path) -> None:
     import bentoml
 
     bundle = small_training().bundle
-    mine = bentoml.models.get(save_to_store(bundle, "mine"))
+    mine = bentoml.models.get(save_to_store(bundle, "mine", promote_first="the first"))
     with bentoml.models.create("theirs:1", module="serving.bundle") as theirs:
         for name, data in bundle.files().items():
             Path(theirs.path_of(name)).write_bytes(data)
@@ -217,7 +217,7 @@ def test_a_half_made_entry_is_told_and_made_whole_by_saving_again(store: Path) -
     entry.mkdir(parents=True)
     (entry / "model.txt").write_text("half")
     with pytest.raises(BundleError, match="holds no whole model half:latest"):
-        find_in_store("half", "latest")
+        find_in_store("half", "champion")
     save_to_store(bundle, "half")
     assert listed() == {f"half:{bundle.version}"}
 
@@ -229,17 +229,17 @@ def test_saving_that_stops_at_any_step_leaves_a_store_that_works(store: Path, mo
     for step in range(100):
         shutil.rmtree(store)
         store.mkdir()
-        kept = {save_to_store(one, "m")} if before else set()
+        kept = {save_to_store(one, "m", promote_first="the first")} if before else set()
         with monkeypatch.context() as patch:
             done = stop_at(patch, step)
             with contextlib.suppress(BundleError, Killed):
-                save_to_store(other, "m")
+                save_to_store(other, "m", promote_first="the first")
         found = listed()
         assert kept <= found <= {*kept, f"m:{other.version}"}
-        if found:
-            assert f"m:{stored_version(find_in_store('m', 'latest'))}" in found
-        save_to_store(other, "m")
-        assert stored_version(find_in_store("m", "latest")) == other.version
+        if before:
+            assert stored_version(find_in_store("m", "champion")) == one.version
+        save_to_store(other, "m", promote_first="the first")
+        assert stored_version(find_in_store("m", "champion")) == (one if before else other).version
         assert not (store / "credit-scoring.partial").exists()
         if not done():
             break
@@ -258,8 +258,8 @@ def test_an_entry_that_holds_another_bundle_is_refused(store: Path, bundle: Bund
     import dataclasses
 
     save_to_store(bundle, "swapped")
-    folder = find_in_store("swapped", "latest")
+    folder = find_in_store("swapped", bundle.version)
     for name, data in dataclasses.replace(bundle, metadata=bundle.metadata | {"note": 1}).files().items():
         (folder / name).write_bytes(data)
     with pytest.raises(BundleError, match="is damaged: its content is version"):
-        find_in_store("swapped", "latest")
+        find_in_store("swapped", bundle.version)

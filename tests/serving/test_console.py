@@ -99,7 +99,13 @@ def test_another_error_is_not_hidden() -> None:
 
 @pytest.mark.parametrize(
     ("tag", "chosen"),
-    [(None, ("credit_scoring", "latest")), ("other", ("other", "latest")), ("other:", ("other", "latest")), ("other:v1", ("other", "v1"))],
+    [
+        (None, ("credit_scoring", "champion")),
+        ("other", ("other", "champion")),
+        ("other:", ("other", "champion")),
+        ("other:v1", ("other", "v1")),
+        ("0123456789abcdef", ("credit_scoring", "0123456789abcdef")),
+    ],
 )
 def test_a_model_is_chosen_by_tag_else_by_the_settings(settings: Settings, tag: str | None, chosen: tuple[str, str]) -> None:
     assert chosen_model(settings, tag) == chosen

@@ -132,7 +132,7 @@ def test_a_model_that_is_not_there_is_named(record: Record) -> None:
         replay(msgspec.json.encode(record).replace(b'"r1"', b'"r\xff"'), "credit_scoring")
 
 
-def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record: Record) -> None:
+def test_the_commands_over_what_is_on_record(home: Home, bundle: Bundle, tmp_path: Path, record: Record) -> None:
     environment = {**home.environment, "CREDIT_HOME": str(tmp_path / "credit")}
 
     def run(*arguments: str, code: int = 0) -> str:
@@ -165,6 +165,7 @@ def test_the_commands_over_what_is_on_record(home: Home, tmp_path: Path, record:
     assert "No such file" in run("outcomes", "import", str(tmp_path / "none.csv"), code=1)
     shown = msgspec.json.decode(run("decision", record.prediction_id))
     assert ([item["defaulted"] for item in shown["outcomes"]], shown["record"]["request_id"]) == ([False, True], "r1")
+    assert list(shown["record"]["features"]) == list(bundle.features.names)
     assert "the store has no decision" in run("decision", "0" * 8 + record.prediction_id[8:], code=1)
     assert len(run("decisions", "--client", "c", "--limit", "30").splitlines()) == 30
     assert "expected text in UTF-8" in run("decisions", "--client", "\udcff", code=1)

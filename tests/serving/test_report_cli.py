@@ -28,8 +28,9 @@ def decided(home: Home, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 def test_drift_names_what_has_moved(decided: dict[str, str]) -> None:
     result = run_cli(["drift"], decided)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[2].startswith("EXT_SOURCE_3 ")
-    assert "drift" in result.stdout.splitlines()[2]
+    assert result.stdout.startswith(f"store sqlite:///{decided['CREDIT_HOME']}/store.db, model ")
+    assert result.stdout.splitlines()[3].startswith("EXT_SOURCE_3 ")
+    assert "drift" in result.stdout.splitlines()[3]
     folder = Path(decided["CREDIT_HOME"]) / "reports/drift"
     assert {path.name for path in folder.iterdir()} == {"drift.html", "drift.json", "evidently.html", "evidently.json"}
     columns = json.loads((folder / "drift.json").read_text())["columns"]
@@ -43,7 +44,7 @@ def test_too_few_decisions_are_an_error(decided: dict[str, str], home: Home, tmp
     result = run_cli(["drift", "--window", "100", "--out", str(tmp_path)], decided)
     assert (result.returncode, "drift is measured from" in result.stderr, list(tmp_path.iterdir())) == (1, True, [])
     empty = {**home.environment, "CREDIT_HOME": str(tmp_path)}
-    assert run_cli(["drift"], empty).stderr.startswith("error: there are 0 decisions")
+    assert run_cli(["drift"], empty).stderr.startswith("error: the store holds no decision of ")
     assert "holds no decision" in run_cli(["performance"], empty).stderr
 
 
@@ -89,7 +90,22 @@ def test_the_retraining_signal_speaks_by_its_exit_code(decided: dict[str, str], 
         nothing.returncode,
         "drift is not judged" in nothing.stdout,
         "the ROC-AUC is not judged: the store holds no decision" in nothing.stdout,
-    ) == (0, True, True)
+    ) == (4, True, True)
+    assert nothing.stdout.splitlines()[-1].startswith("not judged: too little is known")
+    old = run_cli(["retraining-signal"], {**home.environment, "CREDIT_HOME": str(tmp_path), "CREDIT_RETRAINING__MAX_AGE_DAYS": "1e-6"})
+    assert (old.returncode, "age: 0 days" in old.stdout) == (3, True)
+
+
+def test_a_model_without_decisions_names_those_that_have_some(decided: dict[str, str], bundle: Bundle) -> None:
+    other = run_cli(["performance", "--model", "0123456789abcdef"], decided)
+    assert (other.returncode, f"no decision of 0123456789abcdef; 1,500 of {bundle.version}: --model {bundle.version}" in other.stderr) == (
+        1,
+        True,
+    )
+    for chosen in (bundle.version, f"credit_scoring:{bundle.version}", "all"):
+        assert run_cli(["performance", "--model", chosen], decided).returncode == 0
+    unknown = run_cli(["drift", "--model", "0123456789abcdef"], decided)
+    assert (unknown.returncode, "holds no model credit_scoring:0123456789abcdef" in unknown.stderr) == (1, True)
 
 
 def test_without_the_libraries_of_reports_the_figures_are_there(decided: dict[str, str], tmp_path: Path) -> None:

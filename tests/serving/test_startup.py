@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
-from running import Home, bundle_folder
+from running import Home, bundle_folder, use_models
+from small import small_training
 
 from configs.settings import Settings
 from serving.identity.key_ring import KeyRing
 from serving.identity.keys import create_key
-from serving.startup import STARTUP_FAILURE, check_start, check_worker
+from serving.model_store import save_to_store
+from serving.startup import STARTUP_FAILURE, check_start, check_worker, remarks
+from training.deciding import decide
 
 
 def changed(settings: Settings, **log: object) -> Settings:
@@ -102,3 +105,23 @@ def test_a_damaged_bundle_is_refused(home: Home, settings: Settings, tmp_path: P
     (folder / "model.txt").write_bytes((folder / "model.txt").read_bytes() + b"\n")
     with pytest.raises(SystemExit, match=r"is damaged: model\.txt does not match its checksum"):
         check_start(settings, None, lambda: folder)
+
+
+@pytest.mark.model
+def test_at_the_start_it_is_said_what_of_the_settings_and_the_store_may_mislead(settings: Settings, tmp_path: Path) -> None:
+    store, base = use_models(tmp_path / "models"), small_training().bundle
+    (generated, unpromoted) = remarks(settings, base, packed=False)
+    assert "generated data" in generated
+    assert unpromoted == "no model was ever promoted in this store, so its latest is served; `credit-scoring promote` chooses one"
+    assert remarks(settings, base, packed=True) == [generated]
+    save_to_store(base, "credit_scoring", promote_first="the first")
+    assert store.is_dir()
+    assert remarks(settings, base, packed=False) == [generated]
+    other = decide(base, None, 0.2)
+    assert remarks(settings, other, packed=True) == [generated]
+    costs = settings.decision.model_copy(update={"false_negative_cost": 5.0})
+    (_, differing) = remarks(settings.model_copy(update={"decision": costs}), other, packed=True)
+    assert differing == (
+        "these settings act at training, not now: decision.false_negative_cost is 5.0, the model has 10; "
+        "train again, or run `credit-scoring decide`"
+    )

@@ -107,9 +107,9 @@ def use_models(folder: Path) -> Path:
 
 
 def bundle_folder(home: Home) -> Path:
-    """The folder of the latest model in a home's model store, which this process uses from then on."""
+    """The folder of the champion in a home's model store, which this process uses from then on."""
     use_models(home.path / "bentoml" / "models")
-    return find_in_store("credit_scoring", "latest")
+    return find_in_store("credit_scoring", "champion")
 
 
 def run(

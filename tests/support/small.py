@@ -10,7 +10,7 @@ from features.transform import FeatureTransform
 from monitoring.drift.psi import reference
 from serving.bundle import GENERATED, Bundle
 from serving.calibration import Calibration
-from serving.decision import Costs, Decision, cost_curve
+from serving.decision import Costs, Decision, approved_counts, cost_curve
 from training.evaluation import calibration_table, metrics
 from training.home_credit.generator import Generator
 from training.train import Training
@@ -43,6 +43,7 @@ def small_training(seed: int = 0) -> Training:
             "data": {"fingerprint": "0", "applications": len(pd), "default_rate": float(defaulted.mean())},
             "metrics": {name: {"value": value} for name, value in measured.items()},
             "calibration_table": calibration_table(defaulted, pd),
+            "approved": dict(zip(("defaulted", "repaid"), (counts.tolist() for counts in approved_counts(defaulted, pd)), strict=True)),
             "settings": {"seed": seed},
             "libraries": {},
         },

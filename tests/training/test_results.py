@@ -12,7 +12,7 @@ from configs.settings import Settings
 from serving.bundle import BundleError, read_bundle
 from serving.model_store import find_in_store
 from training import plots, tracking
-from training.results import keep, put_on_record, report_folder
+from training.results import keep, record, report_folder
 from training.tracking import Record, TrackingError
 
 NAME = "credit_scoring"
@@ -49,15 +49,17 @@ def test_a_record_that_fails_loses_nothing_and_is_repeated_by_a_command(settings
     training = small_training()
     tag = keep(training, settings, said.append)
     version = training.bundle.version
-    assert read_bundle(find_in_store(NAME, "latest")).version == version
+    assert read_bundle(find_in_store(NAME, version)).version == version
     (warning,) = said
-    assert warning.startswith(f"warning: {tag} is saved but not on record in MLflow: {settings.home}/mlflow.db cannot be used")
+    assert warning.startswith(
+        f"warning: {tag} is saved, but MLflow does not show its present state: {settings.home}/mlflow.db cannot be used"
+    )
     assert warning.endswith(f"`credit-scoring record {version}`")
     assert "mlflow_run" not in bentoml.models.get(tag).info.labels
     (settings.home / "mlflow.db").unlink()
-    assert put_on_record(training.bundle, settings, said.append)
+    assert record(training.bundle, settings, said.append)
     assert "mlflow_run" in bentoml.models.get(tag).info.labels
-    assert not put_on_record(training.bundle, settings, said.append)
+    assert not record(training.bundle, settings, said.append)
 
 
 class Drawn:
@@ -70,18 +72,18 @@ class Drawn:
 def test_a_training_that_stops_at_any_step_leaves_a_store_that_works(
     store: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def record(*_: object, **__: object) -> Record:
+    def recorded(*_: object, **__: object) -> Record:
         (settings.home / "mlflow.db").write_bytes(b"")
         return Record("run", new=True)
 
     one, other = small_training(0), small_training(1)
-    monkeypatch.setattr(tracking, "record", record)
+    monkeypatch.setattr(tracking, "record", recorded)
     monkeypatch.setattr(plots, "training_plots", lambda _: iter([("roc.png", Drawn()), ("cost.png", Drawn())]))
     for step in range(150):
         for folder in (store, settings.home):
             shutil.rmtree(folder, ignore_errors=True)
         store.mkdir()
-        before = keep(one, settings, lambda _: None)
+        before = keep(one, settings, lambda _: None, promote_first="the first")
         said: list[str] = []
         with monkeypatch.context() as patch:
             done = stop_at(patch, step)
@@ -89,9 +91,10 @@ def test_a_training_that_stops_at_any_step_leaves_a_store_that_works(
                 keep(other, settings, said.append)
         entries = {str(entry.tag): read_bundle(Path(entry.path)) for entry in bentoml.models.list()}
         assert before in entries
-        assert latest() in entries
+        assert served() == before
         assert all(line.startswith("warning: ") and "No space left on device" in line for line in said)
-        assert keep(other, settings, said.append) == f"{NAME}:{other.bundle.version}" == latest()
+        assert keep(other, settings, said.append) == f"{NAME}:{other.bundle.version}"
+        assert served() == before
         assert not (store / "credit-scoring.partial").exists()
         assert not list(report_folder(other.bundle, settings).glob("*.partial"))
         if not done():
@@ -99,8 +102,8 @@ def test_a_training_that_stops_at_any_step_leaves_a_store_that_works(
     assert 50 < step < 149
 
 
-def latest() -> str:
-    return f"{NAME}:{find_in_store(NAME, 'latest').name}"
+def served() -> str:
+    return f"{NAME}:{find_in_store(NAME, 'champion').name}"
 
 
 def test_a_record_that_meets_a_full_disk_at_any_step_is_an_error_in_a_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +116,9 @@ def test_a_record_that_meets_a_full_disk_at_any_step_is_an_error_in_a_sentence(s
         with monkeypatch.context() as patch:
             stop_at(patch, step)
             with contextlib.suppress(TrackingError):
-                tracking.record(other, NAME, [], settings.home, lambda _: None)
+                tracking.record(other, NAME, [], settings.home, lambda _: None, champion=lambda: None)
                 failed -= 1
             failed += 1
-        assert tracking.record(other, NAME, [], settings.home, lambda _: None).run_id
+        assert tracking.record(other, NAME, [], settings.home, lambda _: None, champion=lambda: None).run_id
         (settings.home / "mlflow.db").write_bytes(database)
     assert failed >= 4

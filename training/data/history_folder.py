@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from configs.settings import DataSettings
-from features.history import UNSEEN, History, Matrix, Positions, Rows, codes_of, repeats
+from features.history import UNSEEN, History, Mask, Matrix, Positions, Rows, codes_of, repeats
 from features.schema import Table, history_tables
 from training.aliases import Say
 from training.data.errors import DataError
@@ -114,9 +114,28 @@ class HistoryFolder(Mapping[str, Rows]):
                 say(f"warning: {self._sources[table.name]} needs {table.parent}, which is missing; the table is ignored")
                 del self._tables[table.name]
 
+    @property
+    def complete(self) -> Mask:
+        """For which of the clients the tables are complete, shape (clients,)."""
+        return self._given
+
     def history(self) -> History:
         """The history of the clients, read table by table as it is used."""
         return History(len(self._given), self, dict.fromkeys(self._tables, self._given))
+
+    def parts(self, name: str) -> Iterator[tuple[Positions, Part]]:
+        """Read a table in parts: the rows of these clients, and the number of the client of each.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        """
+        reader, keys = TableReader(self._sources[name], fields_of(self._tables[name])), self._keys_of(name)
+        for part in reader.parts(CHUNK):
+            client = keys.find(part.keys[self._tables[name].key])
+            own = np.flatnonzero(client >= 0)
+            yield client[own], part.take(own)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tables)
@@ -132,10 +151,7 @@ class HistoryFolder(Mapping[str, Rows]):
         DataError
             The file cannot be read, or a row of these clients is invalid.
         """
-        table, source = self._tables[name], self._sources[name]
-        keys = self._keys
-        if table.parent is not None:
-            keys = self._keys_of_loans(table, self._tables[table.parent])
+        table, source, keys = self._tables[name], self._sources[name], self._keys_of(name)
         reader, validator = TableReader(source, fields_of(table)), Validator(table, unique=False)
         clients, values = [np.empty(0, dtype=np.intp)], [np.empty((len(table.columns), 0))]
         for part in reader.parts(CHUNK):
@@ -156,15 +172,18 @@ class HistoryFolder(Mapping[str, Rows]):
             self._say(f"warning: {warning}")
         return rows
 
-    def _keys_of_loans(self, table: Table, parent: Table) -> "_Keys":
-        """Finds the client of each loan, whose id the table holds, in the parent table.
+    def _keys_of(self, name: str) -> "_Keys":
+        """Finds the clients of a table's rows, by their own id or by that of a loan, whose client the parent table names.
 
         Raises
         ------
         DataError
             A loan belongs to two clients.
         """
-        source, key, owner = self._sources[parent.name], key_of(table), key_of(parent)
+        table = self._tables[name]
+        if table.parent is None:
+            return self._keys
+        source, key, owner = self._sources[table.parent], key_of(table), key_of(self._tables[table.parent])
         loans, owners = read_ids(source, key, owner)
         again = np.flatnonzero(pd.Index(loans).duplicated(keep=False))
         again = again[np.lexsort((owners[again], loans[again]))]

@@ -14,8 +14,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from configs.errors import UserError
+from configs.settings import load_settings
 from serving.bundle import read_bundle
-from serving.model_store import find_in_store
+from serving.model_store import CHAMPION, find_in_store, model_store, point_latest
+from serving.whole_files import locked
 
 TEMPORARY = Path("build/tmp")
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
@@ -47,6 +50,18 @@ def labels(bento: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def pack_champion() -> str:
+    """Let `bentoml build` pack the champion, which bentofile.yaml names as BentoML's latest version; returns its tag."""
+    name = load_settings().model.name
+    try:
+        folder = find_in_store(name, CHAMPION)
+        with locked(model_store() / ".lock"):
+            point_latest(name)  # a killed promotion, or BentoML's own commands, may have left it behind
+    except (UserError, OSError) as error:
+        sys.exit(str(error))
+    return f"{name}:{folder.name}"
+
+
 def source() -> str:
     """The address of the repository, without a name and password that it may hold."""
     return re.sub(r"//[^/]*@", "//", git("config", "--get", "remote.origin.url"))
@@ -73,8 +88,11 @@ def main() -> None:
             f"{Path.cwd()} is under the hidden folder {hidden[0]}, where BentoML refuses the Dockerfile template; build from another folder"
         )
     TEMPORARY.mkdir(parents=True, exist_ok=True)
+    champion = pack_champion()
     tag = bentoml("build", "-o", "tag").strip().removeprefix("__tag__:")
     bento = json.loads(bentoml("get", tag, "-o", "json"))
+    if (packed := bento["models"][0]["tag"]) != champion:
+        sys.exit(f"the bento holds {packed}, but the champion is {champion}, promoted meanwhile; build again")
     if given.backend in ("podman", "buildah"):
         given.option.append("format=docker")  # their own format has no health check
     options = [f"target={given.flavour}", *(f"label={name}={value}" for name, value in labels(bento).items()), *given.option]

@@ -191,6 +191,7 @@ def test_few_or_equal_outcomes_leave_undetermined_figures_empty(engine: Engine, 
     row = rows_of(engine)[0]
     assert row["realised"]["roc_auc"] == {"value": None, "low": None, "high": None}
     assert value(row, "realised", "default_rate") == outcome
+    assert value(row, "estimated", "pr_auc") is None is value(row, "estimated", "roc_auc")
 
 
 def test_all_periods_together_equal_one_period_of_all(engine: Engine) -> None:

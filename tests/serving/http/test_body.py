@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from serving.errors import ServiceError
+from serving.errors import SPLIT, ServiceError
 from serving.http.body import BODY_LIMIT, read_body
 
 LIMIT = 1_000_000
@@ -45,7 +45,7 @@ def test_gzip_is_unpacked_however_it_arrives(encoding: bytes, size: int) -> None
 
 def test_the_limit_counts_what_is_unpacked() -> None:
     assert len(read([gzip.compress(b" " * LIMIT)], (b"content-encoding", b"gzip"))) == LIMIT
-    said = (413, "the body is larger than 1000000 bytes when decompressed")
+    said = (413, f"the body is larger than 1000000 bytes when decompressed; {SPLIT}")
     assert refused([gzip.compress(b" " * (LIMIT + 1))], (b"content-encoding", b"gzip")) == said
 
 
