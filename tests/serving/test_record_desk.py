@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from records import TIME, make_records
+from running import Home, bundle_folder
 from sqlalchemy import text
 
 from monitoring.store.database import Store, reading, writing
@@ -140,7 +141,8 @@ def test_what_is_not_there_is_a_404_and_so_is_another_models(desk: RecordDesk, s
         asyncio.run(desk.answer(ONE, {"prediction_id": other.prediction_id}, [("limit", "1")]))
 
 
-def test_a_replay_confirms_the_bits_or_says_why_not(desk: RecordDesk, store: Store, bundle: Bundle) -> None:
+def test_a_replay_confirms_the_bits_or_says_why_not(desk: RecordDesk, store: Store, home: Home, bundle: Bundle) -> None:
+    bundle_folder(home)
     lines: list[bytes] = []
     pipeline = Pipeline(bundle, model_name="credit_scoring", record=lambda make: lines.extend(make()))  # type: ignore[func-returns-value]
     scoring = pipeline.score([RequestParser(bundle.features, 1).parse_example()])
