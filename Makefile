@@ -33,8 +33,8 @@ train: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-test-quick: $(READY) # without services, browsers and training
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or container or service or browser or model)"
+test-quick: $(READY) # without services, databases, browsers, training and what takes seconds
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or container or service or browser or model or slow)"
 
 test-deploy: $(READY) $(VENV)-deploy/.ready # what needs a container engine and the image, or the validators
 	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/pytest -m container

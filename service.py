@@ -15,17 +15,17 @@ from monitoring.metrics import Metrics
 from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import GENERATED, read_bundle
-from serving.contract.prediction import batch_answers
+from serving.contract.prediction import batch_answers, simulated
 from serving.contract.requests import RequestParser
 from serving.http.bento import lean_service
 from serving.http.exchange import client_gone
 from serving.http.routes import get_app, json_response
-from serving.keys import required_keys
+from serving.identity.key_ring import required_keys
 from serving.model_store import find_in_store
 from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring
 from serving.runner import Runner, Turns
-from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput
+from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput, SimulateOutput
 from serving.startup import check_start, end_with_parent
 
 try:
@@ -74,6 +74,7 @@ class CreditScoring:
             bundle,
             threads=SETTINGS.service.scoring_threads,
             raw_fields=SETTINGS.log.raw_fields,
+            model_name=SETTINGS.model.name,
             record=self.recording.record,
             count=self._count,
         )
@@ -120,6 +121,12 @@ class CreditScoring:
         """Record whether applicants defaulted."""
         return json_response(await self.recording.desk.take(body))
 
+    @bentoml.api(route="/simulate", input_spec=PredictInput, output_spec=SimulateOutput)
+    async def simulate(self, body: bytes) -> Response:
+        """Score one applicant as `predict` does, without a record and without counting it."""
+        (made,) = self.pipeline.score([self.parser.parse_one(body)]).predictions
+        return json_response(simulated(made))
+
     async def __is_ready__(self) -> bool:
         """Whether decisions and outcomes can be recorded. BentoML calls this for `/readyz`."""
         return self.recording.ready
@@ -141,4 +148,5 @@ class CreditScoring:
         app.state.status = lambda: self.recording.status
         app.state.health = {"model_loaded": True, **described}
         app.state.model = {"name": name, **bundle.describe()}
+        app.state.record = self.recording.reader
         app.state.openapi = openapi(bundle.features, SETTINGS.service.max_rows, self.version)

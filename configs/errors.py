@@ -7,3 +7,8 @@ class UserError(Exception):
     The message says what is wrong, where, and what to do. Raise a subclass and let it pass: the command line catches it in one
     place, `serving.console.Commands`, prints the message and exits with code 1.
     """
+
+
+def one_line(error: Exception, most: int = 300) -> str:
+    """A library's message on one line, cut to `most` characters; the type of the error if it has no message."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -30,7 +30,7 @@ from configs.settings import load_settings
 from features.applications import Applications
 from loadtests.load import own_home, run
 from serving.bundle import Bundle, read_bundle
-from serving.keys import create_key
+from serving.identity.keys import create_key
 from serving.model_store import find_in_store
 from training.home_credit.generator import Generator
 

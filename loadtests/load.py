@@ -17,7 +17,7 @@ import typer
 
 from configs.settings import load_settings
 from loadtests.shapes import SHAPES
-from serving.keys import create_key
+from serving.identity.keys import create_key
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,8 +63,9 @@ class Service(NamedTuple):
 
 
 def own_home(folder: Path, keys: Path) -> dict[str, str]:
-    """Environment variables that make a service keep everything in this folder, whatever the user's own settings are."""
-    return {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
+    """Environment variables that make a service keep everything in this folder and end at once, whatever the user's own settings are."""
+    own = {"CREDIT_HOME": str(folder), "CREDIT_KEYS_FILE": str(keys), "CREDIT_STORE__URL": f"sqlite:///{folder}/store.db"}
+    return {**own, "CREDIT_SERVICE__DRAIN_SECONDS": "0"}
 
 
 def start(target: str = str(ROOT), **settings: str) -> Service:

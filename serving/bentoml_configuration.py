@@ -14,6 +14,7 @@ import click
 from bentoml._internal import configuration
 from bentoml._internal.configuration.containers import BentoMLConfiguration
 
+from configs.errors import one_line
 from configs.settings import Settings
 from serving.http.cors import cors_problem
 
@@ -76,7 +77,10 @@ def configuration_problems(name: str, own: Mapping[str, Any], settings: Settings
     """A sentence for each entry that was set but is not supported, and for each supported entry whose value is not valid."""
     defaults = {"services": {name: dict(own)}}
     before = dict(_flat(BentoMLConfiguration(override_defaults=defaults, use_version=VERSION).to_dict()))
-    resolved = _resolved(defaults)
+    try:
+        resolved = _resolved(defaults)
+    except Exception as error:  # BentoML raises errors of many kinds, such as AttributeError for a list
+        return [f"BentoML cannot read it: {one_line(error)}"]
     given = dict(_flat(resolved))
     changed = [path for path, value in given.items() if (path not in before or before[path] != value) and not _is_copy(path, before)]
     service = resolved["services"][name]

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from configs.errors import UserError
 from configs.settings import load_settings
 from serving import record_cli, report_cli
 from serving.console import Commands, chosen_model
-from serving.keys import create_key, read_keys, revoke_key
+from serving.identity.key_ring import last_uses
+from serving.identity.keys import create_key, read_keys, revoke_key, rotate_key
+from serving.identity.principal import APPLICATION, SCOPES, Scope
 
 app = typer.Typer(
     cls=Commands,
@@ -50,24 +53,47 @@ def verify(
 def create(
     note: Annotated[str, typer.Option(help="Who the key is for")] = "",
     days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until the key expires; by default never")] = None,
+    scopes: Annotated[str, typer.Option(help=f"What the key may do, separated by commas: {', '.join(SCOPES)}")] = ",".join(APPLICATION),
 ) -> None:
     """Create a key and print it. It is shown only this once."""
-    typer.echo(create_key(load_settings().keys_path, note, timedelta(days=days) if days is not None else None))
+    lifetime = timedelta(days=days) if days is not None else None
+    typer.echo(create_key(load_settings().keys_path, note, lifetime, _scopes(scopes)))
+
+
+@keys_app.command("rotate")
+def rotate(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")],
+    overlap: Annotated[float, typer.Option(min=0, max=8_760, help="Hours during which the old key stays valid")] = 24,
+) -> None:
+    """Create a key with the note, scopes and lifetime of another, print it, and let the other expire."""
+    typer.echo(rotate_key(load_settings().keys_path, identifier, timedelta(hours=overlap)))
 
 
 @keys_app.command("list")
 def list_keys() -> None:
     """List the keys, without their secrets, which are not stored."""
-    keys = read_keys(load_settings().keys_path)
-    for key in keys.values():
-        state = "valid" if key.is_valid(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
-        typer.echo(f"{key.id}  {state:8}  created {_time(key.created)}  expires {_time(key.expires):25}  {key.note}")
+    settings = load_settings()
+    used = last_uses(settings)
+    for key in read_keys(settings.keys_path).values():
+        scopes = ",".join(scope for scope in SCOPES if scope in key.scopes)
+        typer.echo(
+            f"{key.id}  {key.state(datetime.now(UTC)):8}  created {_time(key.created)}  expires {_time(key.expires):25}"
+            f"  used {used.get(key.id, 'never')!s:10}  {scopes}  {key.note}"
+        )
 
 
 @keys_app.command("revoke")
 def revoke(identifier: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows")]) -> None:
     """Revoke a key. A running service refuses it within a second."""
     revoke_key(load_settings().keys_path, identifier)
+
+
+def _scopes(text: str) -> list[Scope]:
+    """The scopes in a text that separates them by commas."""
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    if not chosen or (unknown := sorted(set(chosen) - set(SCOPES))):
+        raise UserError(f"--scopes names {', '.join(unknown) if chosen else 'nothing'}; expected some of {', '.join(SCOPES)}")
+    return [scope for scope in SCOPES if scope in chosen]
 
 
 def _time(time: datetime | None) -> str:

@@ -7,8 +7,10 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from configs.errors import UserError
+from configs.errors import UserError, one_line
 from configs.settings import Settings
+
+BENTOML_VARIABLES = ("BENTOML_CONFIG", "BENTOML_CONFIG_OVERRIDES", "BENTOML_CONFIG_OPTIONS")
 
 
 class Commands(TyperGroup):
@@ -17,11 +19,31 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> object:
         """Run the chosen command."""
         try:
+            _check_bentoml_configuration()
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader of the output has closed the pipe, as `head` does
             raise
         except (UserError, OSError) as error:
             fail(str(error))
+
+
+def _check_bentoml_configuration() -> None:
+    """Refuse a configuration of BentoML that BentoML cannot read; every import of it would raise.
+
+    Raises
+    ------
+    UserError
+        BentoML cannot read it. The message names the variables.
+    """
+    given = [name for name in BENTOML_VARIABLES if name in os.environ]
+    if not given:
+        return
+    try:
+        import bentoml
+
+        bentoml.load_config()
+    except Exception as error:
+        raise UserError(f"{' and '.join(given)}: BentoML cannot read this configuration: {one_line(error)}") from None
 
 
 def chosen_model(options: Settings, tag: str | None) -> tuple[str, str]:

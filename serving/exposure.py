@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ServiceError
-from serving.keys import KeyRing, KeysError
+from serving.identity.key_ring import KeyRing
+from serving.identity.keys import KeysError
 
 
 class ExposureError(PermissionError):

@@ -9,15 +9,8 @@ from features.transform import FeatureTransform
 from monitoring.prediction import MAX_CLIENT_ID, Prediction
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
-
-# BentoML serves the files of Swagger UI. This page replaces BentoML's own, which loads a tracker.
-DOCS_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Credit scoring</title><link rel="stylesheet" href="static_content/swagger-ui.css"></head>
-<body><div id="swagger-ui"></div><script src="static_content/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "docs.json", dom_id: "#swagger-ui", deepLinking: true})</script></body>
-</html>
-"""
+from serving.http.routes import required_scope
+from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
 TEXT = {"type": "string"}
@@ -40,7 +33,7 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
             "description": "Probability of default, decision and risk level of loan applications.",
         },
         "servers": [{"url": "."}],
-        "paths": _paths(features, max_rows),
+        "paths": {path: _secured(path, methods) for path, methods in _paths(features, max_rows).items()},
         "security": [{}, {"key": []}, {"bearer": []}],
         "components": {
             "securitySchemes": {
@@ -50,6 +43,18 @@ def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str
             "schemas": _schemas(features),
         },
     }
+
+
+def _secured(path: str, methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods of a path with the scope that it requires, or open to everybody."""
+    scope = required_scope(path)
+    for operation in methods.values():
+        if scope is None:
+            operation["security"] = []
+        else:
+            operation["description"] = f"Requires the scope `{scope}`, where the service has keys."
+            operation["responses"] |= {str(status): _error(STATUSES[status]) for status in (401, 403)}
+    return methods
 
 
 def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
@@ -87,11 +92,19 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
             "Outcomes",
             {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
         ),
+        "/simulate": _post(
+            "simulate",
+            "Score one applicant without recording it, to try what would change a decision",
+            [_object(named, "application"), _object(by_vector, "features")],
+            "Simulation",
+            example,
+        ),
+        **record_paths({status: _error(text) for status, text in STATUSES.items()}),
         "/health": _get("health", "State of the service and the model it serves", answer=_health()),
         "/livez": _get("livez", "The process is alive", media_type="text/plain"),
         "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
-        "/metrics": _get("metrics", "Prometheus metrics", 401, media_type="text/plain"),
-        "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model", 401),
+        "/metrics": _get("metrics", "Prometheus metrics", media_type="text/plain"),
+        "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model"),
     }
 
 
@@ -100,6 +113,8 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
         "Application": _row_json_schema(features.table),
         **{table.name: _row_json_schema(table) for table in features.history},
         "Prediction": _prediction(),
+        "Simulation": _prediction("prediction_id", "timestamp"),
+        **record_schemas(),
         "Problem": _problem(),
         "Batch": _object(
             {
@@ -126,7 +141,10 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
 STATUSES = {
     400: "the body is not valid UTF-8 JSON, or its gzip is damaged",
     401: "the key is missing, unknown, revoked or expired",
+    403: "the key lacks the scope of the route",
+    404: "there is no such decision",
     408: "the request did not arrive in time",
+    409: "the decision cannot be scored again, or gives another result; the detail says why",
     413: "the body or the batch is too large",
     414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
@@ -155,7 +173,10 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
 
 def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": {"oneOf": bodies}, "example": example}
-    responses = {"200": _answer("the answer", "application/json", _ref(answer)), **{str(s): _error(text) for s, text in STATUSES.items()}}
+    responses = {
+        "200": _answer("the answer", "application/json", _ref(answer)),
+        **{str(s): _error(text) for s, text in STATUSES.items() if s not in (404, 409)},
+    }
     body = {"required": True, "content": {"application/json": content}}
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
@@ -181,10 +202,11 @@ def _health() -> dict[str, Any]:
     return _object(properties, *properties)
 
 
-def _prediction() -> dict[str, Any]:
+def _prediction(*without: str) -> dict[str, Any]:
     """The schema of the answer in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
     _, components = msgspec.json.schema_components([Prediction])
-    properties = {name: _of_openapi(declared) for name, declared in components["Prediction"]["properties"].items()}
+    declared = components["Prediction"]["properties"]
+    properties = {name: _of_openapi(schema) for name, schema in declared.items() if name not in without}
     return _object(properties, *properties)
 
 

@@ -34,7 +34,7 @@ MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a server that is stopped
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
 COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "0,0": False, "1,0": True, "false": False, "true": True}
 EXPORTED = {name for name in decisions.c.keys() if name not in COLUMNS}  # noqa: SIM118 - of SQLAlchemy's columns
 
 Parsed = Outcome | list[Invalid]
@@ -124,20 +124,37 @@ def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]
             f"line 1 {_header_problem(names, unknown)}; expected prediction_id or client_id, defaulted, and perhaps observed_at, "
             "or the columns of an export"
         )
-    for row in reader:
+    for line, row in _numbered(reader):
         if not any(row.values()):
             continue  # spreadsheets leave such rows at the end
         if None in row or None in row.values():
-            yield reader.line_num, [Invalid("", f"expected {len(names)} columns")]
+            yield line, [Invalid("", f"expected {len(names)} columns")]
             continue
         if exported and not row["defaulted"]:
-            yield reader.line_num, None
+            yield line, None
             continue
         item: dict[str, Any] = {name: unshield(value) for name, value in row.items() if value and name not in EXPORTED}
         if exported:
             item.pop("client_id", None)  # the prediction_id says it all
         item["defaulted"] = BOOLEANS.get(row["defaulted"].strip().lower(), row["defaulted"])
-        yield reader.line_num, read_outcome(item, "", now)
+        yield line, read_outcome(item, "", now)
+
+
+def _numbered(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a CSV file with the line on which each begins.
+
+    Raises
+    ------
+    ValueError
+        A row cannot be read as CSV.
+    """
+    try:
+        for row in reader:
+            # a quote mark that is not closed takes the last line break, too
+            breaks = sum(value.rstrip("\n").count("\n") for value in row.values() if isinstance(value, str))
+            yield reader.line_num - breaks, row
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} cannot be read as CSV: {error}; is there a single quote mark before it?") from None
 
 
 def read_json_lines(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
@@ -199,12 +216,14 @@ class OutcomeDesk:
     shipper : of the decision log, which it lets catch up first, since a decision may be in the log only; None where
         decisions are committed to the store.
     metrics : where they are counted.
+    model_name : an outcome that names a client belongs to a decision of this model.
     """
 
-    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics) -> None:
+    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics, model_name: str) -> None:
         self._store = store
         self._shipper = shipper
         self._metrics = metrics
+        self._model_name = model_name
         self._newest = 0  # outcome that this service committed
 
     async def take(self, body: bytes) -> dict[str, Any]:
@@ -232,7 +251,7 @@ class OutcomeDesk:
         try:
             with writing(self._store.engine) as connection:
                 before = newest_outcome(connection)
-                kept = add_outcomes(connection, good, "api", datetime.now(UTC))
+                kept = add_outcomes(connection, good, "api", datetime.now(UTC), self._model_name)
                 newest = newest_outcome(connection)
         except StoreError as error:
             log.error("outcomes cannot be kept: %s", error)

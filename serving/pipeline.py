@@ -55,6 +55,7 @@ class Pipeline:
     ----------
     threads : number of scoring threads; see serving.scorer.Scorer.
     raw_fields : names of the fields whose values as sent are recorded too.
+    model_name : name of the model in its store, for the record.
     record : takes a function that builds the records of a batch; returns a future that is done when they are kept, or None if they
         are kept already.
     count : called with each scoring that was committed.
@@ -71,13 +72,14 @@ class Pipeline:
         *,
         threads: int = 1,
         raw_fields: Sequence[str] = (),
+        model_name: str | None = None,
         record: RecordBatch = unrecorded,
         count: Callable[[Scoring], object] = lambda scoring: None,
     ) -> None:
         self._decision, self._version = bundle.decision, bundle.version
         self._inputs = InputReader(bundle.features)
         self._scorer = Scorer(bundle, threads)
-        self._writer = RecordWriter(bundle.features.table, raw_fields)
+        self._writer = RecordWriter(bundle.features.table, raw_fields, model_name)
         self._record, self._count = record, count
 
     def score(self, rows: Sequence[Row]) -> Scoring:

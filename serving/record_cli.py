@@ -84,15 +84,16 @@ def list_decisions(
     client: Annotated[str, typer.Option(help="The client_id that was sent")],
     limit: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Most decisions to show")] = 100,
 ) -> None:
-    """Print a client's decisions with their current outcome, newest first, one JSON line each."""
+    """Print the decisions of the model of the settings on a client with their current outcome, newest first, one JSON line each."""
     from monitoring.store.database import reading
     from monitoring.store.queries import client_history
     from serving.contract.fields import encodable
 
+    name = load_settings().model.name
     if not encodable(client):
         fail(f"--client is {client!r}; expected text in UTF-8")
     with opened_store() as engine, reading(engine) as connection:
-        for row in client_history(connection, client, limit):
+        for row in client_history(connection, client, limit, name):
             typer.echo(json.dumps(row, default=str))
 
 
@@ -173,7 +174,7 @@ def import_outcomes(
 
     ship(once=True)
     counts: Counter[str] = Counter()
-    now = datetime.now(UTC)
+    now, name = datetime.now(UTC), load_settings().model.name
     with opened_store() as engine:
         try:
             with contextlib.closing(read_outcomes(file, now)) as rows:
@@ -187,7 +188,7 @@ def import_outcomes(
                             said = "; ".join(f"{error.pointer[1:]} {error.detail}".strip() for error in one)
                             typer.echo(f"line {number}: {said}", err=True)
                     with writing(engine) as connection:
-                        kept = add_outcomes(connection, [one for _, one in good], f"file {file.name}", now)
+                        kept = add_outcomes(connection, [one for _, one in good], f"file {file.name}", now, name)
                     for (number, _), result in zip(good, kept, strict=True):
                         counts[result.status] += 1
                         if result.status == "unknown":

@@ -22,6 +22,7 @@ from monitoring.store.shipper import Shipper
 from monitoring.store.store_sink import StoreSink
 from serving.errors import ServiceError
 from serving.outcomes import OutcomeDesk
+from serving.record_desk import RecordDesk
 
 STOP_SECONDS = 5.0
 
@@ -37,7 +38,7 @@ OK = Status("ok")
 
 
 class Recording:
-    """The sink for decisions, the store, the shipper between them, and the desk for outcomes.
+    """The sink for decisions, the store, the shipper between them, and the desks for outcomes and for questions.
 
     Raises
     ------
@@ -61,7 +62,8 @@ class Recording:
         if log_id(settings.log_folder):  # also ships a log that an earlier durability setting left behind
             self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, synced)
             self.shipper.start()
-        self.desk = OutcomeDesk(self.store, self.shipper, metrics)
+        self.desk = OutcomeDesk(self.store, self.shipper, metrics, settings.model.name)
+        self.reader = RecordDesk(self.store, settings.model.name)
         metrics.recording(lambda: self.sink.ready)
         metrics.store.ready(lambda: not self.store.fault)
 
@@ -112,4 +114,5 @@ class Recording:
         self.sink.close()
         if self.shipper:
             self.shipper.stop(STOP_SECONDS)
+        self.reader.close()
         self.store.close()

@@ -52,6 +52,19 @@ class BatchOutput(bentoml.IODescriptor):
     count: int
 
 
+class SimulateOutput(bentoml.IODescriptor):
+    """What a prediction would be. It has no id, since it is not recorded."""
+
+    client_id: str | None
+    prediction: int
+    decision: str
+    probability: float
+    risk_level: str
+    threshold: float
+    model_version: str
+    warnings: list[dict[str, str]]
+
+
 class OutcomesInput(RawInput):
     """Whether applicants defaulted: objects with `prediction_id` or `client_id`, `defaulted`, and perhaps `observed_at`."""
 

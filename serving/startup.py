@@ -17,7 +17,8 @@ from monitoring.decision_log.writer import check_writable
 from serving.bundle import BundleError, read_bundle
 from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
-from serving.keys import KeyRing, KeysError
+from serving.identity.key_ring import KeyRing
+from serving.identity.keys import KeysError
 
 STARTUP_FAILURE = 3  # uvicorn and gunicorn start no other worker after this exit code
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h

@@ -49,10 +49,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose what runs
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the trained model as a test that trains one, and give a fault test time to repeat its fault as often as asked."""
+    """Mark tests that train a model, and those that need PostgreSQL; let a fault test repeat its fault as often as asked."""
     for item in items:
         if "home" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.model)
+        call = getattr(item, "callspec", None)
+        if "postgres" in getattr(item, "fixturenames", ()) or (call and call.params.get("store_url") == "postgresql"):
+            item.add_marker(pytest.mark.service)
         if item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.timeout(FAULT_SECONDS))
 
@@ -77,8 +80,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def home(shared: Path) -> Home:
-    """A model trained by the command line on 4,000 generated applications; by one process of this run, for all."""
+def home(shared: Path) -> Iterator[Home]:
+    """A model trained by the command line on 4,000 generated applications; by one process of this run, for all to read."""
     path = shared / "home"
     environment = {**os.environ, **SMALL, "BENTOML_HOME": str(path / "bentoml"), "CREDIT_HOME": str(path / "credit")}
     with (shared / "home.lock").open("w") as lock:
@@ -87,7 +90,10 @@ def home(shared: Path) -> Home:
             result = run_cli(["train"], environment)
             assert result.returncode == 0, result.stdout + result.stderr
             (path / "trained").touch()
-    return Home(path, environment)
+    home = Home(path, environment)
+    before = home.files()
+    yield home
+    assert home.files() == before, "a test has written to what all tests read; let it take home.copy()"
 
 
 @pytest.fixture(scope="session")

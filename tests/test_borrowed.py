@@ -75,7 +75,17 @@ def uvicorn_protocol() -> None:
     assert issubclass(auto.AutoHTTPProtocol, HttpToolsProtocol)
     assert [hook for hook in HOOKS if not callable(getattr(HttpToolsProtocol, hook, None))] == []
     begun = inspect.getsource(RequestResponseCycle.__init__)
-    for name in ("disconnected", "response_complete", "keep_alive", "more_body", "body", "waiting_for_100_continue", "scope", "transport"):
+    for name in (
+        "disconnected",
+        "response_started",
+        "response_complete",
+        "keep_alive",
+        "more_body",
+        "body",
+        "waiting_for_100_continue",
+        "scope",
+        "transport",
+    ):
         assert f"self.{name} =" in begun, name
     made = inspect.getsource(HttpToolsProtocol)
     for name in ("parser", "transport", "flow", "pipeline", "server_state", "cycle", "scope", "headers", "expect_100_continue", "url"):

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,7 @@ RECORD_COMMANDS = ["decision", "decisions", "export", "ship", "verify-log", "rep
 REPORT_COMMANDS = ["drift", "performance", "retraining-signal", "drift-power"]
 
 
+@pytest.mark.slow
 def test_every_command_has_a_help_that_says_what_it_does() -> None:
     listed = call_cli(["--help"]).stdout
     for command in COMMANDS + STUDY_COMMANDS + RECORD_COMMANDS + REPORT_COMMANDS:
@@ -55,12 +57,16 @@ def test_verify_tells_of_the_model(home: Home, bundle: Bundle) -> None:
     )
 
 
-def test_training_again_changes_nothing(home: Home) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (home.path / "bentoml").rglob("*") if path.is_file()}
-    result = run_cli(["train"], home.environment)
+def test_training_again_changes_nothing(home: Home, tmp_path: Path) -> None:
+    own = home.copy(tmp_path)
+    before = own.files()
+    result = run_cli(["train"], own.environment)
     assert "nothing changes" in result.stdout
-    assert {path: path.stat().st_mtime_ns for path in (home.path / "bentoml").rglob("*") if path.is_file()} == before
-    assert run_cli(["train", "--if-missing"], home.environment).stdout == ""
+    models = Path("bentoml/models")
+    assert {path: time for path, time in own.files().items() if path.is_relative_to(models)} == {
+        path: time for path, time in before.items() if path.is_relative_to(models)
+    }
+    assert run_cli(["train", "--if-missing"], own.environment).stdout == ""
 
 
 def test_a_damaged_model_is_told_and_not_trained_over(home: Home, tmp_path: Path) -> None:
@@ -78,6 +84,7 @@ def test_unusable_data_are_an_error_without_a_trace(home: Home, tmp_path: Path) 
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_generate_writes_tables(tmp_path: Path) -> None:
     result = call_cli(["generate", "--applications", "120", "--seed", "4", "--out", str(tmp_path), "--format", "csv"])
     assert result.returncode == 0, result.stderr
@@ -157,7 +164,15 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     listed = call_cli(["keys", "list"], environment).stdout
     assert identifier in listed
     assert "valid" in listed
+    assert "used never       predict,explain,outcomes  the branch" in listed
     assert token.split("_", 2)[2] not in listed
+    rotated = call_cli(["keys", "rotate", identifier, "--overlap", "0"], environment).stdout.strip()
+    assert re.search(
+        rf"{identifier} +expired.*\n{rotated.split('_')[1]} +valid .*the branch", call_cli(["keys", "list"], environment).stdout
+    )
+    for scopes, said in (("predict,all", "--scopes names all; expected some of predict, explain, "), (",", "--scopes names nothing;")):
+        wrong = call_cli(["keys", "create", "--scopes", scopes], environment)
+        assert (wrong.returncode, said in wrong.stderr) == (1, True)
     assert call_cli(["keys", "revoke", identifier], environment).returncode == 0
     assert "revoked" in call_cli(["keys", "list"], environment).stdout
     missing = call_cli(["keys", "revoke", "nobody"], environment)

@@ -225,6 +225,7 @@ def test_the_guides_show_what_was_measured() -> None:
         assert set(kept) == shown, "a result without its table, or the other way round"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guide", "mark"), MEASURED, ids=[mark for _, mark in MEASURED])
 def test_a_measured_table_is_that_of_its_result_and_names_command_commit_and_date(guide: Path, mark: str) -> None:
     result = json.loads(guide.with_name(RESULTS).read_text())[mark]

@@ -377,12 +377,41 @@ def test_outcomes_are_answered_one_by_one(client: httpx.Client, server: Server) 
     assert "credit_shipper_lag_bytes 0.0" in metrics
 
 
+def test_a_decision_is_found_listed_and_replayed_and_a_simulation_is_nowhere(
+    client: httpx.Client, table: Table, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    body = {"client_id": "looked up", "application": dict(table.example)}
+    simulated = client.post("/simulate", json=body).json()
+    assert client.get("/clients/looked%20up/decisions").json() == {"decisions": [], "next": None}
+    made = client.post("/predict", json=body).json()
+    assert {**made, **simulated} == made
+    wait_until(lambda: client.get("/decisions", params={"client_id": "looked up"}).json()["decisions"])
+    (row,) = client.get("/clients/looked%20up/decisions").json()["decisions"]
+    assert (row["prediction_id"], row["probability"], row["sender"]) == (made["prediction_id"], made["probability"], "loopback")
+    whole = client.get(f"/decisions/{made['prediction_id']}").json()
+    assert {**whole["record"], **made} == whole["record"]
+    replayed = client.post(f"/decisions/{made['prediction_id']}/replay")
+    assert replayed.json()["result"].startswith("the same PD to the last bit")
+    for response, status in (
+        (client.get("/decisions?limit=0"), 422),
+        (client.get("/decisions/nothing"), 404),
+        (client.post("/decisions"), 405),
+        (client.post("/simulate", json={"application": {"NOPE": 1}}), 422),
+    ):
+        assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert 'route="/decisions/{prediction_id}",status="404"' in client.get("/metrics").text
+
+
 def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table) -> None:
     document = client.get("/docs.json").json()
-    assert set(document["paths"]) == {"/predict", "/predict/batch", "/outcomes", "/health", "/livez", "/readyz", "/metrics", "/model"}
+    assert set(document["paths"]) == {
+        *("/predict", "/predict/batch", "/outcomes", "/simulate", "/decisions", "/decisions/{prediction_id}"),
+        *("/decisions/{prediction_id}/replay", "/clients/{client_id}/decisions"),
+        *("/health", "/livez", "/readyz", "/metrics", "/model"),
+    }
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
     assert set(document["paths"]["/predict"]["post"]["responses"]) == {
-        *("200", "400", "401", "408", "413", "414", "415", "422", "431", "500", "503", "504")
+        *("200", "400", "401", "403", "408", "413", "414", "415", "422", "431", "500", "503", "504")
     }
     example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/predict", json=example).status_code == 200

@@ -2,11 +2,12 @@
 
 import json
 import os
-import shutil
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 from running import Home, Server, as_dict, bentoml_serve, run, run_cli, serve
+from steady import SteadyLoad
 
 from features.schema import Table
 from serving.bundle import Bundle
@@ -166,6 +168,42 @@ def test_a_terminated_service_finishes_what_it_accepted_and_the_next_one_goes_on
         wait_until(lambda url=server.url: "\ncredit_drift_window_rows 1000.0\n" in httpx.get(f"{url}/metrics").text)  # type: ignore[misc]
 
 
+def logged(folder: Path) -> set[str]:
+    """The ids of the predictions on record."""
+    files = (folder / "credit/logs").glob("predictions*.jsonl")
+    return {found for file in files for found in re.findall(r'"prediction_id":"([^"]+)', file.read_text())}
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["TERM to the parent", "TERM to the group"])
+def test_a_terminated_service_drains_without_a_failed_request(
+    home: Home, tmp_path: Path, table: Table, wait_until: Callable[[Callable[[], object]], None], to_group: bool
+) -> None:
+    def is_ready() -> bool:
+        return httpx.get(f"{server.url}/readyz", timeout=LONG).status_code == 200
+
+    for server in bentoml_serve(home, tmp_path, CREDIT_SERVICE__DRAIN_SECONDS="8"):
+        url = httpx.URL(server.url)
+        with SteadyLoad(url.host, url.port or 0, table) as load:
+            wait_until(lambda: len(load.answered) > 100)
+            assert sum(load.closed.values()) == 0
+            begun = time.monotonic()
+            (os.killpg if to_group else os.kill)(server.process.pid, signal.SIGTERM)
+            wait_until(lambda: not is_ready())
+            wait_until(lambda: len(+load.closed) == load.clients.count(True))
+            before = len(load.answered)
+            wait_until(lambda: len(load.answered) > before + 100)  # those that come while it drains are served
+        assert server.process.wait(LONG) == 0
+        assert time.monotonic() - begun > 8
+    assert (load.failures, set(load.statuses)) == ([], {200})
+    assert set(load.answered) <= logged(tmp_path)
+
+
+def test_ctrl_c_does_not_drain(home: Home, tmp_path: Path) -> None:
+    for server in bentoml_serve(home, tmp_path, CREDIT_SERVICE__DRAIN_SECONDS="1000"):
+        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
+        assert server.process.wait(LONG) == 0
+
+
 def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:
     for server in bentoml_serve(home, tmp_path):
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)
@@ -179,8 +217,7 @@ def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wa
 def test_a_built_bento_answers_the_same_with_the_model_it_was_built_with(
     home: Home, tmp_path: Path, bundle: Bundle, client: httpx.Client, table: Table
 ) -> None:
-    own = Home(tmp_path, {**home.environment, "BENTOML_HOME": str(tmp_path / "bentoml"), "CREDIT_HOME": str(tmp_path / "credit")})
-    shutil.copytree(home.path / "bentoml", own.path / "bentoml")
+    own = home.copy(tmp_path)
     built = run("bentoml", ["build", "-o", "tag"], own.environment)
     assert built.returncode == 0, built.stderr
     tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")

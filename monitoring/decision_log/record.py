@@ -23,16 +23,19 @@ ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # bytes that may follow the lines; after a loss of power, pages that were not synced hold zeros
 
 
-class Record(Prediction):
+class Record(Prediction, kw_only=True):
     """One decision: the members of the answer, byte for byte as they were sent, and what a replay needs besides.
 
     `features` is the JSON array of the model's features in their order, null if unknown. The numbers stand as the client wrote them or in
-    the shortest form; either reads back as the bits that were scored. `raw` holds the raw fields that the settings name.
+    the shortest form; either reads back as the bits that were scored. `raw` holds the raw fields that the settings name,
+    `by` the name of the sender. A record of format 2 has neither `model_name` nor `by`.
     """
 
-    format: Literal[2]
+    format: Literal[2, 3]
+    model_name: str | msgspec.UnsetType | None = msgspec.UNSET
     latency_ms: float
     request_id: str | None
+    by: str | msgspec.UnsetType = msgspec.UNSET
     features: msgspec.Raw
     raw: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 

@@ -19,7 +19,7 @@ from monitoring.store.sqlite_file import FileGoneError, SqliteFile
 logger = logging.getLogger(LOGGER)
 
 
-REVISION = "0001"  # the newest of monitoring/store/migrations/versions
+REVISION = "0002"  # the newest of monitoring/store/migrations/versions
 CONNECT_SECONDS = 3
 ANSWER_SECONDS = 5  # limit of a wait for the database, so that a dead or locked one does not hang the service
 UPGRADE_LOCK = 0x63726564  # key of a PostgreSQL advisory lock
@@ -139,7 +139,7 @@ def upgrade(engine: Engine) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads.
+    """A transaction that can only read.
 
     Raises
     ------
@@ -221,7 +221,8 @@ def _postgresql(url: str, statement_seconds: int | None) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # per transaction: a pooler refuses these as options of the connection
         with closing(connection.connection.cursor()) as cursor:  # a plain one; the connection's own may stream
-            cursor.execute(f"SET LOCAL TIME ZONE 'UTC'; SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
+            only = "" if connection.get_execution_options().get("writes") else "SET TRANSACTION READ ONLY; "
+            cursor.execute(f"{only}SET LOCAL TIME ZONE 'UTC'; SET LOCAL statement_timeout = {(statement_seconds or 0) * 1000}")
 
     return engine
 
@@ -246,6 +247,7 @@ def _sqlite(url: str, open_before: SqliteFile | None) -> Engine:
     def begin(connection: Connection) -> None:
         file.check()
         options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if options.get('writes') else 'ON'}")
         connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if options.get('may_be_lost') else 'FULL'}")
         # without IMMEDIATE, a transaction that reads first fails if another one writes before it does
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")

@@ -16,7 +16,7 @@ from monitoring.store.tables import decisions
 logger = logging.getLogger(LOGGER)
 
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
-_MEMBERS = {column.name: "timestamp" if column.name == "time" else column.name for column in decisions.c}
+_MEMBERS = {column.name: {"time": "timestamp", "sender": "by"}.get(column.name, column.name) for column in decisions.c}
 _NAMES = ", ".join(_MEMBERS)
 _VALUES = ", ".join(f"value ->> '{member}'" for member in _MEMBERS.values())
 _SELECTED = ", ".join(f'"{member}"' for member in _MEMBERS.values())

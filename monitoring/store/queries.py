@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, text, tuple_
 
 from monitoring.store.database import one_at_a_time
 from monitoring.store.tables import decisions, milliseconds, outcomes, records
@@ -23,6 +23,32 @@ class Outcome(NamedTuple):
     observed_at: datetime
 
 
+class Place(NamedTuple):
+    """Where a page of decisions ended: the time and the id of its last decision."""
+
+    time: datetime
+    prediction_id: str
+
+
+class Wanted(NamedTuple):
+    """Which decisions of a model to list; None stands for any.
+
+    Attributes
+    ----------
+    since, until : times of the decisions, from `since` on and before `until`.
+    after : the place behind which to go on.
+    """
+
+    model_name: str
+    client_id: str | None = None
+    decision: str | None = None
+    risk_level: str | None = None
+    model_version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: Place | None = None
+
+
 class Kept(NamedTuple):
     """How an outcome was handled, and its decision; `unknown` if the store has no such decision."""
 
@@ -30,8 +56,10 @@ class Kept(NamedTuple):
     prediction_id: str | None
 
 
-def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, received_at: datetime) -> list[Kept]:
+def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, received_at: datetime, model_name: str) -> list[Kept]:
     """Store outcomes in their order; returns one result for each.
+
+    An outcome that names a client belongs to a decision of the model of this name; several models may share a store.
 
     An outcome with the value that counts already is `repeated` and not stored; one with the other value is `corrected` and stored besides.
     """
@@ -40,7 +68,7 @@ def add_outcomes(connection: Connection, given: Sequence[Outcome], source: str, 
         {"item": item, "prediction": one.prediction_id, "client": one.client_id, "latest": milliseconds(one.observed_at)}
         for item, one in enumerate(given)
     ]
-    rows = connection.execute(_FIND[connection.dialect.name], {"items": json.dumps(items)})
+    rows = connection.execute(_FIND[connection.dialect.name], {"items": json.dumps(items), "model": model_name})
     found = {row.item: (row.prediction_id, row.defaulted) for row in rows}
     present: dict[str, bool] = {}
     kept, new = [], []
@@ -83,9 +111,27 @@ def find_decision(connection: Connection, prediction_id: str) -> dict[str, Any] 
     return {**row, "outcomes": [dict(item) for item in connection.execute(query).mappings()]}
 
 
-def client_history(connection: Connection, client_id: str, limit: int) -> list[dict[str, Any]]:
-    """The decisions of a client, newest first, each with its current outcome, `defaulted` and `observed_at`."""
-    query = _with_outcome(decisions).where(decisions.c.client_id == client_id).order_by(decisions.c.time.desc()).limit(limit)
+def client_history(connection: Connection, client_id: str, limit: int, model_name: str) -> list[dict[str, Any]]:
+    """The decisions of a model on a client, newest first, each with its current outcome, `defaulted` and `observed_at`."""
+    return list_decisions(connection, Wanted(model_name, client_id), limit)
+
+
+def list_decisions(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """Decisions, newest first, each with its current outcome, `defaulted` and `observed_at`."""
+    order = (decisions.c.time, decisions.c.prediction_id)
+    conditions: list[ColumnElement[bool]] = [func.coalesce(decisions.c.model_name, wanted.model_name) == wanted.model_name]
+    exact = {name: getattr(wanted, name) for name in ("client_id", "decision", "risk_level", "model_version")}
+    conditions += [decisions.c[name] == value for name, value in exact.items() if value is not None]
+    if wanted.since:
+        conditions.append(decisions.c.time >= wanted.since)
+    if wanted.until:
+        conditions.append(decisions.c.time < wanted.until)
+    if wanted.after:
+        conditions.append(
+            tuple_(*order) < tuple_(*(literal(value, column.type) for value, column in zip(wanted.after, order, strict=True)))
+        )
+        conditions.append(decisions.c.time <= wanted.after.time)  # which lets the index on time find the place
+    query = _with_outcome(decisions).where(*conditions).order_by(*(column.desc() for column in order)).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -137,7 +183,8 @@ _FIND = {
     dialect: text(
         "SELECT item, prediction_id, (SELECT defaulted FROM outcomes WHERE outcomes.prediction_id = found.prediction_id"
         " ORDER BY id DESC LIMIT 1) AS defaulted FROM (SELECT item, CASE WHEN prediction IS NULL"
-        " THEN (SELECT prediction_id FROM decisions WHERE client_id = client AND time < latest ORDER BY time DESC LIMIT 1)"
+        " THEN (SELECT prediction_id FROM decisions WHERE client_id = client AND time < latest"
+        " AND coalesce(model_name, :model) = :model ORDER BY time DESC LIMIT 1)"
         " ELSE (SELECT prediction_id FROM decisions WHERE prediction_id = prediction) END AS prediction_id"
         f" FROM {items}) AS found"
     )

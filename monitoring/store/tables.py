@@ -75,6 +75,8 @@ decisions = Table(
     Column("risk_level", Text, nullable=False),
     Column("latency_ms", Double, nullable=False),
     Column("request_id", Text),
+    Column("model_name", Text),  # null for a record of format 2, and then of any model
+    Column("sender", Text),
     Index("decisions_of_client", "client_id", "time"),
     Index("decisions_by_time", "time"),
 )

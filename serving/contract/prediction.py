@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from monitoring.prediction import Prediction
 from monitoring.service_log import LOGGER
 from serving.contract.ids import new_prediction_ids, now
@@ -51,6 +53,11 @@ def predictions(
             )
         )
     return answers
+
+
+def simulated(prediction: Prediction) -> dict[str, Any]:
+    """A prediction that was not recorded: without id and time, so that nobody takes it for a decision."""
+    return {name: value for name, value in msgspec.structs.asdict(prediction).items() if name not in ("prediction_id", "timestamp")}
 
 
 def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any], int]:

@@ -20,6 +20,7 @@ class RecordWriter:
     ----------
     table : schema of the application.
     raw_fields : names of the fields whose values as sent are recorded too.
+    model_name : name of the model in its store; None if it has none.
 
     Raises
     ------
@@ -27,12 +28,13 @@ class RecordWriter:
         The schema has no such raw field.
     """
 
-    def __init__(self, table: Table, raw_fields: Sequence[str] = ()) -> None:
+    def __init__(self, table: Table, raw_fields: Sequence[str] = (), model_name: str | None = None) -> None:
         places = {column.name: place for place, column in enumerate(table.numeric)}
         places |= {column.name: -1 - place for place, column in enumerate(table.categorical)}
         if unknown := set(raw_fields) - set(places):
             raise ValueError(f"log.raw_fields names {', '.join(sorted(unknown))}; expected fields of GET /docs.json")
         self._raw = {name: places[name] for name in raw_fields}
+        self._model_name = encode(model_name)
 
     def write(self, rows: Sequence[Row], answers: Sequence[msgspec.Raw], matrix: Matrix, sent: Sequence[msgspec.Raw | None]) -> list[bytes]:
         """Each decision as the JSON of a `monitoring.decision_log.record.Record`: the members of the answer, and those that a replay needs.
@@ -45,11 +47,13 @@ class RecordWriter:
         """
         ended = time.perf_counter()
         return [
-            b'%b,"format":2,"latency_ms":%.3f,"request_id":%b,"features":%b%b}'
+            b'%b,"format":3,"model_name":%b,"latency_ms":%.3f,"request_id":%b,"by":%b,"features":%b%b}'
             % (
                 bytes(answer)[:-1],
+                self._model_name,
                 (ended - row.since) * 1e3,
                 encode(row.request_id),
+                encode(row.sender),
                 features or feature_json(matrix[index]),
                 b',"raw":%b' % encode(self._raw_values(row)) if self._raw else b"",
             )

@@ -16,6 +16,7 @@ from serving.contract.fields import Fields, escape, kind, read_number
 from serving.contract.history_rows import HistoryReader, Tables
 from serving.contract.ids import read_client_id
 from serving.errors import MOST_ERRORS, Errors, Invalid
+from serving.identity.principal import sender_name
 
 
 class Row(msgspec.Struct, eq=False):  # takes less than half the time of a dataclass to create
@@ -41,6 +42,7 @@ class Row(msgspec.Struct, eq=False):  # takes less than half the time of a datac
     notes: list[dict[str, str]] = msgspec.field(default_factory=list)
     errors: Errors = msgspec.field(default_factory=Errors)
     request_id: str | None = msgspec.field(default_factory=REQUEST_ID.get)
+    sender: str = msgspec.field(default_factory=sender_name)
     since: float = msgspec.field(default_factory=time.perf_counter)
 
 

@@ -11,12 +11,11 @@ from starlette.types import ASGIApp
 
 from configs.settings import Settings
 from monitoring.metrics import Metrics
-from monitoring.service_log import REQUEST_ID
-from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.errors import ServiceError
 from serving.http.boundary import Boundary
 from serving.http.cors import cross_origin
-from serving.http.routes import API_ROUTES
-from serving.keys import KeyRing
+from serving.http.routes import API_ROUTES, problem_response
+from serving.identity.key_ring import KeyRing
 from serving.startup import check_worker
 
 
@@ -52,7 +51,7 @@ def lean_service(metrics: Metrics, keys: KeyRing | None, settings: Settings) -> 
                         # taken from the instance, the method would be wrapped and its signature inspected for every request
                         response: Response = await api.func(self._service_instance, body)
                     except ServiceError as error:  # the router would turn it into a 500
-                        response = Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
+                        response = problem_response(error)
                     return response
 
             self.inject_config()

@@ -15,11 +15,13 @@ from monitoring.service_log import LOGGER, REQUEST_ID
 from serving.errors import ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.http.body import BODY_LIMIT
-from serving.http.exchange import GONE, PRINCIPAL, Exchange, Principal, announced
-from serving.http.routes import API_ROUTES, KNOWN_ROUTES, body_limit, is_open, takes_place
-from serving.keys import KeyRing
+from serving.http.exchange import GONE, Exchange, announced
+from serving.http.routes import API_ROUTES, READY_ROUTE, ROUTE_SCOPES, body_limit, is_open, required_scope, route_of, takes_place
+from serving.identity.key_ring import KeyRing
+from serving.identity.principal import LOOPBACK, OPEN, SENDER, Principal
 from serving.uvicorn.accept import accept_many
 from serving.uvicorn.door import BODY_BYTES, Door, Gate, whole_answer
+from serving.uvicorn.drain import drain_first
 from serving.uvicorn.guard import guard
 
 logger = logging.getLogger(LOGGER)
@@ -57,22 +59,22 @@ class Boundary:
         self.direct = direct or {}
         self.in_flight = 0
         self.bytes_in_work = 0
-        self.steps = (self._admit, self._authenticate, self._limit)  # each raises a ServiceError to refuse the request
+        self.door: Door | None = None
+        self.steps = (self._admit, self._identify, self._authorise, self._limit)  # each raises a ServiceError to refuse the request
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":  # it precedes listening
-                guard_servers(asyncio.get_running_loop(), self.keys)
-                accept_many(asyncio.get_running_loop())
+            if scope["type"] == "lifespan":
+                self._prepare(asyncio.get_running_loop())
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
         if BODY_BYTES not in scope:
             self._warn()
         exchange = Exchange(scope, receive, send, body_limit(scope["path"], self.limits))
-        token, gone = REQUEST_ID.set(exchange.request_id), GONE.set(exchange.gone)
+        token, gone, sender = REQUEST_ID.set(exchange.request_id), GONE.set(exchange.gone), SENDER.set(OPEN)
         try:
             for step in self.steps:
                 step(exchange)
@@ -89,17 +91,30 @@ class Boundary:
                 self.in_flight -= 1
                 self.bytes_in_work -= scope[ADMITTED]
             self._note(scope["method"], scope["path"], exchange.status or 500, time.perf_counter() - start)
+            SENDER.reset(sender)
             GONE.reset(gone)
             REQUEST_ID.reset(token)
+
+    def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Change how the server listens and how it ends, before it listens."""
+        guard_servers(loop, self.keys)
+        stop_listening = accept_many(loop)
+        if self.door is not None:
+            drain_first(loop, self.door, self.limits.drain_seconds, stop_listening)
 
     def _admit(self, exchange: Exchange) -> None:
         """Give the request its place, unless the connection did."""
         if ADMITTED not in exchange.scope and not self.admit(exchange.scope):
             raise _no_room()
 
-    def _authenticate(self, exchange: Exchange) -> None:
-        """Identify the sender. This refuses a key that was revoked while the body arrived."""
-        exchange.scope[PRINCIPAL] = self._principal(exchange.scope, exchange.headers)
+    def _identify(self, exchange: Exchange) -> None:
+        """Find out who sent the request. This refuses a key that was revoked while the body arrived."""
+        exchange.sender = self._sender(exchange.scope, exchange.headers)
+        SENDER.set(exchange.sender)
+
+    def _authorise(self, exchange: Exchange) -> None:
+        """Refuse a sender without the scope of the route."""
+        _check_scope(exchange.sender, exchange.scope["path"])
 
     def _limit(self, exchange: Exchange) -> None:
         """Refuse a body that is too large before it is read."""
@@ -114,16 +129,22 @@ class Boundary:
         if path in self.direct and scope["method"] == "POST":
             response = await self.direct[path](Request(scope, exchange.receive))
             await response(scope, exchange.receive, exchange.send)
-        elif (route := path.rstrip("/")) != path and route in KNOWN_ROUTES:  # a redirect would lose the prefix that a proxy removed
+        elif path == READY_ROUTE and self.door is not None and self.door.draining:
+            raise ServiceError(503, "the service is stopping")
+        elif (route := path.rstrip("/")) != path and route in ROUTE_SCOPES:  # a redirect would lose the prefix that a proxy removed
             raise ServiceError(404, f"there is no route {route}/; the route is {route}")
         else:
             await self.app(scope, exchange.receive, exchange.send)
 
-    def _principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
+    def _sender(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
         """The sender of a request; raises a ServiceError if the request needs a key and has no valid one."""
-        if self.keys is None or not needs_key(self.keys, scope.get("server")) or is_open(scope["path"]):
-            return Principal(None)
-        return Principal(self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key")))
+        if self.keys is None:
+            return OPEN
+        if not needs_key(self.keys, scope.get("server")):
+            return LOOPBACK
+        if is_open(scope["path"]):
+            return OPEN
+        return self.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
 
     def _warn(self) -> None:
         """Warn, once, that the server does not limit its connections."""
@@ -140,7 +161,7 @@ class Boundary:
         ----------
         gate : the boundary together with the apps around it; by default the boundary.
         """
-        door = guard(gate or self, now)
+        door = self.door = guard(gate or self, now)
         self.metrics.guarded(lambda: door is not None and bool(door.connections))
         return door
 
@@ -150,7 +171,7 @@ class Boundary:
         if not takes_place(scope) or announced(headers) > most:
             return 0
         try:
-            self._principal(scope, headers)
+            _check_scope(self._sender(scope, headers), scope["path"])
         except ServiceError:
             return 0
         return most
@@ -187,9 +208,16 @@ class Boundary:
 
     def _note(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answered request, and log it if the access log is on."""
-        self.metrics.request(path if path in KNOWN_ROUTES else OTHER_ROUTE, status, seconds)
+        self.metrics.request(route_of(path) or OTHER_ROUTE, status, seconds)
         if self.limits.access_log:
             logger.info("request", extra={"method": method, "path": path, "status": status, "seconds": seconds})
+
+
+def _check_scope(sender: Principal, path: str) -> None:
+    """Raise a ServiceError 403 if the sender lacks the scope of the route."""
+    scope = required_scope(path)
+    if scope is not None and scope not in sender.scopes:
+        raise ServiceError(403, f"the key {sender.id} lacks the scope {scope}; it has {', '.join(sorted(sender.scopes)) or 'none'}")
 
 
 def _no_room() -> ServiceError:

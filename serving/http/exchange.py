@@ -4,31 +4,19 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.errors import PROBLEM_TYPE, ServiceError
+from serving.identity.principal import OPEN
 
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-PRINCIPAL = "credit_scoring.principal"  # in the scope of an authenticated request: its Principal
 GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",
     405: "the route does not support this method; the header Allow lists those it does",
     503: "the service is not ready",
 }
-
-
-class Principal(NamedTuple):
-    """The sender of a request.
-
-    Attributes
-    ----------
-    key : id of the key; None if the request needs none.
-    """
-
-    key: str | None
 
 
 class Exchange:
@@ -46,6 +34,7 @@ class Exchange:
         self.limit, self._size = limit, 0
         self._replaced = False
         self.status = 0
+        self.sender = OPEN
 
     async def receive(self) -> Message:
         """Pass on a part of the body; raises a ServiceError 413 beyond the limit."""

@@ -1,5 +1,8 @@
 """The list of routes, what each requires of a request, and the GET routes that BentoML lacks."""
 
+import re
+from collections.abc import Awaitable, Callable
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -9,21 +12,60 @@ from starlette.types import Scope
 
 from configs.settings import ServiceSettings
 from monitoring.metrics import Metrics
+from monitoring.service_log import REQUEST_ID
 from serving.contract.ids import now
+from serving.errors import PROBLEM_TYPE, ServiceError
 from serving.http.body import JSON
-from serving.openapi import DOCS_PAGE
+from serving.http.pages import DOCS_PAGE
+from serving.identity import principal
 
 SINGLE_ROUTE = "/predict"  # takes one applicant
-API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
-GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")  # each has its endpoint in get_app
-PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
-KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
-OPEN_ROUTES = frozenset(("/", "/docs", "/docs.json", "/health", *PROBE_ROUTES))
+SIMULATE_ROUTE = "/simulate"  # too, and records nothing
+API_ROUTES: dict[str, principal.Scope] = {
+    SINGLE_ROUTE: "predict",
+    "/predict/batch": "predict",
+    "/outcomes": "outcomes",
+    SIMULATE_ROUTE: "read",
+}
+GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in get_app
+    "/": None,
+    "/docs": None,
+    "/docs.json": None,
+    "/health": None,
+    "/metrics": "metrics",
+    "/model": "read",
+}
+READY_ROUTE = "/readyz"
+PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY_ROUTE, "/healthz", "/schema.json"))
+RECORD_ROUTES: dict[str, principal.Scope | None] = {  # each has its method in serving.record_desk.RecordDesk
+    "/decisions": "read",
+    "/decisions/{prediction_id}": "read",
+    "/decisions/{prediction_id}/replay": "read",
+    "/clients/{client_id}/decisions": "read",
+}
+ROUTE_SCOPES: dict[str, principal.Scope | None] = {**API_ROUTES, **GET_ROUTES, **PROBE_ROUTES, **RECORD_ROUTES}  # None: open to everybody
+_PATTERNS = [
+    (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route))), route) for route in ROUTE_SCOPES if "{" in route
+]  # fmt: skip
+
+
+def route_of(path: str) -> str | None:
+    """The declared route of a path; None if there is none."""
+    if path in ROUTE_SCOPES:
+        return path
+    return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), None)
 
 
 def is_open(path: str) -> bool:
     """Whether a path needs no key. Such paths are probes and documentation, and reveal nothing about applicants."""
-    return path in OPEN_ROUTES or path.startswith("/static_content/")
+    route = route_of(path)
+    return (route is not None and ROUTE_SCOPES[route] is None) or path.startswith("/static_content/")
+
+
+def required_scope(path: str) -> principal.Scope | None:
+    """The scope that a path requires of the sender; None if it is open, or there is no such route."""
+    route = route_of(path)
+    return ROUTE_SCOPES[route] if route else None
 
 
 def takes_place(scope: Scope) -> bool:
@@ -33,7 +75,7 @@ def takes_place(scope: Scope) -> bool:
 
 def body_limit(path: str, limits: ServiceSettings) -> int:
     """The most bytes of a request body for this path."""
-    return limits.max_single_bytes if path == SINGLE_ROUTE else limits.max_body_bytes
+    return limits.max_single_bytes if path in (SINGLE_ROUTE, SIMULATE_ROUTE) else limits.max_body_bytes
 
 
 def json_response(content: object) -> Response:
@@ -41,8 +83,16 @@ def json_response(content: object) -> Response:
     return Response(msgspec.json.encode(content), media_type=JSON)
 
 
+def problem_response(error: ServiceError) -> Response:
+    """The answer that tells of an error."""
+    return Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
+
+
 def get_app(metrics: Metrics) -> Starlette:
-    """The app with the GET routes. The service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
+    """The app with the routes that BentoML lacks.
+
+    The service sets `state.status`, `state.health`, `state.model`, `state.openapi` and `state.record` at start.
+    """
 
     async def index(request: Request) -> Response:
         return RedirectResponse("docs")  # relative, to keep a prefix that a proxy removed
@@ -62,5 +112,19 @@ def get_app(metrics: Metrics) -> Starlette:
     async def model(request: Request) -> Response:
         return json_response(request.app.state.model)
 
+    def on_record(route: str) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return json_response(await request.app.state.record.answer(route, request.path_params, request.query_params.multi_items()))
+            except ServiceError as error:
+                return problem_response(error)
+
+        return endpoint
+
     endpoints = {"/": index, "/docs": docs, "/docs.json": docs_json, "/health": health, "/metrics": exposition, "/model": model}
-    return Starlette(routes=[Route(path, endpoints[path]) for path in GET_ROUTES])
+    return Starlette(
+        routes=[
+            *(Route(path, endpoints[path]) for path in GET_ROUTES),
+            *(Route(path, on_record(path), methods=["POST" if path.endswith("/replay") else "GET"]) for path in RECORD_ROUTES),
+        ]
+    )

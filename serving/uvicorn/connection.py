@@ -11,13 +11,12 @@ from typing import Any
 import httptools
 
 from serving.errors import ServiceError
-from serving.uvicorn.door import BODY_BYTES, Door, whole_answer
+from serving.uvicorn.door import BODY_BYTES, READ_ON, UNREAD, Door, whole_answer
 from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_host, check_trailer, memory, too_long
 
 _UVICORN: Any = object  # serving.uvicorn.guard adds uvicorn's protocol, which the parent process does not import
 
-UNREAD = 8_192  # bytes of answers that a client may leave unread without being counted
-READ_ON = 4  # times max_body_bytes to read and drop after a refusal: many clients read the answer only after sending the whole body
+_STOPPING = ServiceError(503, "the service is stopping; try again", retry_after=1)
 
 
 class Connection(_UVICORN):  # type: ignore[misc]
@@ -153,7 +152,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
             return
         if len(self.pipeline) >= MOST_IN_PIPELINE:
             raise ServiceError(400, f"more than {MOST_IN_PIPELINE} pipelined requests are waiting")
-        free = self.at_work is None and not self.pipeline
+        free = self.at_work is None and not self.pipeline and not self.door.draining
         if free and version == "1.1" and parser.should_keep_alive() and not self.expect_100_continue:
             self.refusal = self.door.gate.refusal(parser.get_method(), self.url)
         if self.refusal is None:
@@ -185,7 +184,14 @@ class Connection(_UVICORN):  # type: ignore[misc]
             cycle.keep_alive = False  # the client may or may not send the body after the answer
         elif cycle.scope["method"] == "POST":
             cycle.waiting_for_100_continue = False
+        if self.door.draining:
+            self.close_after(cycle)
         super()._start_asgi_task(cycle, app)
+
+    def close_after(self, cycle: Any) -> None:
+        """Let the answer of the request in work, if any, say that the connection closes, unless pipelined requests wait behind it."""
+        if cycle is not None and not self.pipeline and not cycle.response_started:
+            cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body, or drop it if the request is answered already."""
@@ -258,7 +264,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
         if self._is_unread():
             self.transport.abort()
         elif self.at_work is None and self.in_message:
-            self.end(ServiceError(408, "the request did not arrive in time"))
+            self.end(_STOPPING if self.door.draining else ServiceError(408, "the request did not arrive in time"))
         elif self.at_work is None:
             self._leave()
 

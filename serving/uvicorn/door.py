@@ -1,6 +1,7 @@
 """State that a server's connections share: the gate that decides on their requests, one timer, and the bytes they hold."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from serving.uvicorn.limits import MOST_HEADS, memory
 
 SWEEP_SECONDS = 1.0
 MEMORY = "credit_scoring.memory"  # in the scope of a request that waited
+UNREAD = 8_192  # bytes of answers that a client may leave unread without being counted
+READ_ON = 4  # times max_body_bytes to read and drop after a refusal: many clients read the answer only after sending the whole body
 BODY_BYTES = "credit_scoring.body_bytes"  # in a request's scope, set by a guarded connection: bytes of its body that have arrived
 
 
@@ -73,6 +76,8 @@ class Door:
         self.connections: set[Any] = set()
         self.heads, self.bodies = Held(), Held()  # of requests that are incomplete or wait in a pipeline
         self.answers = Held()  # that the client has not read
+        self.draining = False  # whether each answer is the last of its connection
+        self._closes = math.inf  # when requests that are still incomplete are refused
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Any) -> None:
@@ -106,10 +111,20 @@ class Door:
             self.answers.set(oldest, 0)
             oldest.transport.abort()
 
+    def drain(self) -> None:
+        """Make the next answer of each connection its last."""
+        self.draining = True
+        for connection in self.connections:
+            connection.close_after(connection.at_work)
+
+    def refuse_late(self) -> None:
+        """Give requests that are still incomplete, and answers that are not read yet, another `deadline_seconds`."""
+        self._closes = self.now() + self.limits.deadline_seconds
+
     def sweep(self) -> None:
         """Expire the connections whose time is over."""
         now = self.now()
-        for connection in [connection for connection in self.connections if connection.due <= now]:
+        for connection in [connection for connection in self.connections if min(connection.due, self._closes) <= now]:
             connection.expire()
 
     def _ring(self) -> None:

@@ -20,35 +20,41 @@ with construct_containerfile(Bento.from_path(sys.argv[1]), enable_buildkit=False
 
 
 @pytest.fixture(scope="module")
-def bento(home: Home) -> Path:
+def own(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A copy of the trained home, since a bento is built into it."""
+    return home.copy(tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture(scope="module")
+def bento(own: Home) -> Path:
     """The folder of a bento of this tree."""
     command = [str(Path(sys.executable).with_name("bentoml")), "build", "-o", "tag"]
-    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **home.environment}, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **own.environment}, capture_output=True, text=True, check=True)
     name, _, version = result.stdout.strip().removeprefix("__tag__:").partition(":")
-    return home.path / "bentoml/bentos" / name / version
+    return own.path / "bentoml/bentos" / name / version
 
 
-def render(bento: Path, home: Home, temporary: Path) -> "subprocess.CompletedProcess[str]":
+def render(bento: Path, own: Home, temporary: Path) -> "subprocess.CompletedProcess[str]":
     """Let BentoML render the Dockerfile of a bento, as `bentoml containerize` does."""
-    environment = {**os.environ, **home.environment, "TMPDIR": str(temporary)}
+    environment = {**os.environ, **own.environment, "TMPDIR": str(temporary)}
     return subprocess.run(
         [sys.executable, "-c", BENTOML_ISSUE_5566, str(bento)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_bentoml_renders_the_template_with_a_temporary_folder_in_the_project(bento: Path, home: Home) -> None:
+def test_bentoml_renders_the_template_with_a_temporary_folder_in_the_project(bento: Path, own: Home) -> None:
     temporary = ROOT / "build/tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    result = render(bento, home, temporary)
+    result = render(bento, own, temporary)
     assert result.returncode == 0, result.stderr
     assert "FROM scratch AS distroless" in result.stdout
     assert "--require-hashes" in result.stdout
     assert "CREDIT_LOG__DURABILITY=fsync" in result.stdout
 
 
-def test_bentoml_still_refuses_the_template_elsewhere(bento: Path, home: Home, tmp_path: Path) -> None:
+def test_bentoml_still_refuses_the_template_elsewhere(bento: Path, own: Home, tmp_path: Path) -> None:
     """BentoML issue 5566. When this fails, it is solved: take TMPDIR out of configs/deploy/image/build.py, and this test away."""
-    result = render(bento, home, tmp_path)
+    result = render(bento, own, tmp_path)
     assert result.returncode != 0
     assert "Accessing file outside of current working directory is not allowed" in result.stderr
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from running import ROOT
 
+pytestmark = pytest.mark.slow
+
 JUDGE = ROOT / "configs/deploy/kubernetes/overlays/canary/judge.py"
 GOOD = {"scored": 5000.0, "failed": 0.0, "slow": 0.001, "pd": 0.08, "approve": 0.72}
 

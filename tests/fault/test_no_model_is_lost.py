@@ -16,8 +16,10 @@ from running import ROOT, run_cli
 from serving.bundle import read_bundle
 from training.home_credit.generator import generate
 
-pytestmark = pytest.mark.fault
 KILLS, FILLS = int(os.environ.get("KILLS", "40")), int(os.environ.get("FILLS", "20"))
+# A round takes 10 s alone. Beside much other work, a training alone may take minutes; that is not a hang.
+HANGING = 1200.0
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(2 * HANGING + 120 * max(KILLS, FILLS))]
 SETTINGS = {
     "CREDIT_TRAINING__BOOTSTRAP_SAMPLES": "20",
     "CREDIT_TRAINING__FOLDS": "2",
@@ -59,9 +61,9 @@ def check(place: Path, data: Path, seed: int, before: set[str]) -> set[str]:
     assert before <= found
     environment = environment_of(place, seed)
     if found:
-        verified = run_cli(["verify"], environment)
+        verified = run_cli(["verify"], environment, timeout=HANGING)
         assert verified.returncode == 0, verified.stderr
-    again = run_cli(["train", "--data", str(data)], environment)
+    again = run_cli(["train", "--data", str(data)], environment, timeout=HANGING)
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
     assert "warning: credit_scoring" not in again.stdout  # it is on record
@@ -79,7 +81,7 @@ def start(data: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
 def test_trainings_that_are_killed_at_random_moments_lose_no_model(tmp_path: Path, data: Path) -> None:
     rng, versions = random.Random(0), set[str]()
     begun = time.monotonic()
-    assert start(data, environment_of(tmp_path, 0)).wait(600) == 0
+    assert start(data, environment_of(tmp_path, 0)).wait(HANGING) == 0
     whole = time.monotonic() - begun
     shutil.rmtree(tmp_path / "credit")  # the first kills meet a home without a database
     versions = listed(tmp_path)
@@ -114,7 +116,7 @@ def test_a_disk_that_is_full_at_any_moment_loses_no_model(small_disk: Path, data
         environment = environment_of(small_disk, number)
         free = shutil.disk_usage(small_disk).free
         filler.write_bytes(bytes(max(0, free - number * 7 % FILLS * 200_000)))
-        result = run_cli(["train", "--data", str(data)], environment)
+        result = run_cli(["train", "--data", str(data)], environment, timeout=HANGING)
         assert "Traceback" not in result.stderr, result.stderr
         saved = result.returncode == 0
         assert saved or result.stderr.startswith("error: "), result.stderr
@@ -122,6 +124,6 @@ def test_a_disk_that_is_full_at_any_moment_loses_no_model(small_disk: Path, data
         if saved and "warning: credit_scoring" in result.stdout:
             version = result.stdout.rpartition("credit-scoring record ")[2].partition("`")[0]
             assert version in listed(small_disk)
-            assert run_cli(["record", version], environment).returncode == 0
+            assert run_cli(["record", version], environment, timeout=HANGING).returncode == 0
         versions = check(small_disk, data, number, versions)
     assert len(versions) == FILLS

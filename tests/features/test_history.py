@@ -117,6 +117,7 @@ def test_no_clients_and_no_tables_give_no_values() -> None:
     assert np.isnan(POOL.compute(History(2, {}, {}))).all()
 
 
+@pytest.mark.slow
 def test_a_client_has_the_same_bits_alone_in_any_batch_in_any_order_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     clients = drawn_clients(seed=1, count=60)
     whole = POOL.compute(history_of(clients))
@@ -135,6 +136,7 @@ def test_a_client_has_the_same_bits_alone_in_any_batch_in_any_order_and_in_block
         assert POOL.compute(history_of(clients)).tobytes() == whole.tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     st.lists(

@@ -142,6 +142,7 @@ def test_external_scores_stand_beside_what_the_rest_leads_one_to_expect(features
     assert changed[:, places].tobytes() == matrix[:, places].tobytes()
 
 
+@pytest.mark.slow
 def test_the_matrix_to_learn_from_expects_of_a_row_what_other_rows_teach(features: FeatureTransform, frame: pd.DataFrame) -> None:
     applications, history = Applications.from_columns(frame), bureau_of(len(frame))
     again = FeatureTransform(features.names)
@@ -172,6 +173,7 @@ def test_what_scores_are_expected_by_holds_none_of_them_and_no_history() -> None
     assert {"DAYS_BIRTH", "ANNUITY_TO_CREDIT", "DOCUMENT_COUNT", "CODE_GENDER"} <= set(given)
 
 
+@pytest.mark.slow
 def test_a_row_has_the_same_bits_alone_and_in_every_batch(features: FeatureTransform, frame: pd.DataFrame) -> None:
     applications = Applications.from_columns(frame)
     whole = features.transform(applications).matrix
@@ -180,6 +182,7 @@ def test_a_row_has_the_same_bits_alone_and_in_every_batch(features: FeatureTrans
         assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -17,7 +17,7 @@ from monitoring.metrics import Metrics
 from monitoring.private_files import make_private, open_private
 from monitoring.store.database import Store, StoreError, open_store
 from monitoring.store.shipper import Shipper
-from serving.keys import create_key
+from serving.identity.keys import create_key
 
 
 @pytest.fixture(params=[0, 0o077, 0o277])

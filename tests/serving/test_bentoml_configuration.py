@@ -18,6 +18,8 @@ from configs.settings import load_settings
 from serving import bentoml_configuration
 from serving.bentoml_configuration import REFUSED, TAKEN, check_configuration, configuration_problems
 
+pytestmark = pytest.mark.slow
+
 NAME = "credit_scoring"
 OWN = {"workers": 1, "http": {"host": "127.0.0.1", "port": 3000}, "metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
 VALUES = {  # of each entry that is refused, one that BentoML takes and that is not the service's own
@@ -161,6 +163,32 @@ def test_the_start_ends_with_a_sentence_wherever_an_entry_comes_from(
     with pytest.raises(SystemExit) as caught:
         check_configuration(NAME, OWN, load_settings())
     assert caught.value.code == ("BentoML's configuration: traffic.timeout has no effect here: set CREDIT_SERVICE__DEADLINE_SECONDS")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("BENTOML_CONFIG", "services: {workers: -1}", "workers"),
+        ("BENTOML_CONFIG", "services: {credit_scoring: {http: {port: '3000'}}}", "port"),
+        ("BENTOML_CONFIG", "services: {credit_scoring: null}", "credit_scoring"),
+        ("BENTOML_CONFIG", "services: null", ""),
+        ("BENTOML_CONFIG", "[]", ""),
+        ("BENTOML_CONFIG", "services: [", "while parsing"),
+        ("BENTOML_CONFIG", "version: 3\nservices: {}", "version"),
+        ("BENTOML_CONFIG_OVERRIDES", "{", "Expecting property name"),
+        ("BENTOML_CONFIG_OPTIONS", "services", ""),
+    ],
+)
+def test_what_bentoml_cannot_read_is_a_problem(
+    variable: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bentoml.yaml"
+    file.write_text(value)
+    monkeypatch.setenv(variable, str(file) if variable == "BENTOML_CONFIG" else value)
+    (problem,) = configuration_problems(NAME, OWN, load_settings())
+    assert problem.startswith("BentoML cannot read it: ")
+    assert said in problem
+    assert "\n" not in problem
 
 
 def test_options_of_serve_that_would_be_ignored_are_named_too(problems: Any) -> None:

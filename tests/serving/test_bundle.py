@@ -254,10 +254,9 @@ def test_a_store_that_cannot_be_written_is_told(store: Path, monkeypatch: pytest
     assert store.is_dir()
 
 
-def test_an_entry_that_holds_another_bundle_is_refused(home: Home, bundle: Bundle) -> None:
+def test_an_entry_that_holds_another_bundle_is_refused(store: Path, bundle: Bundle) -> None:
     import dataclasses
 
-    bundle_folder(home)
     save_to_store(bundle, "swapped")
     folder = find_in_store("swapped", "latest")
     for name, data in dataclasses.replace(bundle, metadata=bundle.metadata | {"note": 1}).files().items():

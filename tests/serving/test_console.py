@@ -11,7 +11,7 @@ from features.applications import FeatureError
 from features.schema import SchemaError
 from serving.bundle import BundleError
 from serving.console import Commands, check_out, chosen_model
-from serving.keys import KeysError
+from serving.identity.keys import KeysError
 from serving.replay import ReplayError
 
 
@@ -37,6 +37,50 @@ def test_an_error_that_a_person_can_mend_is_one_sentence_and_exit_code_1(error: 
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
     assert (result.stdout, result.stderr) == ("", "error: the file is gone; put it back\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("BENTOML_CONFIG", "missing.yaml", "not found"),
+        ("BENTOML_CONFIG", "bentoml.json", "does not end with"),
+        ("BENTOML_CONFIG", "broken.yaml", "while parsing"),
+        ("BENTOML_CONFIG", "wrong.yaml", "Invalid configuration file"),
+        ("BENTOML_CONFIG", "list.yaml", ""),
+        ("BENTOML_CONFIG", "blank.yaml", ""),
+        ("BENTOML_CONFIG_OVERRIDES", "{services: ", ""),
+        ("BENTOML_CONFIG_OVERRIDES", "[]", ""),
+        ("BENTOML_CONFIG_OPTIONS", "services.workers", ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Overriding BentoML config:DeprecationWarning")
+def test_a_configuration_that_bentoml_cannot_read_is_one_sentence(
+    variable: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "broken.yaml": "services: [",
+        "wrong.yaml": "version: 1\napi_server: {workers: -1}",
+        "list.yaml": "[1]",
+        "blank.yaml": "",
+        "bentoml.json": "{}",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv(variable, str(tmp_path / value) if variable == "BENTOML_CONFIG" else value)
+    app = typer.Typer(cls=Commands)
+
+    @app.command("run")
+    def run() -> None:
+        raise AssertionError
+
+    @app.command("other")
+    def other() -> None:
+        raise AssertionError
+
+    result = CliRunner().invoke(app, ["run"])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.startswith(f"error: {variable}: BentoML cannot read this configuration: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_another_error_is_not_hidden() -> None:

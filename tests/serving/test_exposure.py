@@ -10,7 +10,8 @@ import uvloop
 
 from serving.errors import ServiceError
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_servers, needs_key
-from serving.keys import KeyRing, create_key
+from serving.identity.key_ring import KeyRing
+from serving.identity.keys import create_key
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_an_outcome_of_a_decision_that_is_in_the_log_only_is_stored(tmp_path: Pa
     given = make_records(2)
     write_log(tmp_path / "logs", given)
     metrics = Metrics()
-    desk = OutcomeDesk(store, shipper, metrics)
+    desk = OutcomeDesk(store, shipper, metrics, "credit_scoring")
     body = {
         "outcomes": [
             {"prediction_id": given[0].prediction_id, "defaulted": False},
@@ -152,7 +152,7 @@ def test_an_outcome_of_a_decision_that_is_in_the_log_only_is_stored(tmp_path: Pa
 
 def test_a_store_that_does_not_answer_is_a_503(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(postgres.new_database())
-    desk = OutcomeDesk(store, None, Metrics())
+    desk = OutcomeDesk(store, None, Metrics(), "credit_scoring")
     body = b'{"outcomes": [{"client_id": "nobody", "defaulted": true}]}'
 
     async def scenario() -> None:
@@ -180,7 +180,7 @@ def test_errors_are_named_up_to_a_hundred_of_one_object() -> None:
 
 
 def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
-    desk = OutcomeDesk(Store("postgresql+psycopg://a@127.0.0.1:1/x"), None, Metrics())
+    desk = OutcomeDesk(Store("postgresql+psycopg://a@127.0.0.1:1/x"), None, Metrics(), "credit_scoring")
     with pytest.raises(ServiceError) as caught:
         asyncio.run(desk.take(b'{"outcomes": [{"client_id": "c", "defaulted": true}]}'))
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
@@ -188,10 +188,19 @@ def test_without_the_store_it_answers_503(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "defaulted"), [("1.0", True), ("0.0", False), ("True", True), (" false", False), ("1", True), ("0", False)]
+    ("text", "defaulted"),
+    [("1.0", True), ("0.0", False), ('"1,0"', True), ('"0,0"', False), ("True", True), (" false", False), ("1", True), ("0", False)],
 )
 def test_outcomes_are_read_as_tables_and_spreadsheets_write_them(text: str, defaulted: bool) -> None:
     assert list(read_csv(io.StringIO(f"client_id,defaulted\nc,{text}\n"), NOW)) == [(2, Outcome(None, "c", defaulted, NOW))]
+
+
+def test_a_quote_mark_that_is_not_closed_is_told_with_the_line_of_its_row() -> None:
+    rows = list(read_csv(io.StringIO('client_id,defaulted\na,1\n"b,0\nc,1\n', newline=""), NOW))
+    assert [number for number, _ in rows] == [2, 3]
+    assert isinstance(rows[1][1], list)
+    with pytest.raises(ValueError, match=r"line \d+ cannot be read as CSV: field larger .*; is there a single quote mark before it"):
+        list(read_csv(io.StringIO('client_id,defaulted\n"b,0\n' + "c,1\n" * 40_000, newline=""), NOW))
 
 
 @pytest.mark.parametrize("text", ["2", "2.0", "0.5", "yes", ""])

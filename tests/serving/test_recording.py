@@ -16,6 +16,8 @@ from monitoring.metrics import Metrics
 from serving.errors import ServiceError
 from serving.recording import Recording, Status
 
+pytestmark = pytest.mark.slow
+
 
 def with_durability(settings: Settings, durability: str) -> Settings:
     return settings.model_copy(update={"log": settings.log.model_copy(update={"durability": durability})})

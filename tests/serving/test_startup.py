@@ -10,7 +10,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from running import Home, bundle_folder
 
 from configs.settings import Settings
-from serving.keys import KeyRing, create_key
+from serving.identity.key_ring import KeyRing
+from serving.identity.keys import create_key
 from serving.startup import STARTUP_FAILURE, check_start, check_worker
 
 

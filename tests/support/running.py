@@ -30,6 +30,18 @@ class Home(NamedTuple):
     path: Path
     environment: dict[str, str]
 
+    def files(self) -> dict[Path, int]:
+        """When each file of the models and the record of training was last written, in ns; SQLite's own files aside."""
+        names = (self.path / name for name in ("bentoml", "credit"))
+        files = (file for name in names for file in name.rglob("*") if file.is_file() and not file.name.endswith(("-wal", "-shm")))
+        return {file.relative_to(self.path): file.stat().st_mtime_ns for file in files}
+
+    def copy(self, path: Path) -> "Home":
+        """The same in another folder, for a test that writes."""
+        for name in ("bentoml", "credit"):
+            shutil.copytree(self.path / name, path / name)
+        return Home(path, {**self.environment, "BENTOML_HOME": str(path / "bentoml"), "CREDIT_HOME": str(path / "credit")})
+
 
 class Server(NamedTuple):
     """A running service."""
@@ -101,21 +113,28 @@ def bundle_folder(home: Home) -> Path:
 
 
 def run(
-    program: str, arguments: list[str], environment: dict[str, str] | None = None, cwd: Path = ROOT, *, fresh: bool = False
+    program: str,
+    arguments: list[str],
+    environment: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    *,
+    fresh: bool = False,
+    timeout: float = 300,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program of the product, or a module if no program has that name, as a user would.
 
     Parameters
     ----------
     fresh : start a new interpreter; otherwise fork from a process that has imported the libraries.
+    timeout : seconds after which it counts as hanging.
     """
     if fresh:
         command = [str(Path(sys.executable).with_name(program)), *arguments]
-        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = warm.start(program, arguments, environment or dict(os.environ), cwd, output.fileno(), errors.fileno())
         try:
-            process.wait(300)
+            process.wait(timeout)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -124,9 +143,9 @@ def run(
         return subprocess.CompletedProcess([program, *arguments], process.wait(), output.read(), errors.read())
 
 
-def run_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def run_cli(arguments: list[str], environment: dict[str, str] | None = None, *, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
     """Run the command line."""
-    return run("credit-scoring", arguments, environment)
+    return run("credit-scoring", arguments, environment, timeout=timeout)
 
 
 def call_cli(arguments: list[str], environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -153,7 +172,8 @@ def serve(home: Home, folder: Path, target: str = ".", **environment: str) -> It
     """Run the service's worker process with its own decision log and store, but without the parent process of `bentoml serve`."""
     multiprocess = folder / "prometheus"
     multiprocess.mkdir(exist_ok=True)
-    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), **environment}
+    own = {"CREDIT_HOME": str(folder / "credit"), "PROMETHEUS_MULTIPROC_DIR": str(multiprocess), "CREDIT_SERVICE__DRAIN_SECONDS": "0"}
+    variables = {**home.environment, **own, **environment}
     log = folder / "service.log"
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("w") as output:
         number = output.fileno()
@@ -170,18 +190,24 @@ def bentoml_serve(
     target: str = ".",
     scheme: str = "http",
     verify: ssl.SSLContext | bool = True,
+    port: int | None = None,
     **environment: str,
 ) -> Iterator[Server]:
-    """Run `bentoml serve` with its own decision log and store, yield it when it is ready, and stop its process group afterwards."""
+    """Run `bentoml serve` with its own decision log and store, yield it when it is ready, and stop its process group afterwards.
+
+    Parameters
+    ----------
+    port : by default a free one.
+    """
     log = folder / "service.log"
-    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), **environment}
+    variables = {**home.environment, "CREDIT_HOME": str(folder / "credit"), "CREDIT_SERVICE__DRAIN_SECONDS": "0", **environment}
     for _ in range(3):  # another process may take a free port, ours or BentoML's, before it is bound
-        port = free_port()
+        chosen = port or free_port()
         with log.open("w") as output:
             number = output.fileno()
-            process = warm.start("bentoml", ["serve", target, "--port", str(port), *arguments], variables, ROOT, number, number)
+            process = warm.start("bentoml", ["serve", target, "--port", str(chosen), *arguments], variables, ROOT, number, number)
         started = False
-        for server in _until_ended(Server(f"{scheme}://127.0.0.1:{port}", process, log), verify):
+        for server in _until_ended(Server(f"{scheme}://127.0.0.1:{chosen}", process, log), verify):
             started = True
             yield server
         if started:

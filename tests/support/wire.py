@@ -18,7 +18,7 @@ from uvicorn.protocols.http import auto
 from configs.settings import load_settings
 from monitoring.metrics import Metrics
 from serving.http.boundary import Boundary, Endpoint
-from serving.keys import KeyRing
+from serving.identity.key_ring import KeyRing
 
 POST = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -93,7 +93,7 @@ def as_categories(array: pa.Array, column: Column | None) -> tuple[NDArray[np.in
     words = [value not in known and value is not None and value.strip().lower() in MISSING for value in given]
     spelled = int(np.count_nonzero(np.array([*words, False])[codes])) if any(words) else 0
     positions = np.arange(len(given) + 1)
-    positions[[position for position, value in enumerate(given) if not value or words[position]] + [len(given)]] = -1
+    positions[[position for position, value in enumerate(given) if not (value or "").strip() or words[position]] + [len(given)]] = -1
     return positions[codes], [value or "" for value in given], spelled
 
 

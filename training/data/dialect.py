@@ -56,6 +56,10 @@ def dialect_of(source: Source, wanted: Collection[str], numbers: Collection[str]
     header = headers[separator]
     if len(header) == 1 and set(_first(header[0], ",")).intersection(wanted) - {header[0]}:
         raise DataError(f"{source}: {WRAPPED.format('its first line')}")
+    if len(header) == 1 and len(set(re.findall(r"\w+", header[0])).intersection(wanted)) > 1:
+        raise DataError(
+            f"{source}: its first line is not separated by commas, semicolons, tabs or vertical bars; export the table with commas"
+        )
     check_columns(source, header, wanted)
     plain = Dialect(tuple(header), separator, ".")
     return plain._replace(decimal=_decimal(source, plain, text, numbers))

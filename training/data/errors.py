@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from configs.errors import UserError
+from configs.errors import UserError, one_line
 
 MAX_QUOTED = 200  # characters of a library's message
 
@@ -36,6 +36,5 @@ def reading(file: object) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """A library's message on one line; without the path, which the caller names."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return " ".join(text.split())[:MAX_QUOTED]
+    """A library's message on one line, without the path, which the caller names."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error, MAX_QUOTED)

@@ -12,6 +12,7 @@ from configs.settings import DataSettings
 from features.history import UNSEEN, History, Matrix, Positions, Rows, codes_of, repeats
 from features.schema import Table, history_tables
 from training.aliases import Say
+from training.data.errors import DataError
 from training.data.fields import Part, fields_of, key_of
 from training.data.reader import TableReader, read_ids
 from training.data.source import Source, find_optional
@@ -66,6 +67,8 @@ class Files:
         """Report the files, and warn if few or none of the applicants have rows in one."""
         for file, description, rows, matched, applicants in self._read.values():
             say(f"read {description}, of {matched:,} of {applicants:,} applicants")
+            if not rows and applicants >= MIN_APPLICANTS:
+                say(f"warning: {file} has no rows; all applicants count as looked up, with nothing found. If you did not look, remove it")
             if rows and (not matched or (applicants >= MIN_APPLICANTS and matched < FEW * applicants)):
                 some = "few" if matched else "none"
                 say(f"warning: {file} has rows of {some} of the applicants; is it their history, with the same ids?")
@@ -132,8 +135,7 @@ class HistoryFolder(Mapping[str, Rows]):
         table, source = self._tables[name], self._sources[name]
         keys = self._keys
         if table.parent is not None:
-            loans, owners = read_ids(self._sources[table.parent], key_of(table), key_of(self._tables[table.parent]))
-            keys = _Keys(loans, self._keys.find(owners))
+            keys = self._keys_of_loans(table, self._tables[table.parent])
         reader, validator = TableReader(source, fields_of(table)), Validator(table, unique=False)
         clients, values = [np.empty(0, dtype=np.intp)], [np.empty((len(table.columns), 0))]
         for part in reader.parts(CHUNK):
@@ -153,6 +155,27 @@ class HistoryFolder(Mapping[str, Rows]):
         for warning in validator.finish(reader, self._limits):
             self._say(f"warning: {warning}")
         return rows
+
+    def _keys_of_loans(self, table: Table, parent: Table) -> "_Keys":
+        """Finds the client of each loan, whose id the table holds, in the parent table.
+
+        Raises
+        ------
+        DataError
+            A loan belongs to two clients.
+        """
+        source, key, owner = self._sources[parent.name], key_of(table), key_of(parent)
+        loans, owners = read_ids(source, key, owner)
+        again = np.flatnonzero(pd.Index(loans).duplicated(keep=False))
+        again = again[np.lexsort((owners[again], loans[again]))]
+        same, other = loans[again[1:]] == loans[again[:-1]], owners[again[1:]] != owners[again[:-1]]
+        if len(shared := np.flatnonzero(same & other)):
+            first, second = (TableReader(source, [key, owner]).locate(int(row)) for row in sorted(again[shared[0] : shared[0] + 2]))
+            where = f"{first} and {second.removeprefix(f'{source}, ')}"
+            raise DataError(
+                f"{where}: {key.name} {loans[again[shared[0]]]} belongs to two clients; expected each loan to have one {owner.name}"
+            )
+        return _Keys(loans, self._keys.find(owners))
 
 
 class _Keys:

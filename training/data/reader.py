@@ -69,7 +69,7 @@ class TableReader:
                 codes, values, spelled = self._converted(array, field, partial(as_categories, column=field.column))
                 part.texts[field.name] = Texts(codes, values)
             elif field.kind == "number":
-                whole = field.column is not None and field.column.type == "integer"
+                whole = field.column is None or field.column.type == "integer"  # the target has no column
                 convert = partial(as_numbers, whole=whole, decimal=self._file.decimal, is_text=self._file.is_text)
                 part.numbers[field.name], spelled = self._converted(array, field, convert)
             else:

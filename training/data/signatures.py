@@ -43,7 +43,10 @@ def what_is(head: bytes) -> str | None:
         return "is empty"
     if head.startswith((PARQUET, ZIP)):
         return None
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and not head.replace(b"\0", b"").translate(None, _PRINTABLE)):
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "is text in UTF-32; save it in UTF-8"
+    halves = head.count(b"\0") > len(head) / 3 and not head.replace(b"\0", b"").translate(None, _PRINTABLE)
+    if halves or head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "is text in UTF-16; save it in UTF-8"
     start = text[:HEAD].lower()
     for mark, what in _MARKS:
@@ -60,7 +63,18 @@ _MARKS = (
     (b"<", "is XML; expected CSV or Parquet"),
     (b"{", "is JSON; expected CSV or Parquet"),
     (b"[", "is JSON; expected CSV or Parquet"),
-    (b"\x1f\x8b", "is packed by gzip; let its name end in .csv.gz"),
+    (b"sep=", "begins with a line that only Excel reads (sep=); delete that line"),
+    (b"+/v", "is text in UTF-7; save it in UTF-8"),
+    (b"\x1f\x8b", "is packed by gzip; unpack it, or let its name end in .csv.gz"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook; save it as CSV in UTF-8"),
+    (b"pare", "is encrypted Parquet; write it without encryption"),
+    (b"bzh91ay&sy", "is packed by bzip2; unpack it, or pack it by gzip and let its name end in .csv.gz"),
+    (b"\xfd7zxz", "is packed by xz; unpack it, or pack it by gzip and let its name end in .csv.gz"),
+    (b"(\xb5/\xfd", "is packed by Zstandard; unpack it, or pack it by gzip and let its name end in .csv.gz"),
+    (b"7z\xbc\xaf", "is a 7z archive; unpack it, or pack it as an ordinary zip"),
+    (b"rar!", "is a RAR archive; unpack it, or pack it as an ordinary zip"),
+    (b"arrow1", "is an Arrow (Feather) file; expected CSV or Parquet"),
+    (b"obj\x01", "is Avro; expected CSV or Parquet"),
+    (b"sqlite format 3", "is an SQLite database; export the table as CSV or Parquet"),
     (b"%pdf", "is a PDF; expected CSV or Parquet"),
 )

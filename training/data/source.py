@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, cast
 
 from training.data.errors import DataError, reading
@@ -16,10 +16,10 @@ GENERATED_MARKER = "generated.json"
 ENDINGS = (".parquet", ".csv", ".csv.gz")
 METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}  # of zip archives; Python cannot unpack them
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-# endings of files that may hold a table in a format that is not read
-LIKE_A_TABLE = {
-    ".7z", ".arrow", ".avro", ".bz2", ".crdownload", ".csv", ".feather", ".gz", ".orc", ".parquet", ".part", ".pq", ".rar", ".tar",
-    ".tsv", ".txt", ".xls", ".xlsx", ".xz", ".zst",
+# endings of files beside a table that are not the table, whatever their names
+NO_TABLE = {
+    ".asc", ".crc", ".doc", ".docx", ".gif", ".htm", ".html", ".ipynb", ".jpeg", ".jpg", ".lock", ".log", ".md", ".md5", ".pdf", ".png",
+    ".py", ".r", ".rst", ".sha1", ".sha256", ".sig", ".sql", ".svg", ".toml", ".yaml", ".yml",
 }  # fmt: skip
 
 
@@ -156,10 +156,13 @@ def write_marker(folder: Path, content: dict[str, Any]) -> None:
 
 def _as_file(path: Path, stem: str) -> tuple[list[Source], list[str]]:
     """The file as the table if it is one, or its name if it may be the table in a format that is not read."""
-    if path.name.lower() in {f"{stem}{ending}".lower() for ending in ENDINGS} and not path.is_dir():
-        return [Source(path)], []
-    parts = path.is_dir() and _stem(path.name) == stem.lower() and any(path.iterdir())
-    return [], [str(path)] if parts or _is_like(path.name, stem) else []
+    if path.is_dir():
+        return [], [str(path)] if _stem(path.name) == _plain(stem) and any(path.iterdir()) else []
+    if path.name.lower() not in {f"{stem}{ending}".lower() for ending in ENDINGS}:
+        return [], [str(path)] if _is_like(path.name, stem) else []
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe or a device; expected a file, because it is read more than once")
+    return [Source(path)], []
 
 
 def _in_archive(path: Path, stem: str) -> tuple[list[Source], list[str]]:
@@ -176,18 +179,24 @@ def _in_archive(path: Path, stem: str) -> tuple[list[Source], list[str]]:
         if what:
             raise DataError(f"{path} {what}")
         with zipfile.ZipFile(path) as archive:
-            names = {name: PurePosixPath(name).name for name in archive.namelist()}
-    own = [Source(path, name) for name, file_name in names.items() if file_name.lower() == f"{stem}.csv".lower()]
-    like = [f"{path}/{name}" for name, file_name in names.items() if _is_like(file_name, stem)]
-    return own, like or ([str(path)] if _stem(path.name) == stem.lower() and not own else [])
+            # some programs of Windows write backslashes
+            members = [(member.filename, PureWindowsPath(member.filename).name) for member in archive.infolist() if not member.is_dir()]
+    own = [Source(path, member) for member, name in members if name.lower() == f"{stem}.csv".lower()]
+    like = [f"{path}/{member}" for member, name in members if name.lower() != f"{stem}.csv".lower() and _is_like(name, stem)]
+    return own, like or ([str(path)] if _stem(path.name) == _plain(stem) and not own else [])
 
 
 def _stem(name: str) -> str:
-    """A file's name without endings and without the number of a second download."""
-    return re.split(r"[.\s(]", name.lower(), maxsplit=1)[0]
+    """A file's name, plain, without endings and without the mark of a second download or copy."""
+    whole = re.split(r"\.|\s*\(|\s(?:- )?copy\b", name.lower(), maxsplit=1)[0]
+    return _plain(whole)
+
+
+def _plain(name: str) -> str:
+    """A name in lower case without what separates its words."""
+    return re.sub(r"[-_\s]", "", name.lower())
 
 
 def _is_like(name: str, stem: str) -> bool:
     """Whether a file may be the table in a format that is not read."""
-    suffixes = {suffix.lower() for suffix in PurePosixPath(name).suffixes}
-    return _stem(name) == stem.lower() and bool(suffixes & LIKE_A_TABLE) and name.lower() != f"{stem}.csv".lower()
+    return _stem(name) == _plain(stem) and PurePath(name).suffix.lower() not in NO_TABLE

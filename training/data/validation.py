@@ -82,13 +82,13 @@ class Validator:
 
         Parameters
         ----------
-        limits : the largest shares of unseen and of missing values; None for no limit.
+        limits : the largest shares of unseen or implausible and of missing values; None for no limit.
         trained : for each column the share of rows that lacked it in training.
 
         Raises
         ------
         DataError
-            A key repeats, the target is constant, or too large a share of a column is unseen or missing.
+            A key repeats, the target is constant, or too large a share of a column is unseen, implausible or missing.
         """
         self._check_keys(reader)
         if self._target and len(self._targets) == 1:
@@ -156,6 +156,13 @@ class Validator:
                 raise DataError(
                     f"{source}: {name}: {unseen:,} of {known:,} values are not in the schema, such as {self._example(name)}; "
                     f"the limit is {limits.max_unseen:.0%} (data.max_unseen). Is the column coded differently?"
+                )
+        for name, (outside, low, high) in self._outside.items():
+            known = self.rows - self._missing[name]
+            if known >= MIN_ROWS and outside > limits.max_unseen * known:
+                raise DataError(
+                    f"{source}: {name}: {outside:,} of {known:,} values are implausible, from {low:g} to {high:g}; "
+                    f"the limit is {limits.max_unseen:.0%} (data.max_unseen). Does the column have another unit or sign?"
                 )
         for name, before in trained.items():
             share = self._missing[name] / max(1, self.rows)

@@ -15,6 +15,6 @@ secret grafana_password "$(random "$1")"
 secret secret_key "${SECRET_KEY:-$(random "$1")}"
 if [ ! -s .secrets/keys.json ]; then
     rm -f .secrets/api_key
-    secret api_key "$(CREDIT_KEYS_FILE=.secrets/keys.json "$1/credit-scoring" keys create --note stack)"
+    secret api_key "$(CREDIT_KEYS_FILE=.secrets/keys.json "$1/credit-scoring" keys create --note stack --scopes predict,explain,outcomes,read,metrics)"
     chmod 444 .secrets/keys.json
 fi

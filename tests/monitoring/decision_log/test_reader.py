@@ -129,6 +129,7 @@ def test_retention_removes_what_is_old_and_shipped_but_never_the_newest(tmp_path
     assert verify(tmp_path).problems == []
 
 
+@pytest.mark.slow
 def test_what_is_being_written_into_room_is_neither_skipped_nor_called_edited(tmp_path: Path) -> None:
     """A reader may see the later bytes of an append before the earlier ones."""
     problems: list[str] = []

@@ -26,17 +26,17 @@ def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Pat
     document = msgspec.json.decode(line)
     assert list(document) == [
         "prediction_id", "client_id", "prediction", "decision", "probability", "risk_level", "threshold", "model_version", "timestamp",
-        "warnings", "format", "latency_ms", "request_id", "features", "raw", "previous", "chain",
+        "warnings", "format", "model_name", "latency_ms", "request_id", "by", "features", "raw", "previous", "chain",
     ]  # fmt: skip
     read = msgspec.json.decode(line, type=Record)
     features = np.array(msgspec.json.decode(read.features, type=list[float | None]), dtype=np.float64)
     assert features.tobytes() == values.tobytes()
-    assert (read.client_id, read.probability, document["format"], document["raw"]) == ("é漢\n", 0.1, 2, {"AMOUNT": 5.0, "KIND": None})
+    assert (read.client_id, read.probability, document["format"], document["raw"]) == ("é漢\n", 0.1, 3, {"AMOUNT": 5.0, "KIND": None})
 
 
 def test_a_record_of_another_format_is_not_read() -> None:
-    with pytest.raises(msgspec.ValidationError, match="Invalid enum value 3"):
-        msgspec.json.decode(make_records(1)[0].replace(b'"format":2', b'"format":3'), type=Record)
+    with pytest.raises(msgspec.ValidationError, match="Invalid enum value 4"):
+        msgspec.json.decode(make_records(1)[0].replace(b'"format":3', b'"format":4'), type=Record)
 
 
 @pytest.mark.parametrize(("values", "text"), [([], b"[]"), ([np.nan], b"[null]"), ([1.0, -0.0], b"[1.0,-0.0]")])

@@ -73,6 +73,7 @@ def _refuse_while_full(log: DecisionLog, folder: Path, before: bytes) -> None:
         log.append(make_records(1))
 
 
+@pytest.mark.slow
 def test_a_real_limit_of_the_file_size_is_met_without_a_half_line(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -320,6 +321,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, durability: str) -> None:
     code = WRITER.format(folder=str(tmp_path), durability=durability)

@@ -17,6 +17,8 @@ from monitoring.performance.figures import Values, figures, figures_with_interva
 from monitoring.performance.summary import performance
 from monitoring.store.database import open_store
 
+pytestmark = pytest.mark.slow
+
 COSTS = DecisionSettings(false_negative_cost=10, false_positive_cost=1, min_approval_rate=0, thin_application="warn")
 RNG = np.random.default_rng(0)
 PDS = RNG.beta(0.8, 8, 6000)

@@ -125,6 +125,7 @@ def test_drift_is_written_as_html_and_json(tmp_path: Path) -> None:
     assert "<b>" not in text
 
 
+@pytest.mark.slow
 def test_evidently_compares_the_columns_that_matter(tmp_path: Path) -> None:
     shifted = people(2000)
     shifted[:, 0] *= 3
@@ -146,6 +147,7 @@ def test_a_reference_without_quantiles_is_told(tmp_path: Path) -> None:
         write_evidently(measured, drift_table(measured.drift, NAMES), old, gain=np.zeros(4), categories={}, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_performance_is_printed_and_written(engine: Engine, tmp_path: Path) -> None:
     matrix = people(3000)
     ids = keep(engine, matrix)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from msgspec import UNSET
 from records import TIME, make_records
 from running import ROOT
 from sqlalchemy import Engine, func, inspect, select, text
@@ -59,6 +60,7 @@ def test_tables_of_a_newer_release_are_refused(engine: Engine, store_url: str) -
         open_store(store_url)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_upgrade_once(store_url: str) -> None:
     code = f"from monitoring.store.database import open_store; open_store({store_url!r}).dispose()"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -116,6 +118,8 @@ def test_lines_become_decisions_and_are_kept_verbatim(engine: Engine) -> None:
         "risk_level": "LOW",
         "latency_ms": 1.5,
         "request_id": "r",
+        "model_name": "credit_scoring",
+        "sender": "loopback",
         "outcomes": [],
     }
 
@@ -192,7 +196,7 @@ def test_a_position_is_replaced_and_forgotten(engine: Engine) -> None:
 
 def add(engine: Engine, *given: Outcome) -> list[str]:
     with writing(engine) as connection:
-        return [kept.status for kept in add_outcomes(connection, given, "test", TIME)]
+        return [kept.status for kept in add_outcomes(connection, given, "test", TIME, "credit_scoring")]
 
 
 def test_outcomes_are_stored_repeated_corrected_or_unknown(engine: Engine) -> None:
@@ -210,9 +214,9 @@ def test_outcomes_are_stored_repeated_corrected_or_unknown(engine: Engine) -> No
         assert found
         assert [item["defaulted"] for item in found["outcomes"]] == [False, True, False]
         assert found["outcomes"][0]["observed_at"] == later
-        (row,) = client_history(connection, "c0", 10)
+        (row,) = client_history(connection, "c0", 10, "credit_scoring")
         assert (row["defaulted"], row["observed_at"]) == (False, later)
-        (other,) = client_history(connection, "c1", 10)
+        (other,) = client_history(connection, "c1", 10, "credit_scoring")
         assert (other["defaulted"], other["observed_at"]) == (None, None)
 
 
@@ -221,10 +225,50 @@ def test_an_outcome_of_a_client_is_that_of_the_latest_decision_before(engine: En
     insert(engine, as_lines(given))
     with writing(engine) as connection:
         kept = add_outcomes(
-            connection, [Outcome(None, "same", True, TIME + timedelta(seconds=second)) for second in (0, 1, 2, 100)], "test", TIME
+            connection,
+            [Outcome(None, "same", True, TIME + timedelta(seconds=second)) for second in (0, 1, 2, 100)],
+            "test",
+            TIME,
+            "credit_scoring",
         )
     assert [item.status for item in kept] == ["unknown", "stored", "stored", "stored"]
     assert [item.prediction_id for item in kept[1:]] == [record.prediction_id for record in given]
+
+
+def test_outcomes_and_histories_of_a_client_are_those_of_one_model(engine: Engine) -> None:
+    """Two lenders may share a store, and both may call a client "1"; a record of format 2 names no model and may be of any."""
+    (ours,) = make_records(1, client_id="1", model_name="credit_scoring")
+    (theirs,) = make_records(1, client_id="1", model_name="other", timestamp=(TIME + timedelta(seconds=1)).isoformat())
+    (old,) = make_records(1, client_id="2", format=2, model_name=UNSET, by=UNSET)
+    assert b"model_name" not in old
+    assert insert(engine, as_lines([ours, theirs, old])) == []
+    outcome = Outcome(None, "1", True, TIME + timedelta(days=1))
+    with writing(engine) as connection:
+        for name, record in (("credit_scoring", ours), ("other", theirs)):
+            assert [row["prediction_id"] for row in client_history(connection, "1", 9, name)] == [record.prediction_id]
+            assert [kept.prediction_id for kept in add_outcomes(connection, [outcome], "test", TIME, name)] == [record.prediction_id]
+        assert [kept.status for kept in add_outcomes(connection, [outcome], "test", TIME, "nobody")] == ["unknown"]
+        for name in ("credit_scoring", "other"):
+            (found,) = client_history(connection, "2", 9, name)
+            assert (found["prediction_id"], found["model_name"], found["sender"]) == (old.prediction_id, None, None)
+    with reading(engine) as connection:
+        found_ours = find_decision(connection, ours.prediction_id)
+    assert found_ours
+    assert (found_ours["model_name"], found_ours["sender"]) == ("credit_scoring", "loopback")
+
+
+def test_a_store_of_the_first_release_gets_the_columns_and_keeps_its_decisions(engine: Engine) -> None:
+    with writing(engine) as connection:
+        for name in ("model_name", "sender"):
+            connection.execute(text(f"ALTER TABLE decisions DROP COLUMN {name}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        columns = "prediction_id, time, client_id, model_version, probability, threshold, decision, risk_level, latency_ms"
+        old = text(f"INSERT INTO decisions ({columns}) VALUES (:id, :time, 'c', 'v', 0.1, 0.2, 'APPROVE', 'LOW', 1)")  # noqa: S608
+        connection.execute(old, {"id": str(uuid4()), "time": TIME.isoformat(timespec="milliseconds")})
+    upgrade(engine)
+    with reading(engine) as connection:
+        (row,) = client_history(connection, "c", 9, "credit_scoring")
+    assert (row["model_name"], row["sender"]) == (None, None)
 
 
 def test_the_same_outcomes_at_once_are_stored_once(engine: Engine) -> None:
@@ -240,6 +284,7 @@ def test_the_same_outcomes_at_once_are_stored_once(engine: Engine) -> None:
         assert connection.execute(select(func.count()).select_from(outcomes)).scalar_one() == 30
 
 
+@pytest.mark.slow
 def test_ten_thousand_outcomes_fit_in_a_call(engine: Engine) -> None:
     given = make_records(100)
     insert(engine, as_lines(given))
@@ -275,9 +320,9 @@ def test_the_first_and_the_last_times_are_read_wherever_the_server_is(store_url:
 def test_a_history_is_the_clients_own_newest_first(engine: Engine) -> None:
     insert(engine, as_lines(make_records(20, client_id="a") + make_records(3, client_id="b")))
     with reading(engine) as connection:
-        rows = client_history(connection, "a", 5)
+        rows = client_history(connection, "a", 5, "credit_scoring")
         assert [row["time"] for row in rows] == [TIME + timedelta(seconds=second) for second in range(19, 14, -1)]
-        assert client_history(connection, "nobody", 5) == []
+        assert client_history(connection, "nobody", 5, "credit_scoring") == []
         assert find_decision(connection, str(uuid4())) is None
 
 

@@ -150,7 +150,7 @@ def test_outcomes_that_were_stored_in_what_is_no_more_are_told_and_can_be_sent_a
 ) -> None:
     records = make_records(3)
     shipper = Shipper(tmp_path, store, 1, metrics)
-    desk = OutcomeDesk(store, None, Metrics())
+    desk = OutcomeDesk(store, None, Metrics(), "credit_scoring")
 
     def send(record: Made) -> str:
         """As a client that sends again what was refused."""

@@ -26,6 +26,8 @@ from monitoring.store.positions import known_positions, read_position, write_pos
 from monitoring.store.shipper import Shipper
 from monitoring.store.tables import decisions, records
 
+pytestmark = pytest.mark.slow
+
 Wait = Callable[[Callable[[], object]], None]
 
 

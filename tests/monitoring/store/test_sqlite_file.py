@@ -16,6 +16,8 @@ from monitoring.store.database import Store, StoreError, reading, writing
 from monitoring.store.insertion import insert_lines
 from monitoring.store.shipper import Shipper
 
+pytestmark = pytest.mark.slow
+
 Harm = Callable[[Path], None]
 
 

@@ -161,6 +161,7 @@ def test_an_item_that_is_no_json_is_found_when_it_is_decoded(items: bytes) -> No
         frame_of(b'{"a": [%b}' % items)
 
 
+@pytest.mark.slow
 def test_an_array_may_be_long_and_what_stands_beside_the_items_may_not() -> None:
     items = [[], "]", {"a": [1, 2]}, 'x"\\', None] * STEP
     text = json.dumps({"a": items, "b": [], "c": {"d": items[:100]}}).encode()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from wire import until
 from configs.settings import ServiceSettings, load_settings
 from monitoring.metrics import Metrics
 from monitoring.service_log import LOGGER
+from serving.bundle import Bundle
 from serving.errors import ServiceError
 from serving.http.boundary import Boundary
 from serving.http.exchange import client_gone
-from serving.http.routes import get_app
-from serving.keys import RECHECK_SECONDS, KeyRing, create_key
+from serving.http.routes import ROUTE_SCOPES, get_app
+from serving.identity.key_ring import RECHECK_SECONDS, KeyRing
+from serving.identity.keys import create_key, revoke_key
+from serving.identity.principal import SCOPES
+from serving.openapi import openapi
 
 
 def limits(**changes: Any) -> ServiceSettings:
@@ -123,6 +128,43 @@ def test_without_keys_only_loopback_is_answered_until_there_is_one(tmp_path: Pat
         assert [await status(host, token=token) for host in ("127.0.0.1", "10.0.0.1")] == [503, 503]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", sorted(ROUTE_SCOPES))
+def test_a_route_is_open_or_needs_a_valid_key_with_its_scope(tmp_path: Path, path: str) -> None:
+    """Every declared route with every kind of key: missing, wrong, expired, revoked, of each scope alone, of all."""
+    file, scope = tmp_path / "keys.json", ROUTE_SCOPES[path]
+    revoked = create_key(file, "", None)
+    revoke_key(file, revoked.split("_")[1])
+    bad = ["", "cs_wrong_key", create_key(file, "", timedelta(0)), revoked]
+    single = {name: create_key(file, "", None, [name]) for name in SCOPES}
+    every = create_key(file, "", None)
+    allowed = Starlette(routes=[Route(path, echo, methods=["POST"])])
+
+    async def scenario() -> None:
+        boundary = Boundary(allowed, Metrics(), limits(), KeyRing(file))
+
+        async def answer(key: str) -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://127.0.0.1:3000") as client:
+                return await client.post(path, headers={"X-API-Key": key})
+
+        for key in bad:
+            assert (await answer(key)).status_code == (200 if scope is None else 401), key
+        for name, key in single.items():
+            response = await answer(key)
+            assert response.status_code == (200 if scope in (None, name) else 403), name
+            if response.status_code == 403:
+                assert response.json()["detail"] == f"the key {key.split('_')[1]} lacks the scope {scope}; it has {name}"
+        assert (await answer(every)).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_every_route_that_is_served_is_declared_with_its_scope(bundle: Bundle) -> None:
+    documented = set(openapi(bundle.features, 10, bundle.version)["paths"])
+    assert documented < set(ROUTE_SCOPES)
+    assert set(ROUTE_SCOPES) - documented == {"/", "/docs", "/docs.json", "/healthz", "/schema.json"}
+    assert {scope for scope in ROUTE_SCOPES.values() if scope} <= set(SCOPES)
 
 
 def test_a_path_with_a_slash_too_many_is_a_404_that_names_the_route_since_a_redirect_would_lose_a_prefix() -> None:

@@ -15,7 +15,8 @@ from configs.settings import load_settings
 from monitoring.metrics import Metrics
 from serving.http.boundary import Boundary
 from serving.http.cors import cors_problem, cross_origin
-from serving.keys import KeyRing, create_key
+from serving.identity.key_ring import KeyRing
+from serving.identity.keys import create_key
 
 PORTAL, OTHER = "https://portal.lender.example", "https://evil.example"
 NAMES = ("allow_origins", "allow_origin_regex", "allow_methods", "allow_headers", "allow_credentials", "expose_headers", "max_age")

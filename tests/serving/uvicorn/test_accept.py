@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
 import uvloop
 
 from serving.uvicorn.accept import accept_many
@@ -16,7 +17,7 @@ class Greeter(asyncio.Protocol):
 async def crowd(loop: asyncio.AbstractEventLoop, turns: int) -> tuple[int, asyncio.Server, socket.socket]:
     """How many of 50 clients that came in one turn of the loop are greeted within this many turns of it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-    server = await loop.create_server(Greeter, sock=listener)
+    server = await loop.create_server(Greeter, sock=listener, backlog=1000)
     clients = [socket.create_connection(listener.getsockname()) for _ in range(50)]  # on loopback each is in the queue when this returns
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -58,6 +59,26 @@ def test_a_closed_server_takes_no_more_connections() -> None:
         with contextlib.suppress(ConnectionResetError):
             assert late.recv(10) == b""
         late.close()
+
+    uvloop.run(scenario())
+
+
+def test_a_server_that_stops_listening_takes_those_who_wait_and_the_system_refuses_later_ones() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        stop = accept_many(loop)
+        with socket.create_server(("127.0.0.1", 0)) as listener, listener.dup():  # the second as in another process
+            await loop.create_server(Greeter, sock=listener, backlog=1000)
+            address = listener.getsockname()
+            clients = [socket.create_connection(address) for _ in range(600)]
+            stop()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            for client in clients:
+                client.setblocking(False)
+                assert await loop.sock_recv(client, 10) == b"hello"
+                client.close()
+            stop()  # a second time changes nothing
 
     uvloop.run(scenario())
 

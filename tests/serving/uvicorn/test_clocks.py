@@ -5,6 +5,8 @@ import itertools
 import pytest
 from wire import HEAD, LIMITS, POST, Wired, answer, answers, long_post, play, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_idle_connection_is_closed_after_its_time_and_not_before() -> None:
     async def scenario(server: Wired) -> None:

@@ -1,7 +1,9 @@
 """Every kind of file that cannot be read, and every command that reads: one sentence that names the file, and exit code 1."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,8 @@ from training.cli import app
 from training.data.errors import DataError
 from training.data.history_folder import HistoryFolder
 from training.home_credit.generator import Generator
+
+pytestmark = pytest.mark.slow
 
 STEM = "application_train"
 COMMANDS = (
@@ -98,6 +102,10 @@ KINDS: dict[str, tuple[str, Write]] = {
     "UTF-16": ("csv", lambda c: c.csv.decode().encode("utf-16")),
     "UTF-16 without mark": ("csv", lambda c: c.csv.decode().encode("utf-16-le")),
     "Latin-1": ("csv", with_last_line(lambda line: line.replace(b" loans", b" loans \xe9").replace(b"Active", b"\xe9"))),
+    "UTF-32": ("csv", lambda c: c.csv.decode().encode("utf-32")),
+    "sep= of Excel": ("csv", lambda c: b"sep=,\n" + c.csv),
+    "bzip2": ("csv", lambda c: bz2.compress(c.csv)),
+    "xz": ("csv", lambda c: lzma.compress(c.csv)),
     "binary": ("csv", lambda c: bytes(range(256)) * 10),
     "zip as csv": ("csv", zipped(lambda archive: archive)),
     "gzip as csv": ("csv", lambda c: gzip.compress(c.csv)),

@@ -86,6 +86,17 @@ def test_months_find_their_client_through_their_loan(bureau: pd.DataFrame, tmp_p
     assert (rows.client.tolist(), column(rows, "MONTHS_BALANCE")) == ([1, 2], [-1, -2])
 
 
+def test_a_loan_of_two_clients_is_refused(bureau: pd.DataFrame, tmp_path: Path) -> None:
+    write_csv(frame_of(TABLES["bureau_balance"], SK_ID_BUREAU=[3], MONTHS_BALANCE=[-1], STATUS=["0"]), tmp_path, "bureau_balance")
+    write_csv(bureau.assign(SK_ID_BUREAU=[1, 2, 1, 4]), tmp_path)  # of one client: that is not confused
+    assert HistoryFolder(tmp_path, KEYS, ignore)["bureau_balance"].client.tolist() == []
+    write_csv(bureau.assign(SK_ID_BUREAU=[1, 3, 3, 4]), tmp_path)
+    with pytest.raises(
+        DataError, match=r"bureau\.csv, line 3 and line 4: SK_ID_BUREAU 3 belongs to two clients; expected each loan to have one"
+    ):
+        _ = HistoryFolder(tmp_path, KEYS, ignore)["bureau_balance"]
+
+
 def test_a_list_of_complete_histories_says_whose_history_is_known(bureau: pd.DataFrame, tmp_path: Path) -> None:
     pd.DataFrame({"SK_ID_CURR": [10, 20]}).to_csv(tmp_path / "complete_history_ids.csv", index=False)
     write_parquet(bureau[:3], tmp_path)
@@ -165,6 +176,18 @@ def test_files_are_told_with_the_applicants_they_match(bureau: pd.DataFrame, tmp
         _ = HistoryFolder(tmp_path, keys, ignore, files)["bureau"]
     files.tell(said.append)
     assert said == [f"read {tmp_path}/bureau.csv: 0.4 kB, 4 rows, of 2 of 5 applicants"]
+
+
+def test_a_table_without_rows_is_a_warning(bureau: pd.DataFrame, tmp_path: Path) -> None:
+    write_csv(bureau[:0], tmp_path)
+    said: list[str] = []
+    for applicants in (99, 100):
+        files = Files()
+        _ = HistoryFolder(tmp_path, np.arange(applicants), ignore, files)["bureau"]
+        files.tell(said.append)
+    warnings = [line for line in said if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"warning: {tmp_path}/bureau.csv has no rows; all applicants count as looked up")
 
 
 @pytest.mark.parametrize(("matched", "word"), [(0, "none"), (4, "few"), (5, None)])

@@ -11,6 +11,8 @@ from training.data.leakage import category_auc, number_auc, refusal, suspect_fea
 from training.home_credit.generator import Generator
 from training.prepare import prepare
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 DEFAULTED = (RANDOM.random(2000) < 0.1).astype(np.int8)
 NOISE = RANDOM.normal(size=2000)

@@ -1,5 +1,7 @@
 """The one reader: small tables of its own, as CSV and as Parquet."""
 
+import bz2
+import lzma
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -148,6 +150,7 @@ def test_words_for_missing_are_missing_and_told(word: str, tmp_path: Path) -> No
 
 def test_booleans_are_numbers_where_whole_numbers_belong(tmp_path: Path) -> None:
     assert read(csv(tmp_path, ROWS.replace("1,0.5", "True,0.5").replace("2,1.5", "false,1.5")))[0]["COUNT"] == [1, 0]
+    assert read(csv(tmp_path, ROWS.replace("1,1,1", "1,False,1").replace("2,1,2", "2,True,2")))[0]["BAD"] == [0, 1]
     with pytest.raises(DataError, match="AMOUNT: expected a number, got 'true'"):
         read(csv(tmp_path, ROWS.replace("0.5", "true")))
 
@@ -173,6 +176,18 @@ def test_booleans_are_numbers_where_whole_numbers_belong(tmp_path: Path) -> None
         (lambda t: t.replace("card", '"card'), "line 3: a quoted field does not end"),
         (lambda t: t[: t.index("\n") + 1], "has no rows"),
         (lambda t: t.replace("AMOUNT", "amount"), "lacks columns: AMOUNT; it has them in another letter case"),
+        (lambda t: t.replace("AMOUNT", "'AMOUNT'"), "lacks columns: AMOUNT; it has them in another letter case, or with spaces or quotes"),
+        (lambda t: "\ufeff\ufeff" + t, "lacks columns: ID; it has them in another letter case, or with spaces or quotes"),
+        (lambda t: "sep=,\n" + t, "begins with a line that only Excel reads"),
+        (lambda t: t.encode("utf-7").replace(b"ID", b"+/v8-ID"), "UTF-7"),
+        (lambda t: t.encode("utf-32"), "is text in UTF-32"),
+        (lambda t: bz2.compress(t.encode()), "is packed by bzip2"),
+        (lambda t: lzma.compress(t.encode()), "is packed by xz"),
+        (lambda t: b"Rar!\x1a\x07" + t.encode(), "is a RAR archive"),
+        (lambda t: b"SQLite format 3\0" + t.encode(), "is an SQLite database"),
+        (lambda t: t.encode() + bytes(9), "is not text; expected CSV in UTF-8"),
+        (lambda t: t.replace(",", "^"), "its first line is not separated by commas, semicolons, tabs or vertical bars"),
+        (lambda t: t.replace(",", " "), "its first line is not separated by commas, semicolons, tabs or vertical bars"),
         (lambda t: t[t.index("\n") + 1 :], "lacks columns: .*is its first line the names of the columns"),
         (lambda t: t.replace("KIND", "AMOUNT,KIND").replace("c", "1,c"), "has more than one column AMOUNT"),
         (lambda t: t.replace(",", ";").replace("0.5", "1,500").replace("1.5", "2,500"), "line 2: AMOUNT has a comma that may be"),
@@ -229,3 +244,22 @@ def test_a_category_that_is_coded_in_another_way_is_one_error(tmp_path: Path) ->
     said: list[str] = []
     read_table(source, TABLE, with_target=True, say=said.append, limits=DataSettings(max_unseen=1, max_missing_rise=0.5))
     assert "KIND: 30 rows hold values outside the schema" in said[1]
+
+
+def test_a_number_of_another_unit_or_sign_is_one_error(tmp_path: Path) -> None:
+    def rows(outside: int) -> str:
+        return "".join(f"{number},{number % 2},{40 if number < outside else 1},1.5,cash,1\n" for number in range(30))
+
+    head, limits = ROWS.splitlines(keepends=True)[0], DataSettings(max_unseen=0.5, max_missing_rise=0.5)
+    source = csv(tmp_path, head + rows(16))
+    with pytest.raises(DataError, match=r"COUNT: 16 of 30 values are implausible, from 40 to 40; the limit is 50% .*another unit or sign"):
+        read_table(source, TABLE, with_target=True, limits=limits)
+    said: list[str] = []
+    read_table(csv(tmp_path, head + rows(15)), TABLE, with_target=True, say=said.append, limits=limits)
+    assert "COUNT: 15 rows lie outside 0 to 9" in said[1]
+
+
+def test_blanks_are_missing_in_every_kind_of_column(tmp_path: Path) -> None:
+    values, said = read(csv(tmp_path, ROWS.replace("cash", "  ").replace("0.5", " ")))
+    assert (values["KIND"][0], values["AMOUNT"][0]) == (None, None)
+    assert len(said) == 1

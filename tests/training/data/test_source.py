@@ -1,4 +1,5 @@
 import gzip
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ FORMS = {
     "bureau.csv.gz": as_file("bureau.csv.gz"),
     "all.zip/data/bureau.csv": in_zip("all.zip", "data/bureau.csv"),
     "ALL.ZIP/BUREAU.csv": in_zip("ALL.ZIP", "BUREAU.csv"),
+    "windows.zip/data\\bureau.csv": in_zip("windows.zip", "data\\bureau.csv"),
 }
 ALIKE = {
     "bureau.xlsx": as_file("bureau.xlsx"),
@@ -45,7 +47,22 @@ ALIKE = {
     "bureau.csv": as_file("bureau.csv/part-0.csv"),
     "bureau": as_file("bureau/part-0.parquet"),
     "all.zip/bureau.parquet": in_zip("all.zip", "bureau.parquet"),
+    "all.zip/bureau.zip": in_zip("all.zip", "bureau.zip"),
+    "all.zip/data\\bureau.parquet": in_zip("all.zip", "data\\bureau.parquet"),
     "bureau.zip": in_zip("bureau.zip", "export.csv"),
+    **{
+        name: as_file(name)
+        for name in (
+            "bureau",
+            "BUREAU.tgz",
+            "bureau.json",
+            "bureau.sas7bdat",
+            "bureau.csv.lz4",
+            "bureau.csv~",
+            "bureau - Copy.csv",
+            "bureau copy.csv",
+        )
+    },
 }
 
 
@@ -58,7 +75,7 @@ def test_a_table_is_found_in_every_form(name: str, tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_not_there_may_be_optional(tmp_path: Path) -> None:
-    for name in ("bureau_balance.csv", "bureau.md", "notes.txt", "._bureau.csv"):
+    for name in ("bureau_balance.csv", "bureau.md", "bureau.png", "notes.txt", "._bureau.csv"):
         as_file(name)(tmp_path)
     (tmp_path / "bureau").mkdir()
     assert find_optional(tmp_path, TABLE) is None
@@ -74,6 +91,32 @@ def test_a_table_in_another_form_is_named_and_not_absent(name: str, tmp_path: Pa
     with pytest.raises(DataError) as refused:
         find_optional(tmp_path, TABLE)
     assert str(refused.value).startswith(f"{tmp_path / name} cannot be read as the table bureau; expected bureau.parquet")
+
+
+@pytest.mark.parametrize("name", ["POS-CASH-balance.csv", "pos cash balance.csv", "PosCashBalance.parquet", "POS_CASH_balance (2).csv"])
+def test_a_name_of_other_separators_is_named_and_not_absent(name: str, tmp_path: Path) -> None:
+    as_file(name)(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read as the table POS_CASH_balance; expected POS_CASH_balance\.parquet"):
+        find_optional(tmp_path, "POS_CASH_balance")
+
+
+def test_an_archive_that_holds_a_table_twice_is_refused(tmp_path: Path) -> None:
+    in_zip("all.zip", "bureau.csv")(tmp_path)
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        in_zip("all.zip", "bureau.csv")(tmp_path)
+    with pytest.raises(DataError, match="has more than one file of the table bureau"):
+        find_optional(tmp_path, TABLE)
+
+
+def test_a_folder_in_an_archive_is_not_the_table(tmp_path: Path) -> None:
+    in_zip("all.zip", "bureau.csv/")(tmp_path)
+    assert find_optional(tmp_path, TABLE) is None
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bureau.csv")
+    with pytest.raises(DataError, match=r"bureau\.csv is a pipe or a device; expected a file"):
+        find_optional(tmp_path, TABLE)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name != "bureau.csv"])

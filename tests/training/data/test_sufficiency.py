@@ -87,6 +87,7 @@ def test_features_are_selected_and_data_compared_only_where_there_is_enough(
         fidelity.compare_gain(tmp_path, settings, 0, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_history_table_without_rows_is_not_compared(tmp_path: Path) -> None:
     generate(tmp_path, 20, seed=1)
     empty = pd.read_parquet(tmp_path / "bureau_balance.parquet")[:0]

@@ -15,6 +15,8 @@ from training.home_credit import profile
 from training.home_credit.generator import BLOCK, PROFILE, Generator, generate
 from training.home_credit.profile import fit_profile
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sample() -> pd.DataFrame:

@@ -13,6 +13,8 @@ from training.home_credit.generator import BLOCK, Generator, generate
 from training.home_credit.history_generator import CLIENTS, MOST_LOANS, PROFILE, TABLES, HistoryGenerator, covariates
 from training.home_credit.history_profile import fit_history_profile, read_and_fit
 
+pytestmark = pytest.mark.slow
+
 Frames = dict[str, pd.DataFrame]
 
 

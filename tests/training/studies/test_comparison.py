@@ -7,6 +7,8 @@ from training.prepare import Prepared
 from training.studies import comparison
 from training.studies.comparison import WeightOfEvidence, compare, comparison_plot, comparison_table, judge, paired
 
+pytestmark = pytest.mark.slow
+
 
 def ignore(_: str) -> None:
     pass

@@ -5,6 +5,8 @@ from running import call_cli
 
 from training.home_credit.generator import generate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.model
 def test_the_power_of_drift_is_measured_and_written(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from training.home_credit.generator import generate
 from training.studies import exploration
 from training.studies.exploration import binned, explore, information_value, stability
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import ROOT
 
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
-from serving.keys import MAX_BYTES, RECHECK_SECONDS, KeyRing, KeysError, create_key, read_keys, required_keys, revoke_key
+from serving.identity.key_ring import MARK, RECHECK_SECONDS, USED, KeyRing, last_uses, required_keys
+from serving.identity.keys import MAX_BYTES, KeysError, create_key, read_keys, revoke_key, rotate_key
+from serving.identity.principal import SCOPES
 
 
 class Clock:
@@ -64,7 +66,7 @@ def test_a_key_opens_by_either_header(path: Path) -> None:
     token = create_key(path, "tests", None)
     ring = KeyRing(path)
     assert ring.required
-    assert ring.check(bearer(token), None) == ring.check(None, token.encode()) == token.split("_")[1]
+    assert ring.check(bearer(token), None) == ring.check(None, token.encode()) == (token.split("_")[1], "key", frozenset(SCOPES))
     assert ring.check(b"bearer " + token.encode(), None)
 
 
@@ -240,7 +242,7 @@ BROKEN = {
     "a list": ("[]", "is not a file of API keys"),
     "no format": ("{}", "is not a file of API keys"),
     "no fields": ('{"format": 1, "keys": [{}]}', r"is not a file of API keys: .* `\$\.keys\[0\]`"),
-    "another format": ('{"format": 2, "keys": [], "more": 1}', "format 2; expected 1"),
+    "another format": ('{"format": 3, "keys": [], "more": 1}', "format 3; expected 1 or 2"),
     "a word as time": (entry(expires="soon"), r"RFC3339.*\$\.keys\[0\]\.expires"),
     "a time without offset": (entry(expires="2026-12-31T00:00:00"), r"timezone.*\$\.keys\[0\]\.expires"),
     "a number as time": (entry(revoked=1), r"\$\.keys\[0\]\.revoked"),
@@ -248,6 +250,7 @@ BROKEN = {
     "no hexadecimal digits": (entry(hash="ü" * 64), r"\$\.keys\[0\]\.hash"),
     "an id that no key can have": (entry(id="a_b"), r"\$\.keys\[0\]\.id"),
     "an unknown field": (entry(scope="all"), r"unknown field `scope`"),
+    "an unknown scope": (entry(scopes=["predict", "all"]), r"Invalid enum value 'all' - at `\$\.keys\[0\]\.scopes"),
     "deep": ('{"format": 1, "keys": ' + "[" * 100_000, "is not a file of API keys"),
     "the same id twice": (
         json.dumps({"format": 1, "keys": 2 * json.loads(entry())["keys"]}),
@@ -327,20 +330,21 @@ def test_keys_are_required_where_there_are_some_and_they_are_not_switched_off(pa
 
 
 def test_a_start_without_the_file_is_refused_once_there_were_keys(path: Path) -> None:
-    mark = path.with_name("mark")
-    KeyRing(path, mark=mark).start()
+    home = path.parent
+    mark = home / MARK
+    KeyRing(path, home=home).start()
     assert not mark.exists()
     create_key(path, "a", None)
-    KeyRing(path, mark=mark).start()
+    KeyRing(path, home=home).start()
     assert mark.stat().st_mode & 0o777 == 0o600
     path.unlink()
-    later = KeyRing(path, mark=mark)
+    later = KeyRing(path, home=home)
     with pytest.raises(KeysError, match=r"is missing, although there were API keys; .*keys create.*CREDIT_AUTH=disabled"):
         later.start()
     assert later.required
     assert status_of(later, "cs_1_2") == 503
     token = create_key(path, "b", None)
-    ring = KeyRing(path, mark=mark)
+    ring = KeyRing(path, home=home)
     ring.start()
     assert status_of(ring, token) == 200
 
@@ -349,14 +353,15 @@ def test_a_mark_that_cannot_be_made_is_told(path: Path, tmp_path: Path, caplog: 
     create_key(path, "a", None)
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING, LOGGER):
-        ring = KeyRing(path, mark=tmp_path / "file" / "mark")
+        ring = KeyRing(path, home=tmp_path / "file")
         assert ring.required
     assert ["loopback would need no key" in record.message for record in caplog.records] == [True]
 
 
+@pytest.mark.slow
 def test_changes_by_several_processes_at_once_are_all_kept(path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from serving.keys import create_key, revoke_key\n"
+        "import sys; from pathlib import Path; from serving.identity.keys import create_key, revoke_key\n"
         "path = Path(sys.argv[1]); sys.stdin.readline()\n"
         "for _ in range(20): revoke_key(path, create_key(path, 'x', None).split('_')[1])\n"
     )
@@ -376,3 +381,63 @@ def test_changes_by_several_processes_at_once_are_all_kept(path: Path) -> None:
 def test_an_unknown_key_cannot_be_revoked(path: Path) -> None:
     with pytest.raises(KeysError, match="there is no key abc"):
         revoke_key(path, "abc")
+
+
+def test_keys_of_the_first_format_have_every_scope_and_later_ones_have_those_they_name(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(entry())
+    assert read_keys(path)["ab12"].scopes == frozenset(SCOPES)
+    token = create_key(path, "", None, ["predict", "read"])
+    (old, new) = read_keys(path).values()
+    assert (old.scopes, new.scopes) == (frozenset(SCOPES), {"predict", "read"})
+    assert KeyRing(path).check(bearer(token), None).scopes == {"predict", "read"}
+    path.write_text(entry().replace('"format": 1', '"format": 2'))
+    assert read_keys(path)["ab12"].scopes == frozenset()
+
+
+def test_a_rotated_key_is_valid_for_the_overlap_and_the_new_one_is_like_it(path: Path) -> None:
+    identifier = create_key(path, "branch", timedelta(days=30), ["predict"]).split("_")[1]
+    created = read_keys(path)[identifier]
+    token = rotate_key(path, identifier, timedelta(hours=2))
+    old, new = read_keys(path).values()
+    assert (new.note, new.scopes, status_of(KeyRing(path), token)) == ("branch", {"predict"}, 200)
+    assert new.expires
+    assert created.expires
+    assert old.expires
+    assert new.expires - new.created == created.expires - created.created == timedelta(days=30)
+    assert old.expires - new.created == timedelta(hours=2)
+    rotate_key(path, identifier, timedelta(days=365))
+    assert read_keys(path)[identifier].expires == old.expires, "an overlap does not make a key valid for longer"
+    for gone, said in (("nobody", "there is no key nobody"), (identifier, f"the key {identifier} is revoked")):
+        if gone == identifier:
+            revoke_key(path, identifier)
+        with pytest.raises(KeysError, match=said):
+            rotate_key(path, gone, timedelta(0))
+
+
+def test_a_key_without_an_end_ends_after_the_overlap(path: Path) -> None:
+    token = create_key(path, "", None)
+    new = rotate_key(path, token.split("_")[1], timedelta(0))
+    ring = KeyRing(path)
+    assert (status_of(ring, token), status_of(ring, new)) == (401, 200)
+    assert read_keys(path)[new.split("_")[1]].expires is None
+
+
+def test_the_day_of_the_last_use_is_kept_and_written_once_a_day(path: Path, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    token, other = create_key(path, "", None), create_key(path, "", None)
+    identifier, used = token.split("_")[1], settings.home / USED
+    assert last_uses(settings) == {}
+    for _ in range(2):  # two services with one home
+        ring = KeyRing(path, home=settings.home)
+        assert [status_of(ring, token), status_of(ring, token), status_of(ring, other[:-1])] == [200, 200, 401]
+    assert len(used.read_text().splitlines()) == 2
+    assert last_uses(settings) == {identifier: datetime.now(UTC).date()}
+    used.write_text(f"{identifier} 2026-01-03\n{identifier} 2026-01-02\nhalf 20")
+    assert last_uses(settings) == {identifier: date(2026, 1, 3)}
+    used.write_bytes(b"\xff")
+    with pytest.raises(KeysError, match=f"{USED} cannot be read"):
+        last_uses(settings)
+    used.unlink()
+    used.mkdir()
+    assert status_of(KeyRing(path, home=settings.home), token) == 200, "a use that cannot be written is no reason to refuse"
+    assert "the last use of a key cannot be written" in caplog.text
