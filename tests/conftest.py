@@ -21,6 +21,7 @@ from monitoring.store.database import Store
 from serving.bundle import Bundle, read_bundle
 
 REAL_DATA = Path(os.environ.get("HOME_CREDIT_DATA", ROOT.parent / "shared/data/home_credit"))
+FAULT_SECONDS = 7200  # each of its waits has a limit of its own
 WARM = pytest.StashKey[tuple["subprocess.Popen[bytes]", str]]()
 SMALL = {
     "CREDIT_TRAINING__GENERATED_APPLICATIONS": "4000",
@@ -48,13 +49,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose what runs
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the trained model as a test that trains one, and what needs PostgreSQL as one of a service."""
+    """Mark tests that train a model, and those that need PostgreSQL; let a fault test repeat its fault as often as asked."""
     for item in items:
         if "home" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.model)
         call = getattr(item, "callspec", None)
         if "postgres" in getattr(item, "fixturenames", ()) or (call and call.params.get("store_url") == "postgresql"):
             item.add_marker(pytest.mark.service)
+        if item.get_closest_marker("fault"):
+            item.add_marker(pytest.mark.timeout(FAULT_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def uvicorn_protocol() -> None:
     from uvicorn.protocols.http import auto
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-    from serving.uvicorn.connection import HOOKS
+    from serving.uvicorn.guard import HOOKS
 
     assert issubclass(auto.AutoHTTPProtocol, HttpToolsProtocol)
     assert [hook for hook in HOOKS if not callable(getattr(HttpToolsProtocol, hook, None))] == []

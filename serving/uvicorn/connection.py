@@ -2,7 +2,7 @@
 
 A client must send a head, then a body, then read its answer. Each has a size limit and a timeout here, before a task, a call of the app
 or room in work is spent on it. The class overrides callbacks of uvicorn's protocol, because the layers above see a request only once its
-head is complete, and cannot close a connection. `HOOKS` lists the overridden methods; serving.uvicorn.guard warns if uvicorn lacks one.
+head is complete, and cannot close a connection. `HOOKS` of serving.uvicorn.guard lists the overridden methods.
 """
 
 import math
@@ -11,27 +11,12 @@ from typing import Any
 import httptools
 
 from serving.errors import ServiceError
-from serving.uvicorn.door import BODY_BYTES, Door, whole_answer
-from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_host, check_trailer, too_long
+from serving.uvicorn.door import BODY_BYTES, READ_ON, UNREAD, Door, whole_answer
+from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, check_head, check_host, check_trailer, memory, too_long
 
 _UVICORN: Any = object  # serving.uvicorn.guard adds uvicorn's protocol, which the parent process does not import
 
-READ_ON = 4  # times max_body_bytes to read and drop after a refusal: many clients read the answer only after sending the whole body
 _STOPPING = ServiceError(503, "the service is stopping; try again", retry_after=1)
-HOOKS = (
-    "connection_made",
-    "connection_lost",
-    "data_received",
-    "on_message_begin",
-    "on_header",
-    "on_headers_complete",
-    "on_body",
-    "on_message_complete",
-    "on_response_complete",
-    "pause_writing",
-    "resume_writing",
-    "_start_asgi_task",
-)
 
 
 class Connection(_UVICORN):  # type: ignore[misc]
@@ -52,6 +37,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
     long = False  # whether the current data may hold a head that is too long
     in_message = in_body = False
     timed = 0  # whose timeout is running: 1 the head's, 2 the body's
+    counted = False  # whether the door counts bytes that it holds
     trailers = 0
     host: bytes | None = None
     coding: bytes | None = None  # the value of Transfer-Encoding
@@ -65,6 +51,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
     def connection_made(self, transport: Any) -> None:
         """Start the timeout of the first head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(UNREAD)
         self.due = self.door.now() + self.door.limits.head_seconds
         self.door.enter(self)
 
@@ -90,7 +77,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
             cause = error if isinstance(error, ServiceError) else error.__context__
             self.end(cause if isinstance(cause, ServiceError) else ServiceError(400, f"the request is not valid HTTP: {error}"))
             return
-        if self.held is not None or self.pipeline or self in self.door.unfinished:
+        if self.in_message or self.pipeline or self.counted:
             self._count()
             self.door.make_room()
 
@@ -106,9 +93,13 @@ class Connection(_UVICORN):  # type: ignore[misc]
             self._look_at_held()
 
     def _count(self) -> None:
-        """Report the body bytes of requests that are not in work."""
-        waiting = [*self.pipeline, *([self.held] if self.held is not None else [])]
-        self.door.hold(self, sum(len(cycle.body) for cycle, _ in waiting))
+        """Report the bytes of requests that are not in work."""
+        waiting = [cycle for cycle, _ in (*self.pipeline, *filter(None, [self.held]))]
+        head = 0
+        if self.in_message:  # or what the parser may hold of a trailer
+            head = MOST_HEAD - self.room if self.in_body else memory(len(self.headers), MOST_HEAD - self.room)
+        self.counted = bool(head or waiting)
+        self.door.hold(self, head, waiting)
 
     def _feed(self, data: bytes) -> None:
         """Parse data. A request with Upgrade is parsed again without that field, or the parser would not read its body."""
@@ -259,10 +250,12 @@ class Connection(_UVICORN):  # type: ignore[misc]
         """Start the timeout of a client that does not read its answer."""
         super().pause_writing()
         self.due = self.door.now() + self.door.limits.body_seconds
+        self.door.unread(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Stop the timeout of a client that reads again."""
         super().resume_writing()
+        self.door.unread(self, 0)
         if self.at_work is None:
             self._rest()
 
@@ -286,10 +279,18 @@ class Connection(_UVICORN):  # type: ignore[misc]
             self.door.gate.ended(error.status)
         if begun and self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
-        self.held = self.refusal = None
-        self.door.hold(self, 0)
+        if not begun:
+            self.scope = self.headers = None
+        self.held = self.refusal = self.parser = None
+        self.in_message = False
+        self._count()
         if self.at_work is None:
             self._leave()
+
+    def give_way(self, error: ServiceError) -> None:
+        """Free the memory of the requests that are not in work: end with the error, and leave those in the pipeline unanswered."""
+        self.pipeline.clear()
+        self.end(error)
 
     def _leave(self) -> None:
         if self.last:

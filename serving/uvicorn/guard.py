@@ -6,10 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from monitoring.service_log import LOGGER
-from serving.uvicorn.connection import HOOKS, Connection
+from serving.uvicorn.connection import Connection
 from serving.uvicorn.door import Door, Gate
 
 logger = logging.getLogger(LOGGER)
+
+HOOKS = (  # methods of uvicorn's protocol that the connection overrides
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    "on_message_begin",
+    "on_header",
+    "on_headers_complete",
+    "on_body",
+    "on_message_complete",
+    "on_response_complete",
+    "pause_writing",
+    "resume_writing",
+    "_start_asgi_task",
+)
 
 
 def guard(gate: Gate, now: Callable[[], float] = time.monotonic) -> Door | None:

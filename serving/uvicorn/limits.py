@@ -7,6 +7,9 @@ from typing import Protocol
 from serving.errors import ServiceError
 
 MOST_HEAD = 65_536  # bytes of a request outside its body
+MOST_HEADS = 32_000_000  # bytes of memory of all heads that are incomplete or wait in a pipeline
+FIELD_BYTES = 160  # memory of a header field beside its text: a tuple and two bytes objects
+REQUEST_BYTES = 2_500  # measured memory of a request beside its head and body
 MOST_FIELDS = 100  # header fields of a request; also its trailer fields
 MOST_URL = 8_192  # bytes; RFC 9110, section 4.1, recommends at least 8,000
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, section 3.2.2; empty if the URL has no host
@@ -83,6 +86,11 @@ def check_trailer(name: bytes, count: int) -> None:
         raise ServiceError(431, f"the request has more than {MOST_FIELDS} trailer fields")
     if name.lower() == b"connection":
         raise ServiceError(400, "the trailer contains the field Connection")
+
+
+def memory(fields: int, size: int) -> int:
+    """About how many bytes of memory a request takes beside its body, with this many header fields in a head of this size."""
+    return REQUEST_BYTES + FIELD_BYTES * fields + size
 
 
 def too_long(url: bytes) -> ServiceError:

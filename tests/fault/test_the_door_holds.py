@@ -7,12 +7,16 @@ would leave none: then the other client would be refused.
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import another_client
 import httpx
 import numpy as np
 import psutil
@@ -54,19 +58,17 @@ async def _attack(server: Server, token: str, pieces: Callable[[], Iterable[byte
         await asyncio.sleep(PAUSE)
 
 
-async def _watch(server: Server, token: str, until: float) -> tuple[list[float], list[int], int]:
+async def _watch(server: Server, token: str) -> tuple[list[float], list[int], int]:
     """The seconds and statuses of another client's predictions, and the most memory of the service."""
     process, most = psutil.Process(server.process.pid), 0
-    seconds, statuses = [], []
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, headers={"X-API-Key": token} if token else {}) as client:
-        while time.monotonic() < until:
-            begun = time.monotonic()
-            answer = await client.post("/predict", json={"application": {}})
-            seconds.append(time.monotonic() - begun)
-            statuses.append(answer.status_code)
-            most = max(most, process.memory_info().rss)
-            await asyncio.sleep(0.02)
-    return seconds, statuses, most
+    command = [sys.executable, str(Path(another_client.__file__)), str(httpx.URL(server.url).port), str(HOLD), token]
+    client = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    reading = asyncio.create_task(client.communicate())
+    while not reading.done():
+        most = max(most, process.memory_info().rss)
+        await asyncio.sleep(0.02)
+    seconds, statuses = zip(*json.loads(reading.result()[0]), strict=True)
+    return list(seconds), list(statuses), most
 
 
 async def _run(server: Server, token: str, pieces: Callable[[], Iterable[bytes]] | None) -> tuple[list[float], list[int], int]:
@@ -74,7 +76,7 @@ async def _run(server: Server, token: str, pieces: Callable[[], Iterable[bytes]]
     async with asyncio.TaskGroup() as group:
         for _ in range(HOSTILE if pieces else 0):
             group.create_task(_attack(server, token, pieces, until))  # type: ignore[arg-type]
-        watched = group.create_task(_watch(server, token, until))
+        watched = group.create_task(_watch(server, token))
     return watched.result()
 
 

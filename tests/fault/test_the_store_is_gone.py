@@ -45,7 +45,8 @@ class Clients:
             thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=60) as client:
+        limits = httpx.Limits(keepalive_expiry=1)  # before the service closes the idle connection, while this thread waits for a core
+        with httpx.Client(base_url=self._url, timeout=60, limits=limits) as client:
             known = ""
             while not self._stopped.is_set():
                 begun = time.monotonic()
@@ -133,6 +134,11 @@ def test_no_answer_is_in_a_file_that_nobody_can_open(
             path.chmod(0o600)
         environment = {**home.environment, "CREDIT_HOME": str(credit)}
         shipped = run_cli(["ship", "--once"], environment)
+        if harm is cut and shipped.returncode:  # a checkpoint may make a cut file long again, with a hole in it
+            assert "put back a whole one" in shipped.stderr
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            shipped = run_cli(["ship", "--once"], environment)
         assert shipped.returncode == 0, shipped.stderr
         # what a cut destroyed of what was answered before it is the doing of whoever cut
         since = harmed if harm is cut else 0.0

@@ -119,9 +119,10 @@ class Wired:
                     self.opened.set()
                     await until(lambda: not self.boundary.in_flight and not self.boundary.bytes_in_work)
             finally:
+                self.opened.set()
                 for writer in self.clients:
                     writer.close()
-                await until(lambda: not door.connections and not door.unfinished_bytes)
+                await until(lambda: not door.connections and not door.bodies.total and not door.heads.total)
                 server.should_exit = server.force_exit = True
                 await task
 

@@ -1,7 +1,10 @@
 """What a client may send and by when, and what its connection costs the others."""
 
+import asyncio
+import contextlib
 import itertools
 import logging
+import socket
 import weakref
 from collections.abc import Iterable
 
@@ -14,6 +17,7 @@ from monitoring.metrics import Metrics
 from monitoring.service_log import LOGGER
 from serving.errors import ServiceError
 from serving.http.boundary import Boundary
+from serving.uvicorn import door
 from serving.uvicorn.limits import MOST_FIELDS, MOST_HEAD, MOST_IN_PIPELINE, MOST_URL
 
 
@@ -46,7 +50,7 @@ def test_unfinished_bodies_take_no_place() -> None:
         slow = [await server.connect() for _ in range(5)]
         for _, writer in slow:
             writer.write(POST[:-1])
-        await until(lambda: server.door.unfinished_bytes == 5)
+        await until(lambda: server.door.bodies.total == 5)
         assert (server.boundary.in_flight, server.calls) == (0, 0)
         for _ in range(2):
             reader, writer = await server.connect()
@@ -66,9 +70,9 @@ def test_a_connection_that_is_closed_by_its_client_is_forgotten() -> None:
         writer.write(POST)
         await answer(reader)
         writer.write(POST[:-1])
-        await until(lambda: server.door.unfinished_bytes == 1)
+        await until(lambda: server.door.bodies.total == 1)
         writer.close()
-        await until(lambda: not server.door.connections and not server.door.unfinished_bytes)
+        await until(lambda: not server.door.connections and not server.door.bodies.total)
 
     play(scenario)
 
@@ -209,7 +213,7 @@ def test_bodies_hold_no_more_bytes_than_allowed_and_the_oldest_gives_way() -> No
             writer.write(long_post(200_000) + 100_000 * b"x")
             slow.append(reader)
             held = min(held + 100_000, 500_000)
-            await until(lambda: server.door.unfinished_bytes == held)
+            await until(lambda: server.door.bodies.total == held)
         for reader in slow[:5]:
             ((status, body),) = await answers(reader)
             assert (status, b"too many bytes" in body) == (503, True)
@@ -218,6 +222,106 @@ def test_bodies_hold_no_more_bytes_than_allowed_and_the_oldest_gives_way() -> No
         assert (await answer(reader))[0] == 200
 
     play(scenario, max_bytes_in_work=500_000)
+
+
+UNFINISHED: dict[str, tuple[bytes, bytes]] = {
+    "long fields": (HEAD, b"X: " + 5_000 * b"y"),
+    "many fields": (HEAD, 40 * b"X: y\r\n"),
+    "long URLs": (b"", b"GET /" + 5_000 * b"y"),
+    "many heads": (b"", b"G"),
+    "trailers": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X: " + 5_000 * b"y"),
+    "trailers of what was answered": (b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: " + 5_000 * b"y"),
+}
+
+
+@pytest.mark.parametrize(("begin", "piece"), UNFINISHED.values(), ids=UNFINISHED)
+def test_heads_hold_no_more_memory_than_allowed_and_the_oldest_gives_way(
+    begin: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MOST_HEADS", most := 40_000)
+
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        reader, writer = await server.connect()
+        hostile = []
+        for number in range(20):
+            if number % 3 == 0:  # a client whose head comes in two parts is answered all the time
+                await server.send(writer, POST[:40])
+            hostile.append(await server.connect())
+            await server.send(hostile[-1][1], begin + piece)
+            assert 0 < server.door.heads.total <= most
+            if number % 3 == 0:
+                writer.write(POST[40:])
+                assert await answer(reader) == (200, b"{}")
+        assert len(server.door.connections) < 20
+        told = await answers(hostile[0][0])
+        assert told[-1][0] in (503, 404)
+        if told[-1][0] == 503:
+            assert b"too many requests are incomplete; try again" in told[-1][1]
+
+    play(scenario)
+
+
+def test_a_pipeline_holds_no_more_memory_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MOST_HEADS", 100_000)
+    waiting = POST.replace(b"Host", 50 * b"X: y\r\n" + b"Host")
+
+    async def scenario(server: Wired) -> None:
+        for count, statuses in ((5, 6 * [200]), (10, [200, 503])):
+            server.opened.clear()
+            calls = server.calls
+            reader, writer = await server.hold()
+            await server.send(writer, count * waiting)
+            assert (server.door.heads.total > 50_000) == (count == 5)
+            server.opened.set()
+            assert [(await answer(reader))[0] for _ in statuses] == statuses
+            assert server.calls == calls + statuses.count(200)
+        assert await answers(reader) == []
+
+    play(scenario)
+
+
+def rest(sock: socket.socket) -> int:
+    """The number of bytes that still arrive."""
+    count = 0
+    with sock, contextlib.suppress(ConnectionError, TimeoutError):
+        sock.settimeout(1)
+        while data := sock.recv(1_000_000):
+            count += len(data)
+    return count
+
+
+def test_unread_answers_hold_no_more_bytes_than_allowed_and_the_oldest_gives_way() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        server.answer = 20_000_000 * b"x"  # the sockets take some of it
+        clients = []
+        for number in range(5):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(server.address)
+            sock.sendall(POST)
+            clients.append(sock)
+            await until(lambda wanted=number + 1: server.calls == wanted and not server.boundary.in_flight)  # type: ignore[misc]
+            assert 0 < server.door.answers.total <= 45_000_000
+            reader, writer = await server.connect()  # a client that reads gets its answer all the time
+            writer.write(POST.replace(b"/predict", b"/none"))
+            assert (await answer(reader))[0] == 404
+        assert [await asyncio.to_thread(rest, sock) > 20_000_000 for sock in clients] == [False, False, False, True, True]
+        assert server.door.answers.total == 0
+
+    play(scenario, max_bytes_in_work=45_000_000)
+
+
+def test_an_answer_over_the_limit_of_unread_ones_arrives_if_it_is_alone() -> None:
+    async def scenario(server: Wired) -> None:
+        server.opened.set()
+        server.answer = 10_000_000 * b"x"
+        reader, writer = await server.connect()
+        writer.write(POST)
+        assert len((await answer(reader))[1]) == 10_000_000
+
+    play(scenario, max_bytes_in_work=1_000_000)
 
 
 def test_bodies_in_work_leave_room_for_small_ones() -> None:
@@ -246,7 +350,7 @@ def test_each_route_has_its_limit_of_a_body_and_says_so_before_the_body_comes(pa
         assert (await answer(reader))[0] == 200
         writer.write(long_post(most + 1, path))
         assert (await answer(reader))[0] == 413
-        assert server.door.unfinished_bytes == 0
+        assert server.door.bodies.total == 0
 
     play(scenario, max_single_bytes=1000, max_body_bytes=5000)
 
@@ -263,7 +367,7 @@ def test_a_body_without_a_key_is_not_kept() -> None:
         reader, writer = await server.connect()
         writer.write(long_post(100_000) + 50_000 * b"x")
         assert (await answer(reader))[0] == 401
-        assert (server.door.unfinished_bytes, server.boundary.in_flight, server.calls) == (0, 0, 0)
+        assert (server.door.bodies.total, server.boundary.in_flight, server.calls) == (0, 0, 0)
 
     play(scenario, keys=NoKeys())
 
@@ -272,9 +376,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing() -> None
     async def scenario(server: Wired) -> None:
         _, writer = await server.connect()
         writer.write(POST[:-1])
-        await until(lambda: server.door.unfinished_bytes)
+        await until(lambda: server.door.bodies.total)
         writer.close()
-        await until(lambda: not server.door.unfinished_bytes)
+        await until(lambda: not server.door.bodies.total)
         server.opened.set()
         reader, writer = await server.connect()
         writer.write(POST)
