@@ -26,7 +26,7 @@ from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring
 from serving.runner import Runner, Turns
 from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput, SimulateOutput
-from serving.startup import check_start, end_with_parent, remarks
+from serving.startup import check_start, end_with_parent, pass_interrupts_on, remarks
 
 try:
     SETTINGS = settings()
@@ -99,6 +99,7 @@ class CreditScoring:
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         check_configuration(CreditScoring.name, CreditScoring.config, SETTINGS)  # type: ignore[attr-defined]
         check_start(SETTINGS, keys, find_bundle)
+        pass_interrupts_on()
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import psutil
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from configs.settings import Settings
@@ -91,6 +92,21 @@ def check_worker(keys: KeyRing | None) -> None:
     except (ExposureError, KeysError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(STARTUP_FAILURE) from None
+
+
+def pass_interrupts_on() -> None:
+    """Make the parent process send its worker a SIGINT (Ctrl-C) too, so that the worker does not drain.
+
+    The worker has a process group of its own, so a terminal reaches only the parent, which sends SIGTERM.
+    """
+    from circus.sighandler import SysHandler
+
+    def handle_int(handler: SysHandler) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(signal.SIGINT)
+        handler.quit()
+
+    SysHandler.handle_int = handle_int
 
 
 def end_with_parent() -> None:

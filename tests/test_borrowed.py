@@ -1,10 +1,11 @@
-"""What the product uses of BentoML, uvicorn and LightGBM that they do not document: all of it is listed here, and each has a canary.
+"""What the product uses of BentoML, circus, uvicorn and LightGBM that they do not document: all of it is listed here, and each has a canary.
 
 A canary that fails after an update names what has moved, before a service finds out.
 """
 
 import ast
 import inspect
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def bentoml_models() -> None:
     assert callable(BentoMLContainer.model_store.set)
 
 
+def circus_signals() -> None:
+    """serving/startup.py changes what BentoML's parent process does on SIGINT."""
+    from circus.sighandler import SysHandler
+
+    assert callable(SysHandler.quit)
+    assert "handle_%s" in inspect.getsource(SysHandler.signal)
+    assert SysHandler.SIG_NAMES[signal.SIGINT] == "int"
+
+
 def uvicorn_protocol() -> None:
     """serving/uvicorn/ overrides the callbacks of the protocol, and reads the state of its cycles."""
     from uvicorn.protocols.http import auto
@@ -116,6 +126,7 @@ BORROWED: dict[str, Callable[[], None]] = {  # module that is not documented, or
     "bentoml._internal.configuration.containers": bentoml_configuration,
     "bentoml._internal.models": bentoml_models,
     "bentoml._internal.models.model": bentoml_store,
+    "circus.sighandler": circus_signals,
     "uvicorn.protocols.http": uvicorn_protocol,
     "uvloop": uvloop_servers,
     "lightgbm.basic": lightgbm_library,

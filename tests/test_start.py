@@ -174,9 +174,9 @@ def logged(folder: Path) -> set[str]:
     return {found for file in files for found in re.findall(r'"prediction_id":"([^"]+)', file.read_text())}
 
 
-@pytest.mark.parametrize("to_group", [False, True], ids=["TERM to the parent", "TERM to the group"])
+@pytest.mark.parametrize("to_all", [False, True], ids=["TERM to the parent", "TERM to all processes"])
 def test_a_terminated_service_drains_without_a_failed_request(
-    home: Home, tmp_path: Path, table: Table, wait_until: Callable[[Callable[[], object]], None], to_group: bool
+    home: Home, tmp_path: Path, table: Table, wait_until: Callable[[Callable[[], object]], None], to_all: bool
 ) -> None:
     def is_ready() -> bool:
         return httpx.get(f"{server.url}/readyz", timeout=LONG).status_code == 200
@@ -187,7 +187,9 @@ def test_a_terminated_service_drains_without_a_failed_request(
             wait_until(lambda: len(load.answered) > 100)
             assert sum(load.closed.values()) == 0
             begun = time.monotonic()
-            (os.killpg if to_group else os.kill)(server.process.pid, signal.SIGTERM)
+            parent = psutil.Process(server.process.pid)
+            for process in [*(parent.children(recursive=True) if to_all else []), parent]:
+                process.terminate()
             wait_until(lambda: not is_ready())
             wait_until(lambda: len(+load.closed) == load.clients.count(True))
             before = len(load.answered)
@@ -198,10 +200,14 @@ def test_a_terminated_service_drains_without_a_failed_request(
     assert set(load.answered) <= logged(tmp_path)
 
 
-def test_ctrl_c_does_not_drain(home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [[signal.SIGINT], [signal.SIGTERM, signal.SIGINT]], ids=["at once", "while draining"])
+def test_ctrl_c_does_not_drain(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None], sent: list[int]) -> None:
     for server in bentoml_serve(home, tmp_path, CREDIT_SERVICE__DRAIN_SECONDS="1000"):
-        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
+        for count, number in enumerate(sent, start=1):
+            os.killpg(server.process.pid, number)  # as a terminal does
+            wait_until(lambda count=count: server.log.read_text().count('"message": "draining"') == count)  # type: ignore[misc]
         assert server.process.wait(LONG) == 0
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:

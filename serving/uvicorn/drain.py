@@ -21,7 +21,7 @@ LINGER = 0.5  # seconds after the last connection was accepted, for its request 
 
 
 def drain_first(loop: asyncio.AbstractEventLoop, door: Door, seconds: float, stop_listening: Callable[[], None]) -> None:
-    """Make SIGTERM drain the door for this long before the server's own handler runs. SIGINT runs the server's handler at once.
+    """Make SIGTERM drain the door for this long before the server's own handler runs. SIGINT ends the server at once.
 
     Call it in the main thread, after the server has set its handlers.
     """
@@ -40,24 +40,29 @@ class _Drain:
     ) -> None:
         self.loop, self.door, self.seconds, self.stop_listening, self.handlers = loop, door, seconds, stop_listening, handlers
         self.timer: asyncio.TimerHandle | None = None
+        self.ended = False
 
     def begin(self, number: int) -> None:
-        """Drain after a signal. A second SIGTERM changes nothing: if the process group was signalled, the parent sends another one."""
+        """Drain after a signal. A second SIGTERM changes nothing: if all processes were signalled, the parent sends another one."""
         if self.timer is not None and number == signal.SIGTERM:
+            return
+        if self.ended:  # the server takes a second SIGINT as an order not to wait
+            self.handlers[number](number, None)
             return
         if self.timer is not None:
             self.timer.cancel()
         seconds = self.seconds if number == signal.SIGTERM else 0.0
         logger.info("draining", extra={"seconds": seconds})
         self.door.drain()
-        self.timer = self.loop.call_later(seconds, self.leave if seconds else self.end, number)
+        self.timer = self.loop.call_later(seconds, self.leave if seconds else self.end)
 
-    def leave(self, number: int) -> None:
+    def leave(self) -> None:
         """Refuse new connections."""
         self.stop_listening()
-        self.timer = self.loop.call_later(LINGER, self.end, number)
+        self.timer = self.loop.call_later(LINGER, self.end)
 
-    def end(self, number: int) -> None:
-        """End the server, which closes the idle connections and waits for the others."""
+    def end(self) -> None:
+        """End the server, which closes the idle connections and waits for the others. Its handler of SIGINT would end with a traceback."""
+        self.ended = True
         self.door.refuse_late()
-        self.handlers[number](number, None)
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
