@@ -1,16 +1,17 @@
 """A training that is killed, or finds the disk full, loses no model and leaves a store that works. Slow: `make test-fault`."""
 
+import contextlib
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from running import ROOT, run_cli, use_models
 
 from serving.bundle import read_bundle
@@ -75,10 +76,9 @@ def check(place: Path, data: Path, seed: int, before: set[str]) -> set[str]:
     return listed(place)
 
 
-def start(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[bytes]":
-    command = [str(Path(sys.executable).with_name("credit-scoring")), *arguments]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+def start(environment: dict[str, str], *arguments: str) -> warm.Process:
+    with Path(os.devnull).open("w") as nothing:
+        return warm.start("credit-scoring", list(arguments), environment, ROOT, nothing.fileno(), nothing.fileno())
 
 
 def told_champion(place: Path) -> str:
@@ -115,8 +115,9 @@ def test_whatever_is_killed_one_champion_is_served_and_the_journal_names_it(tmp_
             took[name] = time.monotonic() - begun
             continue
         process = start(own, *commands[name])
-        time.sleep(rng.uniform(0.1, 1.0) * took[name])
-        os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(rng.uniform(0.0, 1.1) * took[name])
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         now = told_champion(tmp_path)
         assert now == before or name in ("promote", "rollback")
@@ -138,7 +139,8 @@ def test_trainings_that_are_killed_at_random_moments_lose_no_model(tmp_path: Pat
     for number in range(1, KILLS + 1):
         process = start(environment_of(tmp_path, number), "train", "--data", str(data))
         time.sleep(rng.uniform(0.2, 1.1) * whole)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if number % 4 == 0:
             versions = check(tmp_path, data, number, versions)
