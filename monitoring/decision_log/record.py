@@ -23,7 +23,7 @@ ROOM = b"\t"
 NO_LINE = ROOM + b"\0"  # bytes that may follow the lines; after a loss of power, pages that were not synced hold zeros
 
 
-class Record(Prediction):
+class Record(Prediction, kw_only=True):
     """One decision: the members of the answer, byte for byte as they were sent, and what a replay needs besides.
 
     `features` is the JSON array of the model's features in their order, null if unknown. The numbers stand as the client wrote them or in

@@ -1,5 +1,8 @@
 """The list of routes, what each requires of a request, and the GET routes that BentoML lacks."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -9,12 +12,16 @@ from starlette.types import Scope
 
 from configs.settings import ServiceSettings
 from monitoring.metrics import Metrics
+from serving.bundle import Bundle
 from serving.contract.ids import now
 from serving.http.body import JSON
-from serving.openapi import DOCS_PAGE
+from serving.openapi import DOCS_PAGE, openapi
 
-SINGLE_ROUTE = "/predict"  # takes one applicant
-API_ROUTES = (SINGLE_ROUTE, "/predict/batch", "/outcomes")
+if TYPE_CHECKING:
+    from serving.recording import Status  # imports the database libraries, which the parent process does not need
+
+SINGLE_ROUTES = ("/predict", "/explain")  # take one applicant
+API_ROUTES = (*SINGLE_ROUTES, "/predict/batch", "/outcomes")
 GET_ROUTES = ("/", "/docs", "/docs.json", "/health", "/metrics", "/model")  # each has its endpoint in get_app
 PROBE_ROUTES = ("/livez", "/readyz", "/healthz", "/schema.json")
 KNOWN_ROUTES = frozenset((*API_ROUTES, *GET_ROUTES, *PROBE_ROUTES))
@@ -33,7 +40,7 @@ def takes_place(scope: Scope) -> bool:
 
 def body_limit(path: str, limits: ServiceSettings) -> int:
     """The most bytes of a request body for this path."""
-    return limits.max_single_bytes if path == SINGLE_ROUTE else limits.max_body_bytes
+    return limits.max_single_bytes if path in SINGLE_ROUTES else limits.max_body_bytes
 
 
 def json_response(content: object) -> Response:
@@ -41,8 +48,24 @@ def json_response(content: object) -> Response:
     return Response(msgspec.json.encode(content), media_type=JSON)
 
 
+def one_response(answer: object) -> Response:
+    """A 200 with the answer for one row; raises it if it is an exception."""
+    if isinstance(answer, Exception):
+        raise answer
+    return json_response(answer)
+
+
+def publish(app: Starlette, name: str, bundle: Bundle, status: "Callable[[], Status]", max_rows: int) -> None:
+    """Give the GET routes what they answer about a model. A status is asked for whenever `/health` is."""
+    described = {"model_name": name, "model_version": bundle.version, "trained_on": bundle.trained_on}
+    app.state.status = status
+    app.state.health = {"model_loaded": True, **described}
+    app.state.model = {"name": name, **bundle.describe()}
+    app.state.openapi = openapi(bundle.features, max_rows, bundle.version)
+
+
 def get_app(metrics: Metrics) -> Starlette:
-    """The app with the GET routes. The service sets `state.status`, `state.health`, `state.model` and `state.openapi` at start."""
+    """The app with the GET routes; `publish` gives it their answers."""
 
     async def index(request: Request) -> Response:
         return RedirectResponse("docs")  # relative, to keep a prefix that a proxy removed
