@@ -1,10 +1,10 @@
 """The BentoML service. It assembles bundle, contract, pipeline and metrics, and computes nothing itself."""
 
-import gc
 import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import bentoml
 from starlette.responses import Response
@@ -15,18 +15,32 @@ from monitoring.metrics import Metrics
 from monitoring.service_log import configure_logging
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import read_bundle
+from serving.contract.asking import Asking
 from serving.contract.prediction import batch_answers, simulated
 from serving.contract.requests import RequestParser
+from serving.contract.rows import Row
 from serving.http.bento import lean_service
 from serving.http.exchange import client_gone
-from serving.http.routes import get_app, json_response
+from serving.http.publishing import publish
+from serving.http.routes import get_app, json_response, one_response
 from serving.identity.key_ring import required_keys
 from serving.model_store import find_in_store
-from serving.openapi import openapi
 from serving.pipeline import Pipeline, Scoring
+from serving.reasons.desk import Desk
+from serving.reasons.explainer import Explainer
 from serving.runner import Runner, Turns
-from serving.specs import BatchInput, BatchOutput, OutcomesInput, OutcomesOutput, PredictInput, PredictOutput, SimulateOutput
-from serving.startup import check_start, end_with_parent, pass_interrupts_on, remarks
+from serving.specs import (
+    BatchInput,
+    BatchOutput,
+    ExplainInput,
+    ExplainOutput,
+    OutcomesInput,
+    OutcomesOutput,
+    PredictInput,
+    PredictOutput,
+    SimulateOutput,
+)
+from serving.startup import check_start, end_with_parent, pass_interrupts_on, remarks, spare_collections
 
 try:
     SETTINGS = settings()
@@ -67,7 +81,7 @@ class CreditScoring:
         logger = configure_logging(SETTINGS.log_level)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
-        self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows)
+        self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows, Asking(bundle.reasons, SETTINGS.reasons))
         self.drift = LiveDrift(bundle.drift_reference, bundle.decision.threshold, bundle.approval_rate, **SETTINGS.drift.model_dump())
         self.recording = Recording(SETTINGS, metrics)
         self.pipeline = Pipeline(
@@ -78,19 +92,20 @@ class CreditScoring:
             record=self.recording.record,
             count=self._count,
         )
-        self.pipeline.score([self.parser.parse_example()])  # warm up: the first call is slow
+        self._explained = Explainer(bundle, self.pipeline.pds).explained if bundle.reasons else lambda scoring: scoring
+        self._explain([self.parser.parse_example()])  # warm up: the first call is slow
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
         deadline = SETTINGS.service.deadline_seconds
         self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
+        self.desk = Desk(self._explain, self.pipeline.commit, max_waiting=SETTINGS.reasons.max_waiting, deadline=deadline)
         self.turns = Turns()
-        self._publish()
+        metrics.model(SETTINGS.model.name, self.version, bundle.trained_on)
+        publish(app, SETTINGS.model.name, bundle, self.recording, SETTINGS.service.max_rows)
         for remark in remarks(SETTINGS, bundle, packed=CreditScoring.bento is not None):  # type: ignore[attr-defined]
             logger.warning(remark)
         logger.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
         self.drift.start(metrics.registry, partial(self.recording.scored_before, begun, self.version, SETTINGS.drift.window))
-        gc.collect()
-        gc.freeze()  # these objects live as long as the process; a collection that scans them takes over 100 ms
-        gc.set_threshold(50_000, 20, 20)  # at the default threshold, thousands of connections spend a quarter of the time collecting
+        spare_collections()
 
     @bentoml.on_deployment
     @staticmethod
@@ -104,16 +119,20 @@ class CreditScoring:
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
     async def predict(self, body: bytes) -> Response:
         """Score one applicant."""
-        (answer,) = await self.runner.run([self.parser.parse_one(body)], client_gone())
-        if isinstance(answer, Exception):
-            raise answer
-        return json_response(answer)
+        row = self.parser.parse_one(body)
+        return one_response(*await self._queue([row]).run([row], client_gone()))
+
+    @bentoml.api(route="/explain", input_spec=ExplainInput, output_spec=ExplainOutput)
+    async def explain(self, body: bytes) -> Response:
+        """Score one applicant and explain the decision."""
+        return one_response(*await self.desk.run([self.parser.parse_explain(body)], client_gone()))
 
     @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants. An invalid row gets an error; the others are scored."""
         rows = await self.turns.all(self.parser.parse_batch(body))
-        answers, bad = batch_answers(rows, await self.runner.run([row for row in rows if not row.errors], client_gone()))
+        good = [row for row in rows if not row.errors]
+        answers, bad = batch_answers(rows, await self._queue(good).run(good, client_gone()))
         metrics.row_errors(bad)
         return json_response({"predictions": answers, "count": len(answers)})
 
@@ -136,18 +155,15 @@ class CreditScoring:
     def close(self) -> None:
         """Finish writing to the log and shipping to the store."""
         self.drift.stop()
+        self.desk.close()
         self.recording.close()
 
     def _count(self, scoring: Scoring) -> None:
         self.drift.add(scoring.matrix, scoring.pds)
         metrics.predictions(scoring.predictions)
 
-    def _publish(self) -> None:
-        bundle, name = self.bundle, SETTINGS.model.name
-        metrics.model(name, self.version, bundle.trained_on)
-        described = {"model_name": name, "model_version": self.version, "trained_on": bundle.trained_on}
-        app.state.status = lambda: self.recording.status
-        app.state.health = {"model_loaded": True, **described}
-        app.state.model = {"name": name, **bundle.describe()}
-        app.state.record = self.recording.reader
-        app.state.openapi = openapi(bundle.features, SETTINGS.service.max_rows, self.version)
+    def _queue(self, rows: list[Row]) -> Runner[Row, Scoring, Any] | Desk[Row, Scoring, Any]:
+        return self.desk if rows and rows[0].asked else self.runner
+
+    def _explain(self, rows: list[Row]) -> Scoring:
+        return self._explained(self.pipeline.score(rows))

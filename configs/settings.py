@@ -85,6 +85,14 @@ class ServiceSettings(Section):
         return most
 
 
+class ReasonsSettings(Section):
+    """How decisions are explained."""
+
+    on_decline: bool
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    max_waiting: Count
+
+
 class LogSettings(Section):
     """How a decision is recorded before it is answered."""
 
@@ -195,6 +203,7 @@ class Settings(BaseSettings):
     model: ModelSettings
     decision: DecisionSettings
     service: ServiceSettings
+    reasons: ReasonsSettings
     log: LogSettings
     store: StoreSettings
     latency_target: LatencyTarget

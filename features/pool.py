@@ -46,6 +46,15 @@ def history_features() -> frozenset[str]:
 
 
 @cache
+def fields_of(name: str) -> frozenset[str]:
+    """The raw fields of the application that a feature is computed from directly. An expected score counts as computed from none."""
+    if pair := RATIOS.get(name) or DIFFERENCES.get(name):
+        return fields_of(pair[0]) | fields_of(pair[1])
+    simple = [derived.columns for derived in SIMPLE if derived.name == name]
+    return frozenset(simple[0] if simple else () if name in EXPECTED or name in history_features() else (name,))
+
+
+@cache
 def explaining_features(table: Table | None = None) -> tuple[str, ...]:
     """The features of the application that predict the external scores: all that do not contain one."""
     derived = {feature.name for feature in SIMPLE if set(feature.columns) & set(EXTERNAL)}

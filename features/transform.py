@@ -13,7 +13,7 @@ from features.applications import Applications, FeatureError
 from features.columns import Columns
 from features.expectation import Expectation, cross_fitted
 from features.history import UNSEEN, History, Mask, Matrix
-from features.pool import Feature, chosen_features, explaining_features, feature_pool, history_features
+from features.pool import Feature, chosen_features, explaining_features, feature_pool, fields_of, history_features
 from features.schema import Schema, history_tables, load_schema
 
 STATE_FORMAT = 4
@@ -151,6 +151,15 @@ class FeatureTransform:
         """The positions of the features that need the history."""
         return tuple(position for position, name in enumerate(self.names) if name in history_features())
 
+    def assumed(self, missed: Mask) -> Mask:
+        """Which features, shape (rows, features), hold or contain a typical value in the place of an absent field.
+
+        Parameters
+        ----------
+        missed : shape (rows, columns of the table), as `Odd` has them.
+        """
+        return np.asarray(missed @ self._computed_from)
+
     def transform(self, applications: Applications, history: History | None = None) -> Transformed:
         """Compute the feature matrix. Without `history`, nobody's history is known.
 
@@ -234,6 +243,11 @@ class FeatureTransform:
         odd = self.absence_.settle(matrix[:, : len(self.table.columns)]) if self.absence_ else None
         self._columns.derive(matrix)
         return odd
+
+    @cached_property
+    def _computed_from(self) -> Mask:
+        """Whether a feature is computed from a field, shape (columns of the table, features)."""
+        return np.array([[column.name in fields_of(name) for name in self.names] for column in self.table.columns])
 
     @cached_property
     def _codes(self) -> list[dict[str | None, float]]:

@@ -52,7 +52,7 @@ def parts(bundle: Bundle, together: list[bytes]) -> dict[str, float]:
     scorer, metrics = Scorer(bundle), Metrics()
     count = len(together)
     rows = [parser.parse_one(body) for body in together]
-    matrix, warnings, _ = inputs.read(rows)
+    matrix, warnings, *_ = inputs.read(rows)
     pds = scorer.pd(matrix).tolist()
     decision, version = bundle.decision, bundle.version
 

@@ -1,7 +1,9 @@
 """The bundle: everything that serving a model needs, as a folder of files.
 
 Files: the LightGBM text model, the schema of the raw data, the state of the features, calibration and decision, the reference
-distributions, the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each file.
+distributions, the metadata of the training run, and a manifest with the format version and the SHA-256 sum of each file. Bundles that can
+give reasons also hold concepts, words and offers (reasons.json), the models of the cross-validation (folds.json.gz), and the table of
+contributions (contributions.npz) unless a tree is too large for it.
 The version of a model is a digest of its manifest, so the same content always has the same version.
 
 A bundle depends on no other file: an edit of configs/schema.yaml never changes the answers of a stored model.
@@ -24,6 +26,9 @@ from features.transform import FeatureTransform
 from monitoring.drift.psi import Reference
 from serving.calibration import Calibration
 from serving.decision import Decision
+from serving.reasons.concepts import Reasons
+from serving.reasons.contributions import ContributionTable
+from serving.reasons.interval import packed, unpacked
 
 FORMAT = 3
 SCHEMA_OF_FORMAT_1 = "444031ca364eac468b7368b17f57c0a9b5f94cdceffe6697cd9f05f5b192b2ef"
@@ -31,7 +36,9 @@ PRODUCT = "credit-scoring"
 MANIFEST = "manifest.json"
 MODEL, SCHEMA, FEATURES, DECISION = "model.txt", "schema.json", "features.json", "decision.json"
 REFERENCE, METADATA = "reference.json", "metadata.json"
+REASONS, CONTRIBUTIONS, FOLDS = "reasons.json", "contributions.npz", "folds.json.gz"
 FILES = (MODEL, SCHEMA, FEATURES, DECISION, REFERENCE, METADATA)
+OPTIONAL = (REASONS, CONTRIBUTIONS, FOLDS)
 GENERATED = "generated"
 
 
@@ -53,6 +60,7 @@ class Bundle:
     features : the fitted transform.
     metadata : `trained_on` ("generated" or the fingerprint of the data), `metrics`, `libraries` and more.
     reference : distribution of each feature and of the PD at training; see monitoring.drift.psi.reference.
+    reasons : what it needs to explain decisions; None in bundles of earlier releases.
     """
 
     model: str
@@ -61,6 +69,7 @@ class Bundle:
     decision: Decision
     reference: dict[str, Any]
     metadata: dict[str, Any]
+    reasons: Reasons | None = None
 
     @property
     def distributions(self) -> dict[str, dict[str, Any]]:
@@ -99,6 +108,7 @@ class Bundle:
             "thin_application": self.decision.to_dict()["thin"],
             "metrics": self.metadata["metrics"],
             "libraries": self.metadata["libraries"],
+            "reasons": self.reasons.describe() if self.reasons else None,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -112,6 +122,12 @@ class Bundle:
             REFERENCE: _json(self.reference),
             METADATA: _json(self.metadata),
         }
+        if self.reasons:
+            content[REASONS] = _json(self.reasons.to_dict())
+            if self.reasons.table:
+                content[CONTRIBUTIONS] = self.reasons.table.to_bytes()
+            if self.reasons.folds:
+                content[FOLDS] = packed(self.reasons.folds)
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
         content[MANIFEST] = _json({"product": PRODUCT, "format": FORMAT, "files": sums})
         return content
@@ -138,7 +154,8 @@ def read_bundle(folder: Path) -> Bundle:
             f"the bundle in {folder} was trained with another configs/schema.yaml and does not hold it: "
             "restore the file that it was trained with, or train again"
         )
-    content = _files(folder, manifest["files"], [name for name in FILES if own or name != SCHEMA])
+    sums = manifest["files"]
+    content = _files(folder, sums, [*(name for name in FILES if own or name != SCHEMA), *(name for name in OPTIONAL if name in sums)])
     try:
         decision = json.loads(content[DECISION])
         bundle = Bundle(
@@ -150,6 +167,7 @@ def read_bundle(folder: Path) -> Bundle:
             decision=Decision.from_dict(decision),
             reference=json.loads(content[REFERENCE]),
             metadata=json.loads(content[METADATA]),
+            reasons=_reasons(content),
         )
         vars(bundle)["version"] = _version((folder / MANIFEST).read_bytes())  # of the stored files: this release may write them differently
         return bundle
@@ -182,6 +200,13 @@ def _files(folder: Path, sums: dict[str, str], names: list[str]) -> dict[str, by
         if hashlib.sha256(content[name]).hexdigest() != sums.get(name):
             raise BundleError(f"the bundle in {folder} is damaged: {name} does not match its checksum in {MANIFEST}")
     return content
+
+
+def _reasons(content: dict[str, bytes]) -> Reasons | None:
+    if REASONS not in content:
+        return None
+    table = ContributionTable.from_bytes(content[CONTRIBUTIONS]) if CONTRIBUTIONS in content else None
+    return Reasons.from_dict(json.loads(content[REASONS]), table, unpacked(content[FOLDS]) if FOLDS in content else ())
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from configs.errors import UserError
 from configs.settings import load_settings
-from serving import record_cli, report_cli
+from serving import reason_cli, record_cli, report_cli
 from serving.console import Commands, chosen_model
 from serving.identity.key_ring import last_uses
 from serving.identity.keys import Key, create_key, read_keys, revoke_key, rotate_key
@@ -24,6 +24,7 @@ app = typer.Typer(
 keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(record_cli.app)
+app.add_typer(reason_cli.app)
 app.add_typer(report_cli.app)
 
 

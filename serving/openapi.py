@@ -6,13 +6,15 @@ import msgspec
 
 from features.schema import Column, Table
 from features.transform import FeatureTransform
-from monitoring.prediction import MAX_CLIENT_ID, Prediction
+from monitoring.prediction import MAX_CLIENT_ID, Explained, Prediction
+from serving.contract.prediction import NOT_SIMULATED
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 from serving.http.routes import required_scope
 from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
+LANGUAGE = {"language": {"type": "string", "nullable": True, "description": "of the reasons; GET /model lists them"}}
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
 
@@ -68,8 +70,11 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
         "description": "the client's history; an absent or null table was not looked up, an empty table was looked up and had no rows",
     }
     application = {"$ref": "#/components/schemas/Application"}
-    named = {"client_id": CLIENT_ID, "application": application, "history": history}
-    by_vector = {"client_id": CLIENT_ID, "features": vector}
+    plain = {"client_id": CLIENT_ID, "application": application, "history": history}
+    vector_form = {"client_id": CLIENT_ID, "features": vector}
+    reasons = {"reasons": {"type": "boolean", "nullable": True, "description": "whether a decline comes with its reasons"}, **LANGUAGE}
+    explain = {**LANGUAGE, "detail": {"type": "string", "nullable": True, "enum": ["concepts", "features"]}}
+    named, by_vector = {**plain, **reasons}, {**vector_form, **reasons}
     rows = {"type": "array", "maxItems": max_rows}
     return {
         "/predict": _post(
@@ -79,11 +84,20 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
             "predict_batch",
             "Score many applicants; an invalid row gets an error, the others are scored",
             [
-                _object({"applications": {**rows, "items": _object(named, "application")}}, "applications"),
-                _object({"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}}, "features"),
+                _object({"applications": {**rows, "items": _object(plain, "application")}, **reasons}, "applications"),
+                _object(
+                    {"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}, **reasons}, "features"
+                ),
             ],
             "Batch",
             {"applications": [example]},
+        ),
+        "/explain": _post(
+            "explain",
+            "Score one applicant and explain the decision",
+            [_object({**one, **explain}, form) for one, form in ((plain, "application"), (vector_form, "features"))],
+            "Explained",
+            example,
         ),
         "/outcomes": _post(
             "outcomes",
@@ -112,8 +126,7 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
     return {
         "Application": _row_json_schema(features.table),
         **{table.name: _row_json_schema(table) for table in features.history},
-        "Prediction": _prediction(),
-        "Simulation": _prediction("prediction_id", "timestamp"),
+        **_answers(),
         **record_schemas(),
         "Problem": _problem(),
         "Batch": _object(
@@ -144,7 +157,7 @@ STATUSES = {
     403: "the key lacks the scope of the route",
     404: "there is no such decision",
     408: "the request did not arrive in time",
-    409: "the decision cannot be scored again, or gives another result; the detail says why",
+    409: "the model gives no reasons; a decision cannot be scored again, or gives another result",
     413: "the body or the batch is too large",
     414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
@@ -173,12 +186,14 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
 
 def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": {"oneOf": bodies}, "example": example}
-    responses = {
-        "200": _answer("the answer", "application/json", _ref(answer)),
-        **{str(s): _error(text) for s, text in STATUSES.items() if s not in (404, 409)},
-    }
+    responses = {"200": _answer("the answer", "application/json", _ref(answer)), **_errors_of(name)}
     body = {"required": True, "content": {"application/json": content}}
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
+
+
+def _errors_of(name: str) -> dict[str, Any]:
+    other = {404} if name in ("predict", "predict_batch", "explain") else {404, 409}
+    return {str(status): _error(text) for status, text in STATUSES.items() if status not in other}
 
 
 def _get(
@@ -202,12 +217,15 @@ def _health() -> dict[str, Any]:
     return _object(properties, *properties)
 
 
-def _prediction(*without: str) -> dict[str, Any]:
-    """The schema of the answer in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
-    _, components = msgspec.json.schema_components([Prediction])
-    declared = components["Prediction"]["properties"]
-    properties = {name: _of_openapi(schema) for name, schema in declared.items() if name not in without}
-    return _object(properties, *properties)
+def _answers() -> dict[str, Any]:
+    """The schemas of the answers in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
+    _, components = msgspec.json.schema_components([Prediction, Explained], ref_template="#/components/schemas/{name}")
+    answers = {
+        name: _object({member: _of_openapi(declared) for member, declared in found["properties"].items()}, *found["required"])
+        for name, found in components.items()
+    }
+    simulated = {name: schema for name, schema in answers["Prediction"]["properties"].items() if name not in NOT_SIMULATED}
+    return {**answers, "Simulation": _object(simulated, *simulated)}
 
 
 def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +233,10 @@ def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
         return {"type": "integer" if isinstance(declared["enum"][0], int) else "string", **declared}
     if "anyOf" in declared:
         (schema,) = (choice for choice in declared["anyOf"] if choice != {"type": "null"})
-        return {**schema, "nullable": True}
+        text = {"description": declared["description"]} if "description" in declared else {}
+        return {**({"allOf": [schema]} if "$ref" in schema else schema), **text, "nullable": True}
+    if "$ref" in declared and len(declared) > 1:
+        return {"allOf": [{"$ref": declared["$ref"]}], **{name: value for name, value in declared.items() if name != "$ref"}}
     return declared
 
 

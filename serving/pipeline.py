@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from features.history import Matrix
+from features.history import Mask, Matrix
 from monitoring.prediction import Prediction
 from monitoring.service_log import LOGGER
 from serving.bundle import Bundle
@@ -34,6 +34,7 @@ class Scoring:
     pds : shape (rows,), calibrated PDs, in [0, 1].
     answers : the predictions as JSON, encoded once for both the client and the record.
     sent : for each row, the JSON of its features as the client wrote them; None if it differs from the matrix.
+    missed : shape (rows, fields), where a typical value took the place of an absent field; None if nowhere.
     """
 
     rows: Sequence[Row]
@@ -42,6 +43,7 @@ class Scoring:
     predictions: list[Prediction]
     answers: list[msgspec.Raw]
     sent: list[msgspec.Raw | None]
+    missed: Mask | None = None
 
 
 def unrecorded(records: Callable[[], Sequence[bytes]]) -> None:
@@ -82,13 +84,17 @@ class Pipeline:
         self._writer = RecordWriter(bundle.features.table, raw_fields, model_name)
         self._record, self._count = record, count
 
+    def pds(self, rows: Sequence[Row]) -> Values:
+        """The PDs alone, shape (rows,), of rows, none of which may have errors."""
+        return self._scorer.pd(self._inputs.read(rows).matrix)
+
     def score(self, rows: Sequence[Row]) -> Scoring:
         """Score rows, none of which may have errors."""
-        matrix, warnings, sent = self._inputs.read(rows)
+        matrix, warnings, sent, missed = self._inputs.read(rows)
         pds = self._scorer.pd(matrix)
         unknown = self._scorer.unknown(matrix).tolist()
         made = predictions(rows, pds.tolist(), warnings, decision=self._decision, model_version=self._version, unknown=unknown)
-        return Scoring(rows, matrix, pds, made, [msgspec.Raw(encode(prediction)) for prediction in made], sent)
+        return Scoring(rows, matrix, pds, made, [msgspec.Raw(encode(prediction)) for prediction in made], sent, missed)
 
     def commit(self, scoring: Scoring) -> Committed[msgspec.Raw]:
         """Record decisions and count them. Their answers may be sent once the record is kept.

@@ -59,10 +59,7 @@ def ship(once: Annotated[bool, typer.Option("--once", help="Ship the present lin
         with contextlib.suppress(KeyboardInterrupt):
             shipper.run()
         return
-    lines = 0
-    while shipped := shipper.ship():
-        lines += shipped
-    typer.echo(f"{lines} lines shipped")
+    typer.echo(f"{sum(iter(shipper.ship, 0))} lines shipped")
 
 
 @app.command("decision")
@@ -160,18 +157,9 @@ def verify_log() -> None:
 @app.command("replay")
 def replay_decision(prediction_id: PredictionId) -> None:
     """Score a recorded decision again with the model that made it, and check that the PD is the same to the last bit."""
-    from monitoring.decision_log.reader import find_line
-    from monitoring.store.database import reading
-    from monitoring.store.queries import find_decision
     from serving.replay import replay
 
-    options, identifier = load_settings(), checked(prediction_id)
-    with opened_store() as engine, reading(engine) as connection:
-        found = find_decision(connection, identifier)
-    line = found["line"].encode() if found else find_line(options.log_folder, identifier)
-    if line is None:
-        fail(f"neither the store nor the decision log has a decision {prediction_id}")
-    typer.echo(replay(line, options.model.name))
+    typer.echo(replay(recorded_line(prediction_id), load_settings().model.name))
 
 
 @outcomes_app.command("import")
@@ -245,6 +233,21 @@ def opened_store() -> Iterator["Engine"]:
         yield engine
     finally:
         engine.dispose()
+
+
+def recorded_line(prediction_id: str) -> bytes:
+    """The log line of a decision, from the store or else from the decision log; exit code 1 if neither has it."""
+    from monitoring.decision_log.reader import find_line
+    from monitoring.store.database import reading
+    from monitoring.store.queries import find_decision
+
+    identifier = checked(prediction_id)
+    with opened_store() as engine, reading(engine) as connection:
+        found = find_decision(connection, identifier)
+    line = found["line"].encode() if found else find_line(load_settings().log_folder, identifier)
+    if line is None:
+        fail(f"neither the store nor the decision log has a decision {prediction_id}")
+    return line
 
 
 def checked(prediction_id: str) -> str:

@@ -1,11 +1,15 @@
 """The input and output fields of the API methods, as BentoML documents them. The body itself passes as bytes."""
 
-from typing import Any, get_type_hints
+from functools import reduce
+from operator import or_
+from types import GenericAlias, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import bentoml
+import msgspec
 from starlette.requests import Request
 
-from monitoring.prediction import Prediction
+from monitoring.prediction import Explained, Prediction
 from serving.http.body import read_body
 
 
@@ -22,12 +26,25 @@ class RawInput(bentoml.IODescriptor):
 
 
 class PredictInput(RawInput):
-    """One applicant: `application` by name, or `features` as a vector."""
+    """One applicant: `application` by name, or `features` as a vector. With `reasons`, a decline comes with its reasons."""
 
     client_id: str | None = None
     application: dict[str, Any] | None = None
     history: dict[str, Any] | None = None
     features: list[float | None] | None = None
+    reasons: bool | None = None
+    language: str | None = None
+
+
+class ExplainInput(RawInput):
+    """One applicant, as for a prediction, and the language and detail of the explanation."""
+
+    client_id: str | None = None
+    application: dict[str, Any] | None = None
+    history: dict[str, Any] | None = None
+    features: list[float | None] | None = None
+    language: str | None = None
+    detail: str | None = None
 
 
 class BatchInput(RawInput):
@@ -36,13 +53,28 @@ class BatchInput(RawInput):
     applications: list[dict[str, Any]] | None = None
     features: list[list[float | None]] | None = None
     client_ids: list[str | None] | None = None
+    reasons: bool | None = None
+    language: str | None = None
 
 
-PredictOutput = type(
-    "PredictOutput",
-    (bentoml.IODescriptor,),
-    {"__doc__": "One prediction.", "__module__": __name__, "__annotations__": get_type_hints(Prediction)},
-)
+def _plain(hint: Any) -> Any:
+    """A type of a prediction as BentoML documents it: an object for a struct."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return dict[str, Any]
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return reduce(or_, [None if one is msgspec.UnsetType else _plain(one) for one in get_args(hint)])
+    return GenericAlias(list, (_plain(get_args(hint)[0]),)) if get_origin(hint) is list else hint
+
+
+def _output(name: str, text: str, answer: type[Prediction]) -> type[bentoml.IODescriptor]:
+    """The output fields of an answer. Members that may be missing are documented as null."""
+    hints = {field: _plain(hint) for field, hint in get_type_hints(answer).items()}
+    optional = {field: None for field, hint in get_type_hints(answer).items() if msgspec.UnsetType in get_args(hint)}
+    return type(name, (bentoml.IODescriptor,), {"__doc__": text, "__module__": __name__, "__annotations__": hints, **optional})
+
+
+PredictOutput = _output("PredictOutput", "One prediction.", Prediction)
+ExplainOutput = _output("ExplainOutput", "One prediction with all that explains it.", Explained)
 
 
 class BatchOutput(bentoml.IODescriptor):

@@ -405,16 +405,18 @@ def test_a_decision_is_found_listed_and_replayed_and_a_simulation_is_nowhere(
 def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table) -> None:
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {
-        *("/predict", "/predict/batch", "/outcomes", "/simulate", "/decisions", "/decisions/{prediction_id}"),
+        *("/predict", "/predict/batch", "/explain", "/outcomes", "/simulate", "/decisions", "/decisions/{prediction_id}"),
         *("/decisions/{prediction_id}/replay", "/clients/{client_id}/decisions"),
         *("/health", "/livez", "/readyz", "/metrics", "/model"),
     }
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
     assert set(document["paths"]["/predict"]["post"]["responses"]) == {
-        *("200", "400", "401", "403", "408", "413", "414", "415", "422", "431", "500", "503", "504")
+        *("200", "400", "401", "403", "408", "409", "413", "414", "415", "422", "431", "500", "503", "504")
     }
-    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    assert client.post("/predict", json=example).status_code == 200
+    assert "409" not in document["paths"]["/outcomes"]["post"]["responses"]
+    for path in ("/predict", "/explain"):
+        example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        assert client.post(path, json=example).status_code == 200
     references = set()
     json.dumps(document, default=str)
     for part in json.dumps(document).split('"#/components/schemas/')[1:]:
@@ -441,3 +443,77 @@ def test_a_person_scores_on_the_docs_page(server: Server, need: Callable[..., st
         browser.close()
     assert '"probability"' in answer
     assert all(url.startswith((server.url, "data:")) for url in requested), requested
+
+
+def test_explain_gives_the_prediction_with_all_that_explains_it(
+    client: httpx.Client, applicants: pd.DataFrame, table: Table, bundle: Bundle
+) -> None:
+    requests = as_request(applicants[:60], table)
+    predicted = [client.post("/predict", json=request).json() for request in requests]
+    for request, prediction in zip(requests, predicted, strict=True):
+        answer = client.post("/explain", json={**request, "detail": "features"}).json()
+        assert (answer["probability"], answer["decision"]) == (prediction["probability"], prediction["decision"])
+        assert list(answer)[: len(MEMBERS)] == MEMBERS
+        explanation = answer["explanation"]
+        odds = np.log(answer["probability"] / (1 - answer["probability"]))
+        for points in (explanation["concepts"], explanation["by_feature"]):
+            assert abs(explanation["base"] + sum(item["points"] for item in points) - odds) < 1e-9
+        assert explanation["baseline"] == "near_threshold"
+        assert answer["interval"]["low"] < answer["probability"] < answer["interval"]["high"]
+        assert isinstance(answer["borderline"], bool)
+        assert all("counted against you" in reason["text"] for reason in answer["reasons"])
+    described = client.get("/model").json()["reasons"]
+    assert described["languages"] == ["en", "fr"]
+    assert {reason["code"] for reason in answer["reasons"]} <= {concept["code"] for concept in described["concepts"]}
+
+
+def test_only_declines_get_reasons_and_only_if_asked(client: httpx.Client, applicants: pd.DataFrame, table: Table) -> None:
+    requests = as_request(applicants[:60], table)
+    alone = [client.post("/predict", json={**request, "reasons": True}).json() for request in requests]
+    batch = client.post("/predict/batch", json={"applications": requests, "reasons": True}).json()["predictions"]
+    whole = [client.post("/explain", json=request).json() for request in requests]
+    assert {answer["decision"] for answer in alone} == {"APPROVE", "DECLINE"}
+    for one, other, explained in zip(alone, batch, whole, strict=True):
+        assert ("reasons" in one) == (one["decision"] == "DECLINE")
+        assert one.get("reasons") == other.get("reasons")
+        assert one.get("reasons", explained["reasons"]) == explained["reasons"]
+        assert "speaks_for" not in one
+    assert list(client.post("/predict", json={**requests[0], "reasons": False}).json()) == MEMBERS
+    french = client.post("/explain", json={**requests[0], "language": "fr"}).json()
+    assert [reason["code"] for reason in french["reasons"]] == [reason["code"] for reason in whole[0]["reasons"]]
+    assert all("joué contre vous" in reason["text"] for reason in french["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "pointer"),
+    [
+        ("/predict", {"reasons": "yes"}, "/reasons"),
+        ("/predict", {"reasons": True, "language": "nl"}, "/language"),
+        ("/predict", {"detail": "features"}, "/detail"),
+        ("/explain", {"detail": "all"}, "/detail"),
+        ("/explain", {"language": 1}, "/language"),
+        ("/explain", {"reasons": True}, "/reasons"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_named(client: httpx.Client, path: str, more: dict[str, Any], pointer: str) -> None:
+    answer = client.post(path, json={"application": {"AMT_CREDIT": 450000}, **more})
+    assert (answer.status_code, [error["pointer"] for error in answer.json()["errors"]]) == (422, [pointer])
+
+
+def test_a_vector_is_explained_without_a_change(client: httpx.Client, bundle: Bundle) -> None:
+    answer = client.post("/explain", json={"features": [None] * len(bundle.features.names)}).json()
+    assert answer["explanation"]["concepts"]
+    assert answer["smallest_change"] is None
+
+
+def test_bentos_client_gets_explanations(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as bento:
+        answer = as_dict(bento.explain(application={"AMT_CREDIT": 450000}))
+    assert answer["explanation"]["concepts"]
+
+
+def test_an_explained_decision_is_on_record_with_its_reasons(client: httpx.Client, server: Server) -> None:
+    answer = client.post("/explain", json={"application": {"AMT_CREDIT": 450000, "EXT_SOURCE_2": 0.01}})
+    lines = [line for file in server.log.parent.rglob("*.jsonl") for line in file.read_text().splitlines()]
+    (line,) = [line for line in lines if answer.json()["prediction_id"] in line]
+    assert line.startswith(answer.text[:-1])

@@ -15,6 +15,7 @@ from serving.decision import Choice, CostCurve, Costs, Decision, approved_counts
 from serving.thin import ThinRule, gain_parts, thin_limit
 from training.aliases import Labels, Say, Values
 from training.evaluation import bootstrap_intervals, calibration_table, fit_calibration, metrics
+from training.explaining.reasons import make_reasons
 from training.fitting import Fit, Fold, fit_here, folds_of
 from training.prepare import Prepared
 
@@ -56,7 +57,7 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     """
     y, options, costs = prepared.defaulted, settings.training, Costs.of(settings.decision)
     folds = folds_of(prepared, settings)
-    margins, fold_auc = _cross_validate(prepared, settings, folds, say, fit)
+    margins, fold_auc, fold_models = _cross_validate(prepared, settings, folds, say, fit)
     pd = calibrate_out_of_fold(margins, y, folds)
     calibration = fit_calibration(margins, y)
     choice = choose_threshold(y, pd, costs, settings.decision.min_approval_rate)
@@ -69,8 +70,13 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
     booster = fit(prepared, settings, np.arange(len(y)))
     gain = dict(zip(prepared.features.names, booster.feature_importance("gain").tolist(), strict=True))
     limit = thin_limit(prepared.matrix, gain_parts(prepared.features.names, gain.values()), prepared.features.history_positions)
+    model = booster.model_to_string()
+    own_pd = calibration.apply(np.asarray(booster.predict(prepared.matrix, raw_score=True)))
+    reasons = make_reasons(
+        model, prepared.features, calibration, say, matrix=prepared.matrix, pd=own_pd, threshold=choice.threshold, folds=fold_models
+    )
     bundle = Bundle(
-        model=booster.model_to_string(),
+        model=model,
         features=prepared.features,
         calibration=calibration,
         decision=Decision(choice.threshold, costs, ThinRule(limit, settings.decision.thin_application)),
@@ -89,21 +95,23 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
             "settings": {"decision": settings.decision.model_dump(), "training": options.model_dump(mode="json")},
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         },
+        reasons=reasons,
     )
     return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 
-def _cross_validate(prepared: Prepared, settings: Settings, folds: list[Fold], say: Say, fit: Fit) -> tuple[Values, list[float]]:
-    """Out-of-fold margins in log-odds, shape (rows,), and the ROC-AUC of each fold."""
+def _cross_validate(prepared: Prepared, settings: Settings, folds: list[Fold], say: Say, fit: Fit) -> tuple[Values, list[float], list[str]]:
+    """Out-of-fold margins in log-odds, shape (rows,), and the ROC-AUC and the model of each fold."""
     y = prepared.defaulted
-    margins, aucs = np.empty(len(y)), []
+    margins, aucs, models = np.empty(len(y)), [], []
     for number, (inside, outside) in enumerate(folds, 1):
         start = time.perf_counter()
         booster = fit(prepared, settings, inside)
         margins[outside] = booster.predict(prepared.matrix[outside], raw_score=True)
+        models.append(booster.model_to_string())
         aucs.append(float(roc_auc_score(y[outside], margins[outside])))
         say(f"fold {number}/{len(folds)}: ROC-AUC {aucs[-1]:.4f} ({time.perf_counter() - start:.0f} s)")
-    return margins, aucs
+    return margins, aucs, models
 
 
 def calibrate_out_of_fold(margins: Values, y: Labels, folds: list[Fold]) -> Values:

@@ -32,11 +32,13 @@ class Input(NamedTuple):
     matrix : shape (rows, features), NaN where not known.
     warnings : a list per row.
     sent : for each row, the JSON of its features as the client wrote them; None if it differs from the matrix.
+    missed : shape (rows, fields), where a typical value took the place of an absent field; None if nowhere.
     """
 
     matrix: Matrix
     warnings: list[Warnings]
     sent: list[msgspec.Raw | None]
+    missed: Mask | None = None
 
 
 class InputReader:
@@ -66,22 +68,28 @@ class InputReader:
         warnings, sent = [list(row.notes) for row in rows], [row.sent for row in rows]
         named = [index for index, row in enumerate(rows) if row.named is not None]
         if named and len(named) == len(rows):
-            return Input(self._named(rows, warnings), warnings, sent)
+            matrix, missed = self._named(rows, warnings)
+            return Input(matrix, warnings, sent, missed)
+        missed = None
         if rows and not named:
             matrix = self._vectors(rows, warnings)
         else:
             matrix = np.empty((len(rows), len(self._features.names)))
             vectors = [index for index, row in enumerate(rows) if row.vector is not None]
-            for places, matrix_of in ((named, self._named), (vectors, self._vectors)):
-                if places:
-                    matrix[places] = matrix_of([rows[index] for index in places], [warnings[index] for index in places])
+            if named:
+                matrix[named], found_missed = self._named([rows[index] for index in named], [warnings[index] for index in named])
+                if found_missed is not None:
+                    missed = np.zeros((len(rows), len(self._fields)), dtype=bool)
+                    missed[named] = found_missed
+            if vectors:
+                matrix[vectors] = self._vectors([rows[index] for index in vectors], [warnings[index] for index in vectors])
         for index, found in enumerate(warnings):
             if any(warning["code"] == "unseen_category" for warning in found):
                 sent[index] = None  # the code that is scored differs from the one that was sent
-        return Input(matrix, warnings, sent)
+        return Input(matrix, warnings, sent, missed)
 
-    def _named(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
-        """The matrix of rows with named values. Appends to their warnings."""
+    def _named(self, rows: Sequence[Row], warnings: list[Warnings]) -> tuple[Matrix, Mask | None]:
+        """The matrix of rows with named values, and its `missed`. Appends to their warnings."""
         applications = Applications.from_rows(self._table, [row.named for row in rows])  # type: ignore[misc]
         transformed = self._features.transform(applications, join_histories(self._features.history, [row.history for row in rows]))
         for unseen in transformed.unseen:
@@ -95,7 +103,7 @@ class InputReader:
             for index, place in np.argwhere(implausible).tolist():
                 column = self._table.numeric[place]
                 warnings[index].append(_implausible(column, applications.numeric[index, place], f"{rows[index].pointer}/{column.name}"))
-        return transformed.matrix
+        return transformed.matrix, transformed.odd.missed if transformed.odd else None
 
     def _vectors(self, rows: Sequence[Row], warnings: list[Warnings]) -> Matrix:
         """The matrix of rows with vectors, with unknown codes replaced by UNSEEN. Appends to their warnings."""

@@ -16,6 +16,8 @@ from serving.errors import ServiceError, invalid
 
 logger = logging.getLogger(LOGGER)
 
+NOT_SIMULATED = ("prediction_id", "timestamp", "reasons")
+
 
 def predictions(
     rows: Sequence[Row],
@@ -57,7 +59,7 @@ def predictions(
 
 def simulated(prediction: Prediction) -> dict[str, Any]:
     """A prediction that was not recorded: without id and time, so that nobody takes it for a decision."""
-    return {name: value for name, value in msgspec.structs.asdict(prediction).items() if name not in ("prediction_id", "timestamp")}
+    return {name: value for name, value in msgspec.structs.asdict(prediction).items() if name not in NOT_SIMULATED}
 
 
 def batch_answers(rows: Sequence[Row], scored: Iterable[Any]) -> tuple[list[Any], int]:

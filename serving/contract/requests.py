@@ -1,33 +1,37 @@
 """From the bytes of a request to rows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from features.transform import FeatureTransform
+from serving.contract.asking import EXPLAIN, REASONS, Asking
 from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, too_many, values_in
 from serving.contract.fields import kind
 from serving.contract.frames import Items, read_frame, read_item, split, too_large
 from serving.contract.ids import read_client_id
-from serving.contract.rows import Row, RowReader, frame_errors
+from serving.contract.rows import Asked, Row, RowReader, frame_errors
 from serving.contract.vectors import VectorReader
 from serving.errors import Errors, Invalid, ServiceError, invalid, most_errors
 
 MAX_OUTCOMES = 10_000  # of one call
+FORMS = ("application", "features")  # in which a row may come
 
 
 class RequestParser:
-    """Parses the bodies of `POST /predict` and `POST /predict/batch` by the schema and the features of one model.
+    """Parses the bodies of `POST /predict`, `/explain` and `/predict/batch` by the schema and the features of one model.
 
     Parameters
     ----------
     features : the model's fitted transform.
     max_rows : most rows of one batch.
+    asking : reads what a request asks for beside the predictions.
     """
 
-    def __init__(self, features: FeatureTransform, max_rows: int) -> None:
+    def __init__(self, features: FeatureTransform, max_rows: int, asking: Asking | None = None) -> None:
         self._features = features
+        self._asking = asking or Asking()
         self._max_rows = max_rows
         self._vectors = VectorReader(features, max_rows)
         self._rows = RowReader(features)
@@ -38,19 +42,24 @@ class RequestParser:
         Raises
         ------
         ServiceError
-            400 where the body is not JSON, 422 with a pointer to each bad value otherwise.
+            400 where the body is not JSON, 409 where it asks for reasons that the model cannot give, 422 with a pointer to each bad value
+            otherwise.
         """
         if many := too_many(body, ""):
             raise invalid(many)
         row = self._vectors.read_one(body)
         if row is None:
-            try:
-                row = self._single(msgspec.json.decode(body), body)
-            except DECODE_ERRORS:
-                raise explained(body, lambda document: self._single(document).errors) from None
+            return self._parse(body, self._single)
         if row.errors:
             raise invalid(row.errors)
+        row.asked = self._asking.usual
         return row
+
+    def parse_explain(self, body: bytes) -> Row:
+        """The row of a `POST /explain`; raises as `parse_one`."""
+        if many := too_many(body, ""):
+            raise invalid(many)
+        return self._parse(body, self._explain)
 
     def parse_example(self) -> Row:
         """The row of the schema's example applicant, with its history."""
@@ -72,7 +81,9 @@ class RequestParser:
         if count > MOST_BATCH_VALUES:
             raise invalid(too_many(body, "", MOST_BATCH_VALUES))
         if count <= self._vectors.most_values and (rows := self._vectors.read_many(body)):
-            yield from rows
+            for row in rows:
+                row.asked = self._asking.usual
+                yield row
             return
         yield None
         places = []
@@ -85,8 +96,24 @@ class RequestParser:
             raise self._explained(body) from None
         yield from self._batch(frame, body)
 
-    def _single(self, document: Any, text: bytes | None = None) -> Row:
-        return self._rows.read(document, "", ("application", "features"), Errors(), text)
+    def _parse(self, body: bytes, read: Callable[[Any, bytes | None], Row]) -> Row:
+        try:
+            row = read(msgspec.json.decode(body), body)
+        except DECODE_ERRORS:
+            raise explained(body, lambda document: read(document, None).errors) from None
+        if row.errors:
+            raise invalid(row.errors)
+        return row
+
+    def _single(self, document: Any, text: bytes | None) -> Row:
+        row = self._rows.read(document, "", FORMS, Errors(), text, more=REASONS)
+        row.asked = self._asking.of_prediction(document, row.errors)
+        return row
+
+    def _explain(self, document: Any, text: bytes | None) -> Row:
+        row = self._rows.read(document, "", FORMS, Errors(), text, more=EXPLAIN)
+        row.asked = self._asking.of_explanation(document, row.errors)
+        return row
 
     def _explained(self, body: bytes) -> ServiceError:
         """What is wrong with the body of a batch that cannot be decoded."""
@@ -94,7 +121,9 @@ class RequestParser:
 
     def _batch(self, document: Any, body: bytes) -> Iterator[Row]:
         """The rows of a document of `body`, whose items may not be decoded yet."""
-        errors = frame_errors(document, "", ("applications", "features", "client_ids"))
+        errors = Errors()
+        errors += frame_errors(document, "", ("applications", "features", "client_ids", *REASONS))
+        asked = self._asking.of_prediction(document, errors)
         if errors:
             raise invalid(errors)
         given = [name for name in ("applications", "features") if document.get(name) is not None]
@@ -112,9 +141,9 @@ class RequestParser:
             ids = [None] * len(items)
         elif not isinstance(ids, list | Items) or len(ids) != len(items):
             raise invalid([Invalid("/client_ids", f"expected an array of {len(items)} items, one for each row of features")])
-        return self._batch_rows(name, items, ids, body)
+        return self._batch_rows(name, items, ids, body, asked)
 
-    def _batch_rows(self, name: str, items: Iterable[Any], ids: Iterable[Any], body: bytes) -> Iterator[Row]:
+    def _batch_rows(self, name: str, items: Iterable[Any], ids: Iterable[Any], body: bytes, asked: Asked | None) -> Iterator[Row]:
         named = 0  # errors so far
         for index, (item, client_id) in enumerate(zip(items, ids, strict=True)):
             errors = Errors(most_errors(named))
@@ -134,6 +163,7 @@ class RequestParser:
                 row = Row(f"/features/{index}", errors=errors)
                 row.client_id = read_client_id(read_id, f"/client_ids/{index}", row.errors)
                 self._rows.read_vector(document, row)
+            row.asked = asked
             yield row
             named += len(errors)
 

@@ -19,6 +19,14 @@ from serving.errors import MOST_ERRORS, Errors, Invalid
 from serving.identity.principal import sender_name
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What a request asks for beside the prediction: the reasons if it is declined, and with `whole` all that explains it in any case."""
+
+    language: str = "en"
+    whole: bool = False
+    by_feature: bool = False
+
+
 class Row(msgspec.Struct, eq=False):  # takes less than half the time of a dataclass to create
     """One applicant of a request: named values or a feature vector, or the errors in them.
 
@@ -30,6 +38,7 @@ class Row(msgspec.Struct, eq=False):  # takes less than half the time of a datac
     vector : shape (features,), NaN where not known, if a vector was sent.
     sent : the JSON of the vector, if the record can hold it unchanged.
     notes : the warnings found while parsing.
+    asked : what to explain; None for nothing.
     since : when the row was parsed, by time.perf_counter, in seconds.
     """
 
@@ -41,6 +50,7 @@ class Row(msgspec.Struct, eq=False):  # takes less than half the time of a datac
     sent: msgspec.Raw | None = None
     notes: list[dict[str, str]] = msgspec.field(default_factory=list)
     errors: Errors = msgspec.field(default_factory=Errors)
+    asked: Asked | None = None
     request_id: str | None = msgspec.field(default_factory=REQUEST_ID.get)
     sender: str = msgspec.field(default_factory=sender_name)
     since: float = msgspec.field(default_factory=time.perf_counter)
@@ -62,7 +72,9 @@ class RowReader:
         self._size = len(features.names)
         self._code_positions = np.array(features.categorical_positions, dtype=np.intp)
 
-    def read(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors, text: bytes | None = None) -> Row:
+    def read(
+        self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors, text: bytes | None = None, *, more: tuple[str, ...] = ()
+    ) -> Row:
         """The row of a document, with its errors.
 
         Parameters
@@ -70,8 +82,9 @@ class RowReader:
         pointer : JSON pointer to the document.
         forms : the forms that are allowed here: "application", "features" or both.
         text : the JSON of the document, to find members that occur twice; None if that was checked before.
+        more : other members that are allowed here, which somebody else reads.
         """
-        row = self._read(document, pointer, forms, errors)
+        row = self._read(document, pointer, forms, errors, more)
         if text is not None and (found := repeated(text, document, pointer, 0 if errors else _members(document))):
             errors += found[: errors.room]
         return row
@@ -98,9 +111,9 @@ class RowReader:
         for position in self._code_positions[np.floor(codes) < codes].tolist()[: row.errors.room]:
             row.errors.append(Invalid(f"{row.pointer}/{position}", "expected the whole-number code of a category, as GET /model lists it"))
 
-    def _read(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors) -> Row:
+    def _read(self, document: Any, pointer: str, forms: tuple[str, ...], errors: Errors, more: tuple[str, ...]) -> Row:
         row = Row(pointer, errors=errors)
-        row.errors += frame_errors(document, pointer, ("client_id", "history", *forms), errors.room)
+        row.errors += frame_errors(document, pointer, ("client_id", "history", *forms, *more), errors.room)
         if not isinstance(document, dict):
             return row
         row.client_id = read_client_id(document.get("client_id"), f"{pointer}/client_id", row.errors)

@@ -19,14 +19,8 @@ from serving.http.body import JSON
 from serving.http.pages import DOCS_PAGE
 from serving.identity import principal
 
-SINGLE_ROUTE = "/predict"  # takes one applicant
-SIMULATE_ROUTE = "/simulate"  # too, and records nothing
-API_ROUTES: dict[str, principal.Scope] = {
-    SINGLE_ROUTE: "predict",
-    "/predict/batch": "predict",
-    "/outcomes": "outcomes",
-    SIMULATE_ROUTE: "read",
-}
+SINGLE_ROUTES: dict[str, principal.Scope] = {"/predict": "predict", "/explain": "explain", "/simulate": "read"}  # take one applicant
+API_ROUTES: dict[str, principal.Scope] = {**SINGLE_ROUTES, "/predict/batch": "predict", "/outcomes": "outcomes"}
 GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in get_app
     "/": None,
     "/docs": None,
@@ -75,12 +69,19 @@ def takes_place(scope: Scope) -> bool:
 
 def body_limit(path: str, limits: ServiceSettings) -> int:
     """The most bytes of a request body for this path."""
-    return limits.max_single_bytes if path in (SINGLE_ROUTE, SIMULATE_ROUTE) else limits.max_body_bytes
+    return limits.max_single_bytes if path in SINGLE_ROUTES else limits.max_body_bytes
 
 
 def json_response(content: object) -> Response:
     """A 200 with this content."""
     return Response(msgspec.json.encode(content), media_type=JSON)
+
+
+def one_response(answer: object) -> Response:
+    """A 200 with the answer for one row; raises it if it is an exception."""
+    if isinstance(answer, Exception):
+        raise answer
+    return json_response(answer)
 
 
 def problem_response(error: ServiceError) -> Response:
@@ -89,10 +90,7 @@ def problem_response(error: ServiceError) -> Response:
 
 
 def get_app(metrics: Metrics) -> Starlette:
-    """The app with the routes that BentoML lacks.
-
-    The service sets `state.status`, `state.health`, `state.model`, `state.openapi` and `state.record` at start.
-    """
+    """The app with the routes that BentoML lacks; `serving.http.publishing` gives it their answers."""
 
     async def index(request: Request) -> Response:
         return RedirectResponse("docs")  # relative, to keep a prefix that a proxy removed

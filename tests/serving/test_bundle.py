@@ -13,7 +13,7 @@ from small import small_training
 from stopping import Killed, stop_at
 
 from features.transform import Applications
-from serving.bundle import FILES, MANIFEST, SCHEMA_OF_FORMAT_1, Bundle, BundleError, read_bundle, stored_version
+from serving.bundle import FILES, MANIFEST, OPTIONAL, SCHEMA_OF_FORMAT_1, Bundle, BundleError, read_bundle, stored_version
 from serving.contract.requests import RequestParser
 from serving.model_store import find_in_store, name_run, save_to_store
 from serving.openapi import openapi
@@ -75,6 +75,8 @@ def test_a_bundle_that_cannot_be_served_says_why(folder: Path, damage: Callable[
         ("schema.json", '{"version": 1, "tables": []}', "does not fit this release: the stored schema does not list tables"),
         ("schema.json", '{"version": 1, "tables": {}}', "holds invalid values: KeyError..application"),
         ("decision.json", "{}", "holds invalid values"),
+        ("reasons.json", '{"format": 2}', "reasons of format 2; this release reads 1"),
+        ("reasons.json", '{"format": 1}', "holds invalid values"),
         ("decision.json", '{"calibration": {"slope": -1, "intercept": 0}}', "not increasing"),
     ],
 )
@@ -94,8 +96,23 @@ def test_reading_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> 
     again = read_bundle(tmp_path)
     assert again.files() == bundle.files()
     assert again.version == stored_version(tmp_path) == bundle.version
-    assert set(FILES) | {MANIFEST} == set(bundle.files())
+    assert {*FILES, *OPTIONAL, MANIFEST} == set(bundle.files())
     assert again.drift_reference.names == (*bundle.features.names, "pd")  # in the order of the matrix, however they are stored
+
+
+def test_a_bundle_of_an_earlier_release_loads_and_gives_no_reasons(bundle: Bundle, folder: Path) -> None:
+    sums = json.loads((folder / MANIFEST).read_text())["files"]
+    edit_manifest(folder, files={name: sum_of for name, sum_of in sums.items() if name not in OPTIONAL})
+    read = read_bundle(folder)
+    assert read.reasons is None
+    assert read.describe()["reasons"] is None
+    assert read.model == bundle.model
+
+
+def test_a_bundle_whose_contributions_are_damaged_is_refused(folder: Path) -> None:
+    (folder / "contributions.npz").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"contributions\.npz does not match its checksum"):
+        read_bundle(folder)
 
 
 def test_a_bundle_that_another_release_wrote_in_other_words_keeps_its_version(bundle: Bundle, folder: Path) -> None:

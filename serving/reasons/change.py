@@ -1,0 +1,97 @@
+"""The smallest change of a declined loan with which it is approved, among the offers of the lender."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.schema import Table
+from monitoring.prediction import SmallestChange
+from serving.contract.rows import Row
+from serving.decision import Decision
+from serving.reasons.words import Words, rendered
+
+Values = NDArray[np.float64]
+ROWS_AT_ONCE = 64
+
+
+class Offers:
+    """The ladder of offers of a bundle; configs/offers.yaml explains it.
+
+    Parameters
+    ----------
+    state : the content of that file.
+    table : schema of the application.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        The offers lack something, or change a field that is no number of the application.
+    """
+
+    def __init__(self, state: Mapping[str, Any], table: Table) -> None:
+        self._places = {column.name: place for place, column in enumerate(table.numeric)}
+        self._ladder, self._beside = (_lever(state[name], self._places) for name in ("ladder", "beside"))
+        self._step = {name: float(step) for name, step in state["step"].items()}
+        self._margin = float(state["margin"])
+        if not 0 <= self._margin < 1 or any(step <= 0 for step in self._step.values()):
+            raise ValueError(f"offers with the margin {self._margin} and the steps {self._step}; expected 0 to below 1, and steps above 0")
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that an offer may change."""
+        return list(dict.fromkeys([*self._ladder[0], *self._beside[0]]))
+
+    def smallest(self, row: Row, decision: Decision, pds: Callable[[Sequence[Row]], Values], words: Words) -> SmallestChange | None:
+        """The first rung that counts: the one highest on the ladder, and of these the one first beside it. None if none counts.
+
+        Parameters
+        ----------
+        row : a declined application by name; None for a vector.
+        pds : scores rows.
+        """
+        if row.named is None or any(np.isnan(row.named[0][self._places[name]]) for name in self.fields):
+            return None
+        most = (1 - self._margin) * decision.threshold
+        lowest = [self._changed(row, self._ladder[1][-1], share) for share in self._beside[1]]
+        hopeful = [share for share, pd in zip(self._beside[1], pds(lowest).tolist(), strict=True) if pd < most]
+        best: tuple[int, int] | None = None
+        for number, share in enumerate(hopeful):
+            rungs = [self._changed(row, rung, share) for rung in self._ladder[1]]
+            passed = [pd < most for first in range(0, len(rungs), ROWS_AT_ONCE) for pd in pds(rungs[first : first + ROWS_AT_ONCE]).tolist()]
+            top = len(passed) - next((back for back, one in enumerate(reversed(passed)) if not one), len(passed))
+            if top < len(passed) and (best is None or top < best[0]):
+                best = top, number
+        if best is None:
+            return None
+        chosen = self._changed(row, self._ladder[1][best[0]], hopeful[best[1]])
+        return self._told(row, chosen, float(pds([chosen])[0]), words)
+
+    def _changed(self, row: Row, rung: float, share: float) -> Row:
+        """The row with the fields of both levers scaled, down to a step where they shrink and up to one where they grow."""
+        assert row.named is not None  # noqa: S101 - smallest has checked it
+        numeric = list(row.named[0])
+        for name in self.fields:
+            factor = (rung if name in self._ladder[0] else 1.0) * (share if name in self._beside[0] else 1.0)
+            place, step = self._places[name], self._step.get(name, 1.0)
+            if factor != 1:
+                numeric[place] = float((np.floor if factor < 1 else np.ceil)(numeric[place] * factor / step) * step)
+        return Row(row.pointer, named=(numeric, row.named[1]), history=row.history)
+
+    def _told(self, row: Row, chosen: Row, pd: float, words: Words) -> SmallestChange:
+        assert row.named is not None  # noqa: S101 - smallest has checked it
+        assert chosen.named is not None  # noqa: S101
+        before, after = row.named[0], chosen.named[0]
+        changed = {name: after[place] for name, place in self._places.items() if name in self.fields and after[place] != before[place]}
+        parts = [rendered(words.offers[name], {"value": words.value(value, "currency")}.get) for name, value in changed.items()]
+        return SmallestChange(changed, rendered(words.change, {"changes": words.join.join(parts)}.get), pd)
+
+
+def _lever(state: Mapping[str, Any], places: Mapping[str, int]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    fields, shares = tuple(state["scales"]), tuple(float(share) for share in state["shares"])
+    if not fields or not shares or any(share <= 0 for share in shares):
+        raise ValueError(f"a lever of offers has the shares {shares}; expected some above 0")
+    if unknown := [name for name in fields if name not in places]:
+        raise ValueError(f"offers change {', '.join(unknown)}; expected numbers of the application")
+    return fields, shares
