@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from records import make_records, write_log
-from running import Home, bundle_folder, run_cli
+from running import Home, bundle_folder, run_cli, use_models
 
 from features.history import UNSEEN
 from monitoring.decision_log.record import Record
@@ -184,7 +184,8 @@ def test_the_commands_over_what_is_on_record(home: Home, bundle: Bundle, tmp_pat
         assert "secret" not in run(*command, code=1)
 
 
-def test_a_thin_application_that_was_declined_for_that_is_declined_again(bundle: Bundle) -> None:
+def test_a_thin_application_that_was_declined_for_that_is_declined_again(bundle: Bundle, tmp_path: Path) -> None:
+    use_models(tmp_path / "models")
     thin = bundle.decision.thin
     assert thin is not None
     declining = dataclasses.replace(bundle, decision=dataclasses.replace(bundle.decision, thin=ThinRule(thin.limit, "decline")))

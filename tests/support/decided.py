@@ -13,6 +13,7 @@ from sqlalchemy import Engine, insert
 
 from features.applications import Applications
 from features.history import Matrix
+from monitoring.store.database import writing
 from monitoring.store.tables import decisions, outcomes, records
 from serving.bundle import Bundle
 from training.data.history_folder import HistoryFolder
@@ -58,7 +59,7 @@ def keep(
                 "latency_ms": 1.0,
             }
         )
-    with engine.begin() as connection:
+    with writing(engine) as connection:
         connection.execute(insert(decisions), rows)
         connection.execute(insert(records), lines)
     return [row["prediction_id"] for row in rows]
@@ -68,5 +69,5 @@ def tell(engine: Engine, ids: list[str], defaulted: Iterable[object]) -> None:
     """Store whether the applicants of these decisions defaulted."""
     common = {"observed_at": MONDAY, "received_at": MONDAY, "source": "test"}
     rows = [{"prediction_id": identifier, "defaulted": bool(bad), **common} for identifier, bad in zip(ids, defaulted, strict=True)]
-    with engine.begin() as connection:
+    with writing(engine) as connection:
         connection.execute(insert(outcomes), rows)
