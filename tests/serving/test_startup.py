@@ -1,5 +1,6 @@
 """What the two processes of a service refuse to begin with; tests/test_start.py begins them for real."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -10,6 +11,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from running import Home, bundle_folder
 
 from configs.settings import Settings
+from serving.bundle import MANIFEST, OPTIONAL
 from serving.keys import KeyRing, create_key
 from serving.startup import STARTUP_FAILURE, check_start, check_worker
 
@@ -101,3 +103,25 @@ def test_a_damaged_bundle_is_refused(home: Home, settings: Settings, tmp_path: P
     (folder / "model.txt").write_bytes((folder / "model.txt").read_bytes() + b"\n")
     with pytest.raises(SystemExit, match=r"is damaged: model\.txt does not match its checksum"):
         check_start(settings, None, lambda: folder)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "older", "said"),
+    [
+        ({"on_decline": True}, True, r"reasons\.on_decline is set, but the served model gives no reasons: .* train again"),
+        ({"language": "nl"}, False, r"reasons\.language is 'nl'; the model has words in en, fr"),
+    ],
+)
+def test_settings_of_reasons_that_the_model_cannot_meet_are_refused(
+    settings: Settings, no_keys: KeyRing, home: Home, tmp_path: Path, reasons: dict[str, object], older: bool, said: str
+) -> None:
+    folder = Path(shutil.copytree(bundle_folder(home), tmp_path / "bundle"))
+    if older:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["files"] = {name: of for name, of in manifest["files"].items() if name not in OPTIONAL}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    asked = settings.model_copy(update={"reasons": settings.reasons.model_copy(update=reasons)})
+    with click.Context(click.Command("serve")) as context:
+        context.params["host"] = "127.0.0.1"
+        with pytest.raises(SystemExit, match=said):
+            check_start(asked, no_keys, lambda: folder)
