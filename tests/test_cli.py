@@ -167,7 +167,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     made = call_cli(["keys", "create", "--note", "the branch"], environment)
     token = made.stdout.strip()
     identifier = token.split("_")[1]
-    assert f"key {identifier}, expires never" in made.stderr
+    assert f"key {identifier} for predict,explain,outcomes, expires never" in made.stderr
     assert "restart services that started without keys" in made.stderr
     assert token.split("_", 2)[2] not in made.stderr
     assert "restart" not in call_cli(["keys", "create"], environment).stderr

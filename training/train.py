@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from training.evaluation import bootstrap_intervals, calibration_table, fit_cali
 from training.explaining.reasons import make_reasons
 from training.fitting import Fit, Fold, fit_here, folds_of
 from training.prepare import Prepared
+from training.sanity import check_sanity
 
 LIBRARIES = ("bentoml", "lightgbm", "numpy", "pandas", "scikit-learn")
 SHOWN_THRESHOLDS = (0.03, 0.05, 0.07, 0.09, 0.11, 0.13, 0.15, 0.2, 0.3, 0.5)
@@ -97,6 +98,9 @@ def train(prepared: Prepared, settings: Settings, say: Say, fit: Fit = fit_here)
         },
         reasons=reasons,
     )
+    sanity = check_sanity(bundle, prepared.matrix, monotone=options.monotone)
+    say(f"{'' if sanity.sound else 'warning: '}{sanity}")
+    bundle = replace(bundle, metadata={**bundle.metadata, "sanity": sanity._asdict()})
     return Training(bundle, y, pd, cost_curve(y, pd, costs), gain)
 
 

@@ -13,7 +13,7 @@ from serving.decision import Decision
 from serving.reasons.words import Words, rendered
 
 Values = NDArray[np.float64]
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 8  # LightGBM lets other threads run, so none waits for more than these rows
 
 
 class Offers:
@@ -54,19 +54,31 @@ class Offers:
         if row.named is None or any(np.isnan(row.named[0][self._places[name]]) for name in self.fields):
             return None
         most = (1 - self._margin) * decision.threshold
-        lowest = [self._changed(row, self._ladder[1][-1], share) for share in self._beside[1]]
-        hopeful = [share for share, pd in zip(self._beside[1], pds(lowest).tolist(), strict=True) if pd < most]
-        best: tuple[int, int] | None = None
-        for number, share in enumerate(hopeful):
-            rungs = [self._changed(row, rung, share) for rung in self._ladder[1]]
-            passed = [pd < most for first in range(0, len(rungs), ROWS_AT_ONCE) for pd in pds(rungs[first : first + ROWS_AT_ONCE]).tolist()]
-            top = len(passed) - next((back for back, one in enumerate(reversed(passed)) if not one), len(passed))
-            if top < len(passed) and (best is None or top < best[0]):
-                best = top, number
-        if best is None:
+
+        def passes(rungs: Sequence[tuple[float, float]]) -> list[bool]:
+            found: list[bool] = (pds([self._changed(row, *rung) for rung in rungs]) < most).tolist()
+            return found
+
+        ladder, beside = self._ladder[1], self._beside[1]
+        top, chosen = len(ladder), 0.0
+        hopeful = [share for share, passed in zip(beside, passes([(ladder[-1], share) for share in beside]), strict=True) if passed]
+        for share in hopeful:
+            if top and passes([(ladder[top - 1], share)])[0] and (reached := self._climbed(share, passes)) < top:
+                top, chosen = reached, share
+        if top == len(ladder):
             return None
-        chosen = self._changed(row, self._ladder[1][best[0]], hopeful[best[1]])
-        return self._told(row, chosen, float(pds([chosen])[0]), words)
+        changed = self._changed(row, ladder[top], chosen)
+        return self._told(row, changed, float(pds([changed])[0]), words)
+
+    def _climbed(self, share: float, passes: Callable[[Sequence[tuple[float, float]]], list[bool]]) -> int:
+        """The number of rungs above the highest that counts with this share beside it."""
+        ladder = self._ladder[1]
+        for end in range(len(ladder), 0, -ROWS_AT_ONCE):
+            first = max(0, end - ROWS_AT_ONCE)
+            passed = passes([(rung, share) for rung in ladder[first:end]])
+            if not all(passed):
+                return first + len(passed) - passed[::-1].index(False)
+        return 0
 
     def _changed(self, row: Row, rung: float, share: float) -> Row:
         """The row with the fields of both levers scaled, down to a step where they shrink and up to one where they grow."""

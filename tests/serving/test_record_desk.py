@@ -17,7 +17,7 @@ from monitoring.store.insertion import insert_lines
 from monitoring.store.queries import Outcome, add_outcomes
 from serving import record_desk
 from serving.bundle import Bundle
-from serving.contract.prediction import simulated
+from serving.contract.prediction import NOT_SIMULATED, simulated
 from serving.contract.requests import RequestParser
 from serving.errors import ServiceError
 from serving.pipeline import Pipeline
@@ -154,7 +154,7 @@ def test_a_replay_confirms_the_bits_or_says_why_not(desk: RecordDesk, store: Sto
     with pytest.raises(ServiceError, match="holds no model") as caught:
         asyncio.run(desk.answer(REPLAY, {"prediction_id": gone.prediction_id}, []))
     assert caught.value.status == 409
-    assert set(msgspec.structs.asdict(made)) - set(simulated(made)) == {"prediction_id", "timestamp"}
+    assert set(msgspec.structs.asdict(made)) - set(simulated(made)) == set(NOT_SIMULATED)
 
 
 def test_a_store_that_cannot_be_read_is_a_503() -> None:

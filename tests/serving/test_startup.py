@@ -1,5 +1,6 @@
 """What the two processes of a service refuse to begin with; tests/test_start.py begins them for real."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from running import Home, bundle_folder, use_models
 from small import small_training
 
 from configs.settings import Settings
+from serving.bundle import MANIFEST, OPTIONAL
 from serving.identity.key_ring import KeyRing
 from serving.identity.keys import create_key
 from serving.model_store import save_to_store
@@ -125,3 +127,25 @@ def test_at_the_start_it_is_said_what_of_the_settings_and_the_store_may_mislead(
         "these settings act at training, not now: decision.false_negative_cost is 5.0, the model has 10; "
         "train again, or run `credit-scoring decide`"
     )
+
+
+@pytest.mark.parametrize(
+    ("reasons", "older", "said"),
+    [
+        ({"on_decline": True}, True, r"reasons\.on_decline is set, but the served model gives no reasons: .* train again"),
+        ({"language": "nl"}, False, r"reasons\.language is 'nl'; the model has words in en, fr"),
+    ],
+)
+def test_settings_of_reasons_that_the_model_cannot_meet_are_refused(
+    settings: Settings, no_keys: KeyRing, home: Home, tmp_path: Path, reasons: dict[str, object], older: bool, said: str
+) -> None:
+    folder = Path(shutil.copytree(bundle_folder(home), tmp_path / "bundle"))
+    if older:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["files"] = {name: of for name, of in manifest["files"].items() if name not in OPTIONAL}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    asked = settings.model_copy(update={"reasons": settings.reasons.model_copy(update=reasons)})
+    with click.Context(click.Command("serve")) as context:
+        context.params["host"] = "127.0.0.1"
+        with pytest.raises(SystemExit, match=said):
+            check_start(asked, no_keys, lambda: folder)

@@ -37,7 +37,7 @@ def test_the_standard_error_is_the_jackknifes_on_calibrated_log_odds() -> None:
 def test_an_interval_is_symmetric_in_log_odds_and_borderline_within_one_standard_error() -> None:
     found = jackknife().judge(0.1, 0.25, 0.12)
     odds = [np.log(one / (1 - one)) for one in (found.interval.low, 0.1, found.interval.high)]
-    assert odds[2] - odds[1] == pytest.approx(odds[1] - odds[0]) == pytest.approx(1.96 * 0.25, rel=1e-4)
+    assert odds[2] - odds[1] == pytest.approx(odds[1] - odds[0]) == pytest.approx(1.96 * np.sqrt(2) * 0.25, rel=1e-4)
     assert found.borderline
     assert not jackknife().judge(0.1, 0.25, 0.2).borderline
     assert found.interval.level == 0.95
