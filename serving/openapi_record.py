@@ -41,6 +41,15 @@ def record_paths(error: dict[int, Any]) -> dict[str, Any]:
         "/decisions/{prediction_id}": {
             "get": route("decision", "One decision with its record and all its outcomes", "Recorded", [one], 404, 422, 500, 503)
         },
+        "/decisions/{prediction_id}/reasons": {
+            "get": route(
+                "decision_reasons",
+                "The reasons of a decision: those given at the time, else those of its model",
+                "RecordedReasons",
+                [one, _parameter("query", "language", TEXT)],
+                *(404, 409, 422, 500, 503),
+            )
+        },
         "/decisions/{prediction_id}/replay": {
             "post": route(
                 "replay", "Score a decision again with its model: the same bits, or why not", "Replay", [one], 404, 409, 422, 500, 503
@@ -82,6 +91,15 @@ def record_schemas() -> dict[str, Any]:
                 **columns,
                 "outcomes": {"type": "array", "items": stored},
                 "record": {"type": "object", "description": "the line of the decision log, as it was written"},
+            }
+        ),
+        "RecordedReasons": _object(
+            {
+                "prediction_id": IDENTIFIER,
+                "decision": columns["decision"],
+                "model_version": TEXT,
+                "given": {"type": "boolean", "description": "whether the reasons were given with the decision"},
+                "reasons": {"type": "array", "items": {"$ref": "#/components/schemas/Reason"}},
             }
         ),
         "Replay": _object({"result": TEXT}),

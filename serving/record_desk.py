@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from monitoring.store.queries import Place, Wanted, find_decision, list_decision
 from serving.contract.ids import read_client_id
 from serving.errors import Invalid, ServiceError
 from serving.outcomes import IDENTIFIER
+from serving.reasons.recorded import reasons_of
 from serving.replay import replay
 
 PAGE, MOST = 50, 200  # decisions of a page: by default, and at most
@@ -32,10 +33,11 @@ class RecordDesk:
     ----------
     store : where the record is.
     model_name : the model; decisions of other models in the store are not shown.
+    language : of reasons, if a question names none.
     """
 
-    def __init__(self, store: Store, model_name: str) -> None:
-        self._store, self._model_name = store, model_name
+    def __init__(self, store: Store, model_name: str, language: str = "en") -> None:
+        self._store, self._model_name, self._language = store, model_name, language
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="record")
         self._waiting = 0
 
@@ -51,7 +53,7 @@ class RecordDesk:
         Raises
         ------
         ServiceError
-            404: there is no such decision. 409: it cannot be replayed, or gives another result. 422: a parameter is invalid.
+            404: there is no such decision. 409: its model cannot say, or gives another result. 422: a parameter is invalid.
             503: the store cannot be read now, or too many questions wait.
         """
         if self._waiting >= MOST_WAITING:
@@ -68,10 +70,15 @@ class RecordDesk:
 
     def _answer(self, route: str, path: Mapping[str, str], query: Sequence[tuple[str, str]]) -> object:
         if "prediction_id" in path:
-            if query:
-                raise ServiceError(422, f"the route takes no parameter {query[0][0]}")
+            given = _once(query, ("language",) if route.endswith("/reasons") else ())
             found = self._find(path["prediction_id"])
-            return self._replay(found["line"]) if route.endswith("/replay") else _whole(found)
+            if route.endswith("/reasons"):
+                return self._said_by_model(
+                    lambda: reasons_of(found["line"].encode(), self._model_name, given.get("language"), self._language)
+                )
+            if route.endswith("/replay"):
+                return self._said_by_model(lambda: {"result": replay(found["line"].encode(), self._model_name)})
+            return _whole(found)
         given = _once([*query, *path.items()])
         limit = _limit(given.pop("limit", str(PAGE)))
         wanted = _wanted(self._model_name, given)
@@ -99,19 +106,21 @@ class RecordDesk:
             raise missing
         return found
 
-    def _replay(self, line: str) -> dict[str, str]:
+    @staticmethod
+    def _said_by_model(answer: Callable[[], object]) -> object:
+        """What the model of a decision says; a ServiceError 409 if it cannot."""
         try:
-            return {"result": replay(line.encode(), self._model_name)}
+            return answer()
         except UserError as error:
             raise ServiceError(409, str(error)) from None
 
 
-def _once(given: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _once(given: Sequence[tuple[str, str]], known: Sequence[str] = PARAMETERS) -> dict[str, str]:
     """The parameters of a query; each may be given once."""
     values: dict[str, str] = {}
     for name, value in given:
-        if name not in PARAMETERS:
-            raise ServiceError(422, f"there is no parameter {name}; expected {', '.join(PARAMETERS)}")
+        if name not in known:
+            raise ServiceError(422, f"there is no parameter {name}; expected {', '.join(known) or 'none'}")
         if name in values:
             raise ServiceError(422, f"the parameter {name} is given twice")
         values[name] = value

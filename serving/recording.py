@@ -63,7 +63,7 @@ class Recording:
             self.shipper = Shipper(settings.log_folder, self.store, settings.log.retention_days, metrics, synced)
             self.shipper.start()
         self.desk = OutcomeDesk(self.store, self.shipper, metrics, settings.model.name)
-        self.reader = RecordDesk(self.store, settings.model.name)
+        self.reader = RecordDesk(self.store, settings.model.name, settings.reasons.language)
         metrics.recording(lambda: self.sink.ready)
         metrics.store.ready(lambda: not self.store.fault)
 

@@ -406,7 +406,7 @@ def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table)
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {
         *("/predict", "/predict/batch", "/explain", "/outcomes", "/simulate", "/decisions", "/decisions/{prediction_id}"),
-        *("/decisions/{prediction_id}/replay", "/clients/{client_id}/decisions"),
+        *("/decisions/{prediction_id}/reasons", "/decisions/{prediction_id}/replay", "/clients/{client_id}/decisions"),
         *("/health", "/livez", "/readyz", "/metrics", "/model"),
     }
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}

@@ -34,6 +34,7 @@ PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY
 RECORD_ROUTES: dict[str, principal.Scope | None] = {  # each has its method in serving.record_desk.RecordDesk
     "/decisions": "read",
     "/decisions/{prediction_id}": "read",
+    "/decisions/{prediction_id}/reasons": "explain",
     "/decisions/{prediction_id}/replay": "read",
     "/clients/{client_id}/decisions": "read",
 }

@@ -21,8 +21,10 @@ from serving.contract.prediction import NOT_SIMULATED, simulated
 from serving.contract.requests import RequestParser
 from serving.errors import ServiceError
 from serving.pipeline import Pipeline
+from serving.reasons.recorded import reasons_of
 from serving.record_desk import MOST, MOST_WAITING, RecordDesk
 
+REASONS = "/decisions/{prediction_id}/reasons"
 LIST, ONE, REPLAY, CLIENT = (
     "/decisions",
     "/decisions/{prediction_id}",
@@ -137,7 +139,7 @@ def test_what_is_not_there_is_a_404_and_so_is_another_models(desk: RecordDesk, s
             with pytest.raises(ServiceError, match="the store has no decision") as caught:
                 asyncio.run(desk.answer(route, {"prediction_id": identifier}, []))
             assert caught.value.status == 404
-    with pytest.raises(ServiceError, match="takes no parameter limit"):
+    with pytest.raises(ServiceError, match="there is no parameter limit; expected none"):
         asyncio.run(desk.answer(ONE, {"prediction_id": other.prediction_id}, [("limit", "1")]))
 
 
@@ -155,6 +157,27 @@ def test_a_replay_confirms_the_bits_or_says_why_not(desk: RecordDesk, store: Sto
         asyncio.run(desk.answer(REPLAY, {"prediction_id": gone.prediction_id}, []))
     assert caught.value.status == 409
     assert set(msgspec.structs.asdict(made)) - set(simulated(made)) == set(NOT_SIMULATED)
+
+
+def test_reasons_of_a_decision_are_those_of_its_model_in_the_language_asked_for(
+    desk: RecordDesk, store: Store, home: Home, bundle: Bundle
+) -> None:
+    bundle_folder(home)
+    lines: list[bytes] = []
+    pipeline = Pipeline(bundle, model_name="credit_scoring", record=lambda make: lines.extend(make()))  # type: ignore[func-returns-value]
+    scoring = pipeline.score([RequestParser(bundle.features, 1).parse_example()])
+    pipeline.commit(scoring)
+    insert(store, *lines)
+    path = {"prediction_id": scoring.predictions[0].prediction_id}
+    english, french = ask(desk, REASONS, path), ask(desk, REASONS, path, language="fr")
+    assert english == reasons_of(lines[0], "credit_scoring", None, "en")
+    assert (english["given"], english["decision"]) == (False, scoring.predictions[0].decision)
+    assert [reason["code"] for reason in english["reasons"]] == [reason["code"] for reason in french["reasons"]]
+    assert {reason["text"] for reason in english["reasons"]}.isdisjoint(reason["text"] for reason in french["reasons"])
+    for query, status in (({"language": "nl"}, 409), ({"limit": "1"}, 422)):
+        with pytest.raises(ServiceError) as caught:
+            ask(desk, REASONS, path, **query)
+        assert caught.value.status == status
 
 
 def test_a_store_that_cannot_be_read_is_a_503() -> None:
