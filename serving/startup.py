@@ -129,6 +129,6 @@ def spare_collections() -> None:
 
 
 def end_with_parent() -> None:
-    """Send this process SIGTERM if its parent is killed, so that it does not keep the port and the log. Linux only."""
+    """Send this process SIGINT if its parent is killed, so that it does not keep the port and the log, not even to drain. Linux only."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

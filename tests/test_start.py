@@ -211,7 +211,7 @@ def test_ctrl_c_does_not_drain(home: Home, tmp_path: Path, wait_until: Callable[
 
 
 def test_a_killed_parent_takes_the_worker_with_it(home: Home, tmp_path: Path, wait_until: Callable[[Callable[[], object]], None]) -> None:
-    for server in bentoml_serve(home, tmp_path):
+    for server in bentoml_serve(home, tmp_path, CREDIT_SERVICE__DRAIN_SECONDS="1000"):
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         server.process.wait()
