@@ -3,11 +3,12 @@ from functools import cache
 import lightgbm
 import numpy as np
 import pytest
+from scipy import stats
 
 from features.history import Matrix
 from serving.bundle import Bundle
 from serving.calibration import Calibration
-from serving.reasons.interval import Jackknife, packed, unpacked
+from serving.reasons.interval import LEVEL, STUDENT, Jackknife, packed, unpacked
 
 
 @cache
@@ -37,10 +38,14 @@ def test_the_standard_error_is_the_jackknifes_on_calibrated_log_odds() -> None:
 def test_an_interval_is_symmetric_in_log_odds_and_borderline_within_one_standard_error() -> None:
     found = jackknife().judge(0.1, 0.25, 0.12)
     odds = [np.log(one / (1 - one)) for one in (found.interval.low, 0.1, found.interval.high)]
-    assert odds[2] - odds[1] == pytest.approx(odds[1] - odds[0]) == pytest.approx(1.96 * np.sqrt(2) * 0.25, rel=1e-4)
+    assert odds[2] - odds[1] == pytest.approx(odds[1] - odds[0]) == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(2) * 0.25, rel=1e-4)
     assert found.borderline
     assert not jackknife().judge(0.1, 0.25, 0.2).borderline
     assert found.interval.level == 0.95
+
+
+def test_the_quantiles_are_students() -> None:
+    assert np.allclose(STUDENT, stats.t.ppf((1 + LEVEL) / 2, np.arange(1, 20)), atol=5e-5)
 
 
 def test_a_pd_at_the_ends_has_no_width() -> None:
