@@ -9,10 +9,10 @@ from typing import Any
 import bentoml
 from starlette.responses import Response
 
-from configs.settings import SettingsError, settings
 from monitoring.drift.live import LiveDrift
 from monitoring.metrics import Metrics
 from monitoring.service_log import configure_logging
+from serving import specs
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import read_bundle
 from serving.contract.asking import Asking
@@ -24,29 +24,13 @@ from serving.http.exchange import client_gone
 from serving.http.publishing import publish
 from serving.http.routes import get_app, json_response, one_response
 from serving.identity.key_ring import required_keys
-from serving.model_store import find_in_store
 from serving.pipeline import Pipeline, Scoring
 from serving.reasons.desk import Desk
 from serving.reasons.explainer import Explainer
 from serving.runner import Runner, Turns
-from serving.specs import (
-    BatchInput,
-    BatchOutput,
-    ExplainInput,
-    ExplainOutput,
-    OutcomesInput,
-    OutcomesOutput,
-    PredictInput,
-    PredictOutput,
-    SimulateOutput,
-)
-from serving.startup import check_start, end_with_parent, pass_interrupts_on, remarks, spare_collections
+from serving.startup import announce, bundle_folder, check_start, end_with_parent, pass_interrupts_on, settings_or_exit, spare_collections
 
-try:
-    SETTINGS = settings()
-except SettingsError as error:
-    raise SystemExit(str(error)) from None
-
+SETTINGS = settings_or_exit()
 metrics = Metrics()
 keys = required_keys(SETTINGS, metrics.keys_failed)
 app = get_app(metrics)
@@ -54,11 +38,7 @@ app = get_app(metrics)
 
 def find_bundle() -> Path:
     """The folder of the bundle to serve: the one packed into this bento, else the one that the settings name."""
-    bento = CreditScoring.bento  # type: ignore[attr-defined] # BentoML makes a service of the class
-    if bento is not None:
-        tag = bento.info.all_models[0].tag
-        return find_in_store(tag.name, tag.version)
-    return find_in_store(SETTINGS.model.name, SETTINGS.model.version)
+    return bundle_folder(CreditScoring.bento, SETTINGS)  # type: ignore[attr-defined] # BentoML makes a service of the class
 
 
 @bentoml.service(
@@ -78,7 +58,7 @@ class CreditScoring:
 
         begun = datetime.now(UTC)
         end_with_parent()
-        logger = configure_logging(SETTINGS.log_level)
+        configure_logging(SETTINGS.log_level)
         bundle = self.bundle = read_bundle(find_bundle())
         self.version = bundle.version
         self.parser = RequestParser(bundle.features, SETTINGS.service.max_rows, Asking(bundle.reasons, SETTINGS.reasons))
@@ -101,9 +81,7 @@ class CreditScoring:
         self.turns = Turns()
         metrics.model(SETTINGS.model.name, self.version, bundle.trained_on)
         publish(app, SETTINGS.model.name, bundle, self.recording, SETTINGS.service.max_rows)
-        for remark in remarks(SETTINGS, bundle, packed=CreditScoring.bento is not None):  # type: ignore[attr-defined]
-            logger.warning(remark)
-        logger.info("ready", extra={"model": SETTINGS.model.name, "version": self.version, "trained_on": bundle.trained_on})
+        announce(SETTINGS, bundle, packed=CreditScoring.bento is not None)  # type: ignore[attr-defined]
         self.drift.start(metrics.registry, partial(self.recording.scored_before, begun, self.version, SETTINGS.drift.window))
         spare_collections()
 
@@ -116,18 +94,18 @@ class CreditScoring:
         check_start(SETTINGS, keys, find_bundle)
         pass_interrupts_on()
 
-    @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=PredictOutput)
+    @bentoml.api(route="/predict", input_spec=specs.PredictInput, output_spec=specs.PredictOutput)
     async def predict(self, body: bytes) -> Response:
         """Score one applicant."""
         row = self.parser.parse_one(body)
         return one_response(*await self._queue([row]).run([row], client_gone()))
 
-    @bentoml.api(route="/explain", input_spec=ExplainInput, output_spec=ExplainOutput)
+    @bentoml.api(route="/explain", input_spec=specs.ExplainInput, output_spec=specs.ExplainOutput)
     async def explain(self, body: bytes) -> Response:
         """Score one applicant and explain the decision."""
         return one_response(*await self.desk.run([self.parser.parse_explain(body)], client_gone()))
 
-    @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)
+    @bentoml.api(route="/predict/batch", input_spec=specs.BatchInput, output_spec=specs.BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants. An invalid row gets an error; the others are scored."""
         rows = await self.turns.all(self.parser.parse_batch(body))
@@ -136,16 +114,15 @@ class CreditScoring:
         metrics.row_errors(bad)
         return json_response({"predictions": answers, "count": len(answers)})
 
-    @bentoml.api(route="/outcomes", input_spec=OutcomesInput, output_spec=OutcomesOutput)
+    @bentoml.api(route="/outcomes", input_spec=specs.OutcomesInput, output_spec=specs.OutcomesOutput)
     async def outcomes(self, body: bytes) -> Response:
         """Record whether applicants defaulted."""
         return json_response(await self.recording.desk.take(body))
 
-    @bentoml.api(route="/simulate", input_spec=PredictInput, output_spec=SimulateOutput)
+    @bentoml.api(route="/simulate", input_spec=specs.PredictInput, output_spec=specs.SimulateOutput)
     async def simulate(self, body: bytes) -> Response:
         """Score one applicant as `predict` does, without a record and without counting it."""
-        (made,) = self.pipeline.score([self.parser.parse_one(body)]).predictions
-        return json_response(simulated(made))
+        return json_response(simulated(*self.pipeline.score([self.parser.parse_one(body)]).predictions))
 
     async def __is_ready__(self) -> bool:
         """Whether decisions and outcomes can be recorded. BentoML calls this for `/readyz`."""

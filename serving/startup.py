@@ -2,27 +2,30 @@
 
 import ctypes
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from configs.settings import Settings
+from configs.settings import Settings, SettingsError, settings
 from monitoring.decision_log.layout import log_id
 from monitoring.decision_log.sink import LogError
 from monitoring.decision_log.writer import check_writable
+from monitoring.service_log import LOGGER
 from serving.bundle import GENERATED, Bundle, BundleError, read_bundle
 from serving.contract.asking import NO_REASONS
 from serving.contract.record import RecordWriter
 from serving.exposure import ExposureError, bound_hosts, check_exposure, guard_binds
 from serving.identity.key_ring import KeyRing
 from serving.identity.keys import KeysError
-from serving.model_store import CHAMPION, has_journal
+from serving.model_store import CHAMPION, find_in_store, has_journal
 
 STARTUP_FAILURE = 3  # uvicorn and gunicorn start no other worker after this exit code
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -119,6 +122,30 @@ def pass_interrupts_on() -> None:
         handler.quit()
 
     SysHandler.handle_int = handle_int
+
+
+def settings_or_exit() -> Settings:
+    """The settings; exits with the reason if they are wrong."""
+    try:
+        return settings()
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+
+
+def bundle_folder(bento: Any, options: Settings) -> Path:
+    """The folder of the bundle to serve: the one packed into this bento (None: there is none), else the one that the settings name."""
+    if bento is not None:
+        tag = bento.info.all_models[0].tag
+        return find_in_store(tag.name, tag.version)
+    return find_in_store(options.model.name, options.model.version)
+
+
+def announce(options: Settings, bundle: Bundle, *, packed: bool) -> None:
+    """Log that the service is ready, and what may mislead."""
+    logger = logging.getLogger(LOGGER)
+    for remark in remarks(options, bundle, packed=packed):
+        logger.warning(remark)
+    logger.info("ready", extra={"model": options.model.name, "version": bundle.version, "trained_on": bundle.trained_on})
 
 
 def spare_collections() -> None:

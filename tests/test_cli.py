@@ -67,10 +67,7 @@ def test_training_again_changes_nothing(home: Home, tmp_path: Path) -> None:
     before = own.files()
     result = run_cli(["train"], own.environment)
     assert "nothing changes" in result.stdout
-    models = Path("bentoml/models")
-    assert {path: time for path, time in own.files().items() if path.is_relative_to(models)} == {
-        path: time for path, time in before.items() if path.is_relative_to(models)
-    }
+    assert own.files() == before
     assert run_cli(["train", "--if-missing"], own.environment).stdout == ""
 
 
@@ -178,7 +175,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert token.split("_", 2)[2] not in listed
     rotated = call_cli(["keys", "rotate", identifier, "--overlap", "0"], environment).stdout.strip()
     assert re.search(
-        rf"{identifier} +expired.*\n{rotated.split('_')[1]} +valid .*the branch", call_cli(["keys", "list"], environment).stdout
+        rf"(?s){identifier} +expired.*\n{rotated.split('_')[1]} +valid .*the branch", call_cli(["keys", "list"], environment).stdout
     )
     for scopes, said in (("predict,all", "--scopes names all; expected some of predict, explain, "), (",", "--scopes names nothing;")):
         wrong = call_cli(["keys", "create", "--scopes", scopes], environment)

@@ -31,9 +31,8 @@ class Home(NamedTuple):
     environment: dict[str, str]
 
     def files(self) -> dict[Path, int]:
-        """When each file of the models and the record of training was last written, in ns; SQLite's own files aside."""
-        names = (self.path / name for name in ("bentoml", "credit"))
-        files = (file for name in names for file in name.rglob("*") if file.is_file() and not file.name.endswith(("-wal", "-shm")))
+        """When each file of the models was last written, in ns."""
+        files = (file for file in (self.path / "bentoml/models").rglob("*") if file.is_file())
         return {file.relative_to(self.path): file.stat().st_mtime_ns for file in files}
 
     def copy(self, path: Path) -> "Home":

@@ -71,7 +71,7 @@ def test_a_refusal_names_the_columns_and_how_to_allow_them() -> None:
 @pytest.mark.parametrize(
     ("column", "of"),
     [
-        ("AMT_GOODS_PRICE", lambda target: target * 1000.0),
+        ("AMT_GOODS_PRICE", lambda target: 40_000 + target * 1000.0),
         ("OBS_30_CNT_SOCIAL_CIRCLE", lambda target: np.where(target == 1, np.nan, 2.0)),
         ("NAME_INCOME_TYPE", lambda target: np.where(target == 1, "Working", "Pensioner")),
     ],
