@@ -156,7 +156,7 @@ class FeatureTransform:
 
         Parameters
         ----------
-        missed : shape (rows, columns of the table), as `Odd` has them.
+        missed : shape (rows, columns of the table), which fields are absent; see `Odd`.
         """
         return np.asarray(missed @ self._computed_from)
 

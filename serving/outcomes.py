@@ -213,8 +213,8 @@ class OutcomeDesk:
     Parameters
     ----------
     store : where they are kept.
-    shipper : of the decision log, which it lets catch up first, since a decision may be in the log only; None where
-        decisions are committed to the store.
+    shipper : copies the decision log into the store. It catches up before outcomes are stored, since a decision may be in the log only.
+        None where decisions are committed to the store.
     metrics : where they are counted.
     model_name : an outcome that names a client belongs to a decision of this model.
     """

@@ -21,8 +21,8 @@ from serving.reasons.words import Words, rendered
 Values = NDArray[np.float64]
 Points = Callable[[Matrix], tuple[Matrix, NDArray[np.float64]]]
 MOST_ADVERSE, MOST_FAVOURABLE = 4, 3
-LEAST_POINTS = 0.02  # log-odds; of weaker concepts only the first is named
-THIN = "THIN_APPLICATION"  # the reason of a decline whose PD alone would be approved
+LEAST_POINTS = 0.02  # log-odds; if all concepts are weaker, only the strongest is named
+THIN = "THIN_APPLICATION"  # the reason of a decline whose PD is below the threshold
 
 
 class Facts(NamedTuple):
