@@ -122,7 +122,7 @@ def pass_interrupts_on() -> None:
 
 
 def spare_collections() -> None:
-    """Collect garbage now, and later only as often as it pays."""
+    """Collect garbage now, and less often from now on."""
     gc.collect()
     gc.freeze()  # these objects live as long as the process; a collection that scans them takes over 100 ms
     gc.set_threshold(50_000, 20, 20)  # at the default threshold, thousands of connections spend a quarter of the time collecting

@@ -1,9 +1,9 @@
-"""Judges a canary by its metrics, then promotes it or takes it away: what the Job of this overlay runs, in the image of the service.
+"""Judges a canary by its metrics, then promotes it or takes it away. The Job of this overlay runs it in the image of the service.
 
-For a quarter of an hour or more, as BAKE_SECONDS says, both tracks are left alone. Then Prometheus is asked for the share of
-failed and of slow requests, the mean PD and the share approved, of each track over that time. The canary passes where it has
-scored MINIMUM applicants and is worse by no limit below. A new model may well approve more: raise the limits of the shift on
-purpose, for that one rollout. Prints one line a measure. Exit code 0: promoted, 1: taken away, 2: not judged, nothing changed.
+Both tracks serve for BAKE_SECONDS, a quarter of an hour or more. Then it asks Prometheus for the share of failed and of slow
+requests, the mean PD and the share approved of each track in that time. The canary passes if it has scored MINIMUM applicants
+and exceeds no limit in MEASURES. A new model may well approve more: raise its limits on purpose, for that one rollout. It
+prints one line for each measure. Exit code 0: promoted, 1: taken away, 2: not judged, nothing changed.
 """
 
 import json
