@@ -1,4 +1,4 @@
-"""The smallest change of a declined loan with which it is approved, among the offers of the lender."""
+"""The smallest change, among those that the lender offers, that turns the decline of a loan into an approval."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -139,7 +139,7 @@ def _weights(players: int) -> Values:
 
 
 def _decisions(trees: Sequence[Tree], features: int) -> dict[str, Any]:
-    """The arrays of the table that decide."""
+    """The arrays of the table that hold the decisions of the splits."""
     splits = max((len(tree.splits) for tree in trees), default=0) or 1
     source = np.zeros((splits, len(trees)), dtype=np.int32)
     threshold = np.full(source.shape, np.nan)
