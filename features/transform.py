@@ -152,7 +152,7 @@ class FeatureTransform:
         return tuple(position for position, name in enumerate(self.names) if name in history_features())
 
     def assumed(self, missed: Mask) -> Mask:
-        """Which features, shape (rows, features), hold or contain a typical value in the place of an absent field.
+        """Which features, shape (rows, features), are or contain the typical value of an absent field.
 
         Parameters
         ----------

@@ -38,7 +38,7 @@ CHECKOV_SKIPPED = [
 
 
 def run(*command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Run a program of this environment or, if it has none of this name, of the path."""
+    """Run a program of this environment; if it has none of this name, one of the path."""
     program = PROGRAMS / command[0]
     return subprocess.run(
         [str(program) if program.exists() else command[0], *command[1:]], capture_output=True, text=True, check=False, **options

@@ -13,7 +13,7 @@ from serving.decision import Decision
 from serving.reasons.words import Words, rendered
 
 Values = NDArray[np.float64]
-ROWS_AT_ONCE = 8  # in one call of LightGBM; other threads wait for no more rows than these
+ROWS_AT_ONCE = 8  # scored in one call; between two calls, other threads run
 
 
 class Offers:
@@ -27,7 +27,7 @@ class Offers:
     Raises
     ------
     KeyError, TypeError, ValueError
-        The offers lack something, or change a field that is no number of the application.
+        The offers lack something, or change a field that is not a number of the application.
     """
 
     def __init__(self, state: Mapping[str, Any], table: Table) -> None:

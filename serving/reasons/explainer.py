@@ -143,7 +143,7 @@ class Explainer:
         return words.value(float(facts.values[place]), self._units[feature], self._features.categories_.get(feature, ()))
 
     def _unknown(self, scoring: Scoring, wanted: Sequence[int]) -> Mask:
-        """Which values are not known, shape (wanted rows, features). A typical value in the place of an absent field is not known."""
+        """Which values are not known, shape (wanted rows, features). A typical value of an absent field is not known."""
         missing: Mask = np.isnan(scoring.matrix[wanted])
         return missing if scoring.missed is None else missing | self._features.assumed(scoring.missed[wanted])
 

@@ -53,7 +53,7 @@ class JudgeError(RuntimeError):
 
 
 def ask(prometheus: str, query: str) -> float | None:
-    """The one value of a query, None where there is none."""
+    """The one value of a query; None if there is none."""
     try:
         with urllib.request.urlopen(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=30) as answer:
             result = json.load(answer)["data"]["result"]
@@ -64,7 +64,7 @@ def ask(prometheus: str, query: str) -> float | None:
 
 
 def compare(prometheus: str, window: int, minimum: int) -> list[str]:
-    """Why the canary fails, empty where it passes; prints each measure."""
+    """Why the canary fails; empty if it passes. Prints each measure."""
     scored = ask(prometheus, SCORED.format(select=SELECT.format(track="canary"), window=window)) or 0.0
     if scored < minimum:
         raise JudgeError(f"the canary scored {scored:.0f} applicants, fewer than {minimum}; give it more time or more share")
