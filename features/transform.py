@@ -115,7 +115,7 @@ class FeatureTransform:
         matrix, _ = self._filled(applications, history)
         fields = matrix[:, : len(self.table.columns)]
         self.absence_ = Absence.fit(fields, self._columns.categorical.tolist())
-        lesson = matrix.copy()  # hidden values stay unknown in it, without typical values in their place
+        lesson = matrix.copy()  # in it, no typical value replaces a hidden one
         if hidden is not None:
             lesson[:, : len(self.table.columns)][hidden] = np.nan
         self._columns.derive(lesson)
@@ -152,11 +152,11 @@ class FeatureTransform:
         return tuple(position for position, name in enumerate(self.names) if name in history_features())
 
     def assumed(self, missed: Mask) -> Mask:
-        """Which features, shape (rows, features), hold or contain a typical value in the place of an absent field.
+        """Which features, shape (rows, features), are or contain the typical value of an absent field.
 
         Parameters
         ----------
-        missed : shape (rows, columns of the table), as `Odd` has them.
+        missed : shape (rows, columns of the table), which fields are absent; see `Odd`.
         """
         return np.asarray(missed @ self._computed_from)
 
@@ -229,7 +229,7 @@ class FeatureTransform:
         rows, given = len(applications), applications.categorical
         history = History(rows, {}, {}) if history is None else history
         if history.clients != rows:
-            raise FeatureError(f"the history of {history.clients} clients does not go with {rows} applications")
+            raise FeatureError(f"the history of {history.clients} clients does not fit {rows} applications")
         encoded = [known.get(value, UNSEEN) for known, values in zip(self._codes, given, strict=True) for value in values]
         codes = np.array(encoded).reshape(len(given), rows)
         matrix = self._columns.fill(applications, codes.T, history)

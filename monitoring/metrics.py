@@ -28,7 +28,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # BentoML has set values in memory-mapped files, which workers can share; here is one worker, and they cost 4 % of a request
+        # BentoML keeps values in memory-mapped files, which workers can share. They cost 4 % of a request, and here is only one worker
         prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         self.registry = registry = CollectorRegistry()
         self.store = StoreMetrics(registry)

@@ -18,7 +18,7 @@ class Reason(msgspec.Struct, eq=False):
     code: Annotated[str, msgspec.Meta(description="a concept of GET /model")]
     text: str
     points: Annotated[float, msgspec.Meta(description="log-odds that it adds to the PD; adverse where positive")]
-    known: Annotated[bool, msgspec.Meta(description="false where it counted because the values are not known")]
+    known: Annotated[bool, msgspec.Meta(description="false if it counted because its values are not known")]
 
 
 class Prediction(msgspec.Struct, eq=False):

@@ -30,7 +30,7 @@ app.add_typer(report_cli.app)
 
 @app.command("settings")
 def show_settings() -> None:
-    """Check the settings and print their values. Say which of those that act at training differ from the model that is served."""
+    """Check the settings and print their values. Warn where those that act at training differ from the served model's."""
     from serving.bundle import BundleError, read_bundle
     from serving.model_store import find_in_store
 
@@ -39,7 +39,7 @@ def show_settings() -> None:
     with contextlib.suppress(BundleError):  # no model, no difference
         bundle = read_bundle(find_in_store(options.model.name, options.model.version))
         for other in bundle.other_settings(options):
-            typer.echo(f"warning: it acts at training, not now: {other}; train again, or run `credit-scoring decide`", err=True)
+            typer.echo(f"warning: {other}; the setting acts at training only: train again, or run `credit-scoring decide`", err=True)
 
 
 @app.command()

@@ -57,7 +57,7 @@ def find_in_store(name: str, version: str) -> Path:
 
 
 def champion(name: str) -> str | None:
-    """The version that the journal calls the champion; None if it calls none so.
+    """The version that the journal names as the champion; None if it names none.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def _secured(path: str, methods: dict[str, Any]) -> dict[str, Any]:
         if scope is None:
             operation["security"] = []
         else:
-            operation["description"] = f"Requires the scope `{scope}`, where the service has keys."
+            operation["description"] = f"Requires the scope `{scope}` if the service has keys."
             operation["responses"] |= {str(status): _error(STATUSES[status]) for status in (401, 403)}
     return methods
 

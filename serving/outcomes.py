@@ -1,4 +1,4 @@
-"""Outcomes: parsing what is sent, keeping it in the store, answering what became of it."""
+"""Outcomes: parses those of a request or file, keeps them in the store, and answers the status of each."""
 
 import asyncio
 import csv
@@ -30,7 +30,7 @@ log = logging.getLogger(LOGGER)
 
 CLOCK_SKEW = timedelta(minutes=5)
 CATCH_UP_SECONDS = 5.0
-MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a server that is stopped, or whose disk is, ends no statement
+MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a stopped server, or one whose disk hangs, never ends a statement
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
 COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -41,12 +41,12 @@ Parsed = Outcome | list[Invalid]
 
 
 def parse_outcomes(body: bytes, now: datetime) -> list[Parsed]:
-    """The outcomes of a `POST /outcomes`, in order; a bad one as its errors.
+    """The outcomes of a `POST /outcomes`, in order, with the errors of a bad one in its place.
 
     Raises
     ------
     ServiceError
-        400 where the body is no JSON, 413 for too many, 422 where there are too many values or the frame around them is bad.
+        400 if the body is not JSON, 413 for too many outcomes, 422 for too many values or a bad frame around the outcomes.
     """
     if many := too_many(body, "", MOST_BATCH_VALUES):
         raise invalid(many)
@@ -86,7 +86,7 @@ def _read(item: Any, pointer: str, now: datetime, most: int) -> Parsed:
 
 
 def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS) -> Parsed:
-    """One outcome, or what is wrong with it, about `most` things; without `observed_at` it was observed now."""
+    """One outcome, or about `most` of its errors; without `observed_at` it was observed now."""
     errors = frame_errors(item, pointer, COLUMNS, most)
     if not isinstance(item, dict):
         return errors
@@ -103,9 +103,10 @@ def read_outcome(item: Any, pointer: str, now: datetime, most: int = MOST_ERRORS
 
 
 def read_csv(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
-    """The outcomes of a CSV file, separated by `,`, `;` or tabs, with their line numbers; a bad one as its errors. The apostrophe that an export puts before a formula is left out.
+    """The outcomes of a CSV file, separated by `,`, `;` or tabs, with their line numbers.
 
-    A file that `credit-scoring export` wrote is read by its prediction_id; a row of it without an outcome is None.
+    A bad one is replaced by its errors. The apostrophe that an export puts before a formula is removed. A file that `credit-scoring export`
+    wrote is read by its prediction_id; a row of it without an outcome is None.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def _numbered(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, An
 
 
 def read_json_lines(file: TextIO, now: datetime) -> Iterator[tuple[int, Parsed | None]]:
-    """The outcomes of JSON lines with their line numbers; a bad one as its errors.
+    """The outcomes of JSON lines with their line numbers, with the errors of a bad one in its place.
 
     A line is one outcome as in `POST /outcomes`, or a decision that `credit-scoring export` or `credit-scoring decisions` wrote, read by its
     prediction_id; a decision without an outcome is None.
@@ -189,7 +190,7 @@ def _read_line(text: bytes, now: datetime) -> Parsed | None:
 
 
 def _header_problem(names: Sequence[str], unknown: Sequence[str]) -> str:
-    """What is wrong with a header; where it is none, its first line holds a person's values, which are not shown."""
+    """What is wrong with a header. A line that is not a header may hold a person's values, so it is not shown."""
     if not set(COLUMNS) & set(names):
         return "is not a header of outcomes"
     if unknown:
@@ -213,8 +214,8 @@ class OutcomeDesk:
     Parameters
     ----------
     store : where they are kept.
-    shipper : of the decision log, which it lets catch up first, since a decision may be in the log only; None where
-        decisions are committed to the store.
+    shipper : copies the decision log into the store. It catches up before outcomes are stored, since a decision may be in the log only.
+        None where decisions are committed to the store.
     metrics : where they are counted.
     model_name : an outcome that names a client belongs to a decision of this model.
     """
@@ -227,16 +228,18 @@ class OutcomeDesk:
         self._newest = 0  # outcome that this service committed
 
     async def take(self, body: bytes) -> dict[str, Any]:
-        """Keep the outcomes of a `POST /outcomes` and answer it; in a thread, where they are read too: many take longer than a score may wait.
+        """Keep the outcomes of a `POST /outcomes` and answer it.
+
+        A thread parses and keeps them, because many take longer than a score may wait.
 
         Raises
         ------
         ServiceError
-            As parse_outcomes; 503 where the store cannot be used, or is behind the log.
+            As parse_outcomes; 503 if the store cannot be used, or is behind the log.
         """
         try:
             result = await asyncio.wait_for(asyncio.to_thread(self._take, body), MOST_SECONDS)
-        except TimeoutError:  # they may be kept yet; sent again they are `repeated`
+        except TimeoutError:  # the thread may still keep them; if they are sent again, they count as `repeated`
             raise _unusable() from None
         self._metrics.store.outcomes(result["counts"])
         return result

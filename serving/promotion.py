@@ -38,7 +38,8 @@ def promote(name: str, version: str | None, reason: str) -> Promotion:
         back = version is None
         if version is None:
             if len(standing) < 2:
-                raise BundleError(f"{name} has had no champion before {before or 'any'}; see `credit-scoring models`")
+                told = f"champion before {before}" if before else "champion yet"
+                raise BundleError(f"{name} has had no {told}; see `credit-scoring models`")
             version = standing[-2]
         version = read_bundle(find_in_store(name, version)).version
         if back or version != before:

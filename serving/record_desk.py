@@ -156,7 +156,7 @@ def _time(name: str, value: str) -> datetime:
 
 
 def _cursor(row: Mapping[str, Any]) -> str:
-    """Names the place behind a decision, for the next page."""
+    """The cursor of the page that begins after a decision."""
     place = Place(row["time"], str(row["prediction_id"]))
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
@@ -166,7 +166,7 @@ def _place(cursor: str) -> Place:
         place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=Place)
         if place.time.tzinfo is not None and IDENTIFIER.fullmatch(place.prediction_id):
             return place
-    raise ServiceError(422, "cursor is not one that an answer gave as `next`")
+    raise ServiceError(422, "cursor is not valid; expected the `next` of an answer")
 
 
 def _listed(row: Mapping[str, Any]) -> dict[str, Any]:

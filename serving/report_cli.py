@@ -26,7 +26,7 @@ WINDOW, MOST_WINDOW = 5000, 10_000_000  # decisions
 ALL_MODELS = "all"
 SHOWN = 20  # columns on the screen
 RETRAIN, NOT_JUDGED = 3, 4  # exit codes
-JUDGED = ("drift", "ROC-AUC", "outcomes")  # beside the age, which is always known
+JUDGED = ("drift", "ROC-AUC", "outcomes")  # what may be unknown; the age of the model never is
 
 
 @app.command()
@@ -155,7 +155,7 @@ def _version(options: Settings, model: str | None) -> str:
 
 
 def _check_decisions(version: str | None, *, needed: bool = True) -> None:
-    """Print which store is read, and which models have decisions if this one has none; exit code 1 if it needs some."""
+    """Print which store is read and, if this model has no decisions, which models have some. If some are needed, exit with code 1."""
     from monitoring.store.database import address, reading
     from monitoring.store.queries import decided_by
 

@@ -88,7 +88,7 @@ def remarks(settings: Settings, bundle: Bundle, *, packed: bool) -> list[str]:
     if bundle.trained_on == GENERATED:
         said.append("the model was trained on generated data; use its decisions for trying out only")
     if others := bundle.other_settings(settings):
-        said.append(f"these settings act at training, not now: {'; '.join(others)}; train again, or run `credit-scoring decide`")
+        said.append(f"these settings act at training only: {'; '.join(others)}; train again, or run `credit-scoring decide`")
     if not packed and settings.model.version == CHAMPION and not has_journal(settings.model.name):
         said.append("no model was ever promoted in this store, so its latest is served; `credit-scoring promote` chooses one")
     return said
@@ -149,7 +149,7 @@ def announce(options: Settings, bundle: Bundle, *, packed: bool) -> None:
 
 
 def spare_collections() -> None:
-    """Collect garbage now, and later only as often as it pays."""
+    """Collect garbage now, and less often from now on."""
     gc.collect()
     gc.freeze()  # these objects live as long as the process; a collection that scans them takes over 100 ms
     gc.set_threshold(50_000, 20, 20)  # at the default threshold, thousands of connections spend a quarter of the time collecting

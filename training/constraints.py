@@ -33,5 +33,5 @@ def directions() -> dict[str, int]:
 
 
 def constraints(names: Sequence[str]) -> list[int]:
-    """The direction of each feature in order, 0 where it is free, as LightGBM takes them."""
+    """The direction of each feature in order, as LightGBM expects it; 0 for none."""
     return [directions().get(name, 0) for name in names]

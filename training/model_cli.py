@@ -66,7 +66,7 @@ def promote(
 
 @app.command()
 def rollback(reason: Reason = "rolled back") -> None:
-    """Make the champion before the present one the champion again."""
+    """Return to the champion before the present one."""
     _promote(None, reason)
 
 
@@ -137,7 +137,7 @@ def _show_change(base: "Bundle", bundle: "Bundle") -> None:
 
 
 def _made(entry: Path) -> datetime:
-    """When an entry of the model store was made. A half-made one may not tell; then it is the time of the folder."""
+    """When an entry of the model store was made; for an incomplete entry, the time of its folder."""
     try:
         return datetime.fromisoformat(str(yaml.safe_load((entry / "model.yaml").read_text(encoding="utf-8"))["creation_time"]))
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):

@@ -23,11 +23,11 @@ from training.data.source import find_source
 from training.data.writer import open_writer
 from training.portfolio import KEYS, SCORES, Summary
 
-EXACT = 2**53  # whole numbers below it are floats exactly
+EXACT = 2**53  # floats hold whole numbers below it exactly
 AT_ONCE = 5_000  # applicants whose history is in memory at once
 MOST_ROWS, MOST_BYTES = 1_000, 12_000_000  # of a call, below the limits of the service
 KEY_VARIABLE = "SCORING_API_KEY"
-PATIENCE = 120.0  # seconds for which a call is repeated while the service is busy or away
+PATIENCE = 120.0  # seconds; repeat a call for so long while the service is busy or away
 WAIT, MOST_WAIT = 0.5, 10.0  # seconds before the first and before later repetitions
 TIMEOUT = 60.0  # seconds for the answer to one call
 BUSY = (429, 503, 504)
@@ -128,7 +128,7 @@ def calls(requests: Iterator[Sendable]) -> Iterator[list[Sendable]]:
 def score_by_service(server: str, folder: Path, name: str, out: Path, say: Say, *, progress: Progress, at_once: int = 1) -> Summary:
     """Send the applicants of a table to a running service, and write key, PD, decision, risk level and number of warnings to a file.
 
-    An applicant whom the service refuses has no PD in the file, and the reason is said. The file appears once it is complete.
+    An applicant whom the service refuses has no PD in the file, and a warning gives the reason. The file appears once it is complete.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from training.aliases import Values
 from training.constraints import directions
 
 CASES = CONFIGS / "cases.yaml"
-ROWS, STEPS = 200, 9  # applicants, and values of each feature, on whom a direction is tried
+ROWS, STEPS = 200, 9  # a direction is tried on so many applicants, with so many values of the feature
 
 Score = Callable[[list[dict[str, Any]]], list[float]]
 
@@ -31,8 +31,8 @@ class Sanity(NamedTuple):
     Attributes
     ----------
     cases : how many were tried. wrong : the names of those whose worse applicant has the lower PD.
-    varying : what a PD depends on and should not.
-    turning : the features with a direction against which a PD moves somewhere.
+    varying : what a PD depends on although it should not.
+    turning : the features whose direction a PD contradicts somewhere.
     """
 
     cases: int
@@ -86,7 +86,7 @@ def check_sanity(bundle: Bundle, matrix: Matrix, *, monotone: bool, file: Path =
 
 
 def varying(score: Score, ordinary: Mapping[str, Any]) -> list[str]:
-    """What the PD of an applicant depends on, of the client id, the order of the fields and the other rows."""
+    """Which of these the PD of an applicant depends on: the client id, the order of the fields, the other rows."""
     plain: dict[str, Any] = {"application": dict(ordinary)}
     other: dict[str, Any] = {"application": {}}
     tried = {
@@ -99,7 +99,7 @@ def varying(score: Score, ordinary: Mapping[str, Any]) -> list[str]:
 
 
 def turning(pd: Callable[[Matrix], Values], names: tuple[str, ...], rows: Matrix) -> list[str]:
-    """The features with a direction against which the PD of one of these rows moves somewhere on a grid."""
+    """The features whose direction the PD of one of these rows contradicts, somewhere on a grid of values."""
     found = []
     for name, sign in directions().items():
         known = rows[~np.isnan(rows[:, names.index(name)]), names.index(name)] if name in names else np.empty(0)

@@ -1,7 +1,7 @@
-"""Checks every deployment file by the validators of its kind: what `make lint-deploy` runs, in an environment of its own.
+"""Checks every deployment file with the validators of its kind. `make lint-deploy` runs it in an environment of its own.
 
-Several validators pass what they do not know. So a kind without a schema is a problem here, and tests/deploy/test_check.py plants a fault for
-each validator.
+Several validators accept whatever they do not know. So a kind without a schema counts as a problem here, and tests/deploy/test_check.py
+plants a fault for each validator.
 """
 
 import argparse
@@ -38,7 +38,7 @@ CHECKOV_SKIPPED = [
 
 
 def run(*command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Run a program of this environment, else of the path."""
+    """Run a program of this environment; if it has none of this name, one of the path."""
     program = PROGRAMS / command[0]
     return subprocess.run(
         [str(program) if program.exists() else command[0], *command[1:]], capture_output=True, text=True, check=False, **options
@@ -46,7 +46,7 @@ def run(*command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
 
 
 def failed(result: "subprocess.CompletedProcess[str]") -> Iterator[str]:
-    """What a program said, where it failed."""
+    """The lines that a program printed if it failed; nothing if it succeeded."""
     if result.returncode:
         yield from (line for line in f"{result.stdout}\n{result.stderr}".splitlines() if line.strip())
 
@@ -61,7 +61,7 @@ def kustomize(folder: Path) -> str:
 
 
 def kubernetes(documents: list[dict[str, Any]], kinds: dict[str, Any]) -> Iterator[str]:
-    """Each manifest against the schemas of all versions, else against the schema of its kind here."""
+    """Check each manifest against the schemas of all versions of Kubernetes, or against our own schema of its kind."""
     for document in documents:
         name = f"{document.get('kind')} {document.get('metadata', {}).get('name')}"
         if schema := kinds.get(f"{document.get('apiVersion')}/{document.get('kind')}"):
@@ -72,7 +72,7 @@ def kubernetes(documents: list[dict[str, Any]], kinds: dict[str, Any]) -> Iterat
 
 @cache
 def in_every_version(text: str) -> list[str]:
-    """What a manifest, as JSON, has wrong; overlays share most of theirs."""
+    """The faults of a manifest, given as JSON. They are cached, because overlays share most manifests."""
     document, problems = json.loads(text), []
     for version in VERSIONS:
         try:
@@ -85,20 +85,20 @@ def in_every_version(text: str) -> list[str]:
 
 
 def against(schema: dict[str, Any], document: Any) -> Iterator[str]:
-    """What a document has wrong by a schema."""
+    """The faults of a document by a schema."""
     for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
         yield f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
 
 
 def secrets(documents: list[dict[str, Any]]) -> Iterator[str]:
-    """No manifest holds a secret; a Secret is made by whoever deploys."""
+    """No manifest holds a secret: whoever deploys makes the Secret."""
     yield from (
         f"the Secret {document['metadata']['name']} stands in a manifest" for document in documents if document.get("kind") == "Secret"
     )
 
 
 def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
-    """What serves has all three probes."""
+    """Every container that serves has all three probes."""
     for document in documents:
         if document.get("kind") in ("Deployment", "StatefulSet"):
             container = document["spec"]["template"]["spec"]["containers"][0]
@@ -107,7 +107,7 @@ def probes(documents: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def checkov(manifests: dict[str, str]) -> Iterator[str]:
-    """The rules of checkov, less those that are skipped for the reason beside them, on the manifests of all overlays at once."""
+    """The rules of checkov on the manifests of all overlays at once, except those in CHECKOV_SKIPPED."""
     folder = Path("build/checkov")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in manifests.items():
@@ -130,7 +130,7 @@ def checkov(manifests: dict[str, str]) -> Iterator[str]:
 
 
 def dockerfile(template: str) -> str:
-    """The Dockerfile as BentoML renders it, with the variables that it is given."""
+    """The Dockerfile as BentoML renders it with these variables."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - not HTML
     environment.filters["bash_quote"] = shlex.quote
     options = yaml.safe_load(Path("bentofile.yaml").read_text())
@@ -147,7 +147,7 @@ def hadolint(text: str) -> Iterator[str]:
 
 
 def promtool(root: Path) -> Iterator[str]:
-    """Prometheus's own check of its files; the secret that one names need not be there."""
+    """Prometheus's own check of its files. The secret that one of them names may be absent."""
     if not shutil.which("promtool"):
         if os.environ.get("CI") == "true":
             yield "promtool is not there; install Debian's package prometheus"
@@ -161,19 +161,19 @@ def promtool(root: Path) -> Iterator[str]:
 
 
 def rules_are_those_of_prometheus(deploy: Path) -> Iterator[str]:
-    """The PrometheusRule holds what the rules of Prometheus hold."""
+    """The PrometheusRule holds the same rules as configs/prometheus/rules.yml."""
     made = yaml.safe_load((deploy / "kubernetes/base/rules.yaml").read_text())["spec"]
     if made != yaml.safe_load((deploy.parent / "prometheus/rules.yml").read_text()):
         yield "kubernetes/base/rules.yaml is not what configs/prometheus/rules.yml says; run `make rules`"
 
 
 def against_file(schema: dict[str, Any], file: Path) -> Iterator[str]:
-    """What a YAML file has wrong by a schema."""
+    """The faults of a YAML file by a schema."""
     yield from against(schema, yaml.safe_load(file.read_text()))
 
 
 def overlay(folder: Path, kinds: dict[str, Any]) -> Iterator[str]:
-    """All checks of one overlay, but for checkov's."""
+    """All checks of one overlay, except checkov's."""
     documents = [document for document in yaml.safe_load_all(kustomize(folder)) if document]
     for check in (kubernetes(documents, kinds), secrets(documents), probes(documents)):
         yield from check

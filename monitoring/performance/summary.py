@@ -7,7 +7,9 @@ from configs.settings import DecisionSettings
 from monitoring.performance.counts import Counts, merge
 from monitoring.performance.figures import figures_with_intervals
 
-COMPARABLE = 0.9  # least ratio of the shares of declined and approved with an outcome; below it, the outcomes are not of a sample of all
+COMPARABLE = (
+    0.9  # least ratio of the share of the declined with an outcome to that of the approved; below it, the declined are not representative
+)
 CALIBRATION = ("ece", "observed_to_expected")  # an estimate assumes calibrated PDs, so it says nothing of these
 OF_ALL, OF_APPROVED, OF_OUTCOMES = "all decisions", "the approved", "all with outcomes"
 

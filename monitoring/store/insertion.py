@@ -47,8 +47,8 @@ _INSERTS = {
 def insert_lines(connection: Connection, lines: bytes) -> list[bytes]:
     """Insert the decisions of whole lines of a log; decisions that the store has already stay as they are.
 
-    The database parses the lines, so that the interpreter is free for requests meanwhile. It gets the members before the features of each
-    line, which become columns, and the start and length of the line among all the lines.
+    The database parses the lines, so that the interpreter is free for requests meanwhile. For each line it gets the members before the
+    features, which become columns, and where the line begins among all the lines, with its length.
 
     Returns
     -------

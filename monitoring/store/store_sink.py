@@ -24,7 +24,7 @@ from monitoring.store.queries import has_decision
 logger = logging.getLogger(LOGGER)
 
 MAX_WAITING_BYTES = 64_000_000
-COMMIT_SECONDS = 2.0 * ANSWER_SECONDS  # limit of a commit: a server that is stopped, or whose disk hangs, ends no statement
+COMMIT_SECONDS = 2.0 * ANSWER_SECONDS  # limit of a commit: a stopped server, or one whose disk hangs, never ends a statement
 PROBE = "probe"  # key of the row that a probe writes
 FOUND = "found the last"  # key of a note on a connection
 

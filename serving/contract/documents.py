@@ -158,7 +158,7 @@ class _Repeating(dict[str, Any]):
 
 
 def _search(text: bytes, pointer: str) -> list[Invalid]:
-    """The repeated members of all objects in a text, or only that there are some where it is long."""
+    """The repeated members of all objects in a text; for a long text, only that there are some."""
     if len(text) > MAX_SEARCHED:
         return [Invalid(pointer, "gives a member of an object twice; expected once")]
     met = 0

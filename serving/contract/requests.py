@@ -42,7 +42,7 @@ class RequestParser:
         Raises
         ------
         ServiceError
-            400 where the body is not JSON, 409 where it asks for reasons that the model cannot give, 422 with a pointer to each bad value
+            400 if the body is not JSON, 409 if it asks for reasons that the model cannot give, 422 with a pointer to each bad value
             otherwise.
         """
         if many := too_many(body, ""):
@@ -73,7 +73,7 @@ class RequestParser:
         Raises
         ------
         ServiceError
-            400 where the body is not JSON, 413 for too many rows, 422 where there are too many values or the frame around
+            400 if the body is not JSON, 413 for too many rows, 422 if there are too many values or the frame around
             the rows is bad.
         """
         count = values_in(body)

@@ -82,7 +82,7 @@ class RowReader:
         pointer : JSON pointer to the document.
         forms : the forms that are allowed here: "application", "features" or both.
         text : the JSON of the document, to find members that occur twice; None if that was checked before.
-        more : other members that are allowed here, which somebody else reads.
+        more : other members that are allowed here; the caller reads them.
         """
         row = self._read(document, pointer, forms, errors, more)
         if text is not None and (found := repeated(text, document, pointer, 0 if errors else _members(document))):

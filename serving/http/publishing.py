@@ -1,4 +1,4 @@
-"""Gives the routes that BentoML lacks what they answer."""
+"""Gives the routes that BentoML lacks the content of their answers."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def publish(app: Starlette, name: str, bundle: Bundle, recording: "Recording", max_rows: int) -> None:
-    """Publish a model, and what is on record about it. A status is asked for whenever `/health` is."""
+    """Publish a model, and what is on record about it. Each call of `/health` asks for the status anew."""
     described = {"model_name": name, "model_version": bundle.version, "trained_on": bundle.trained_on}
     app.state.status = lambda: recording.status
     app.state.health = {"model_loaded": True, **described}

@@ -1,4 +1,4 @@
-"""The smallest change of a declined loan with which it is approved, among the offers of the lender."""
+"""The smallest change, among those that the lender offers, that turns the decline of a loan into an approval."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from serving.decision import Decision
 from serving.reasons.words import Words, rendered
 
 Values = NDArray[np.float64]
-ROWS_AT_ONCE = 8  # LightGBM lets other threads run, so none waits for more than these rows
+ROWS_AT_ONCE = 8  # scored in one call; between two calls, other threads run
 
 
 class Offers:
@@ -27,7 +27,7 @@ class Offers:
     Raises
     ------
     KeyError, TypeError, ValueError
-        The offers lack something, or change a field that is no number of the application.
+        The offers lack something, or change a field that is not a number of the application.
     """
 
     def __init__(self, state: Mapping[str, Any], table: Table) -> None:
@@ -36,7 +36,9 @@ class Offers:
         self._step = {name: float(step) for name, step in state["step"].items()}
         self._margin = float(state["margin"])
         if not 0 <= self._margin < 1 or any(step <= 0 for step in self._step.values()):
-            raise ValueError(f"offers with the margin {self._margin} and the steps {self._step}; expected 0 to below 1, and steps above 0")
+            raise ValueError(
+                f"offers have margin {self._margin} and steps {self._step}; expected a margin from 0 to below 1, and steps above 0"
+            )
 
     @property
     def fields(self) -> list[str]:
@@ -44,7 +46,7 @@ class Offers:
         return list(dict.fromkeys([*self._ladder[0], *self._beside[0]]))
 
     def smallest(self, row: Row, decision: Decision, pds: Callable[[Sequence[Row]], Values], words: Words) -> SmallestChange | None:
-        """The first rung that counts: the one highest on the ladder, and of these the one first beside it. None if none counts.
+        """The highest rung of the ladder that counts, with the first share beside it for which it counts. None if no rung counts.
 
         Parameters
         ----------
@@ -71,7 +73,7 @@ class Offers:
         return self._told(row, changed, float(pds([changed])[0]), words)
 
     def _climbed(self, share: float, passes: Callable[[Sequence[tuple[float, float]]], list[bool]]) -> int:
-        """The number of rungs above the highest that counts with this share beside it."""
+        """How many rungs lie above the highest one that counts, with this share beside it."""
         ladder = self._ladder[1]
         for end in range(len(ladder), 0, -ROWS_AT_ONCE):
             first = max(0, end - ROWS_AT_ONCE)
@@ -81,7 +83,7 @@ class Offers:
         return 0
 
     def _changed(self, row: Row, rung: float, share: float) -> Row:
-        """The row with the fields of both levers scaled, down to a step where they shrink and up to one where they grow."""
+        """The row with the fields of both levers scaled. A smaller value is rounded down to a step, a larger one up."""
         assert row.named is not None  # noqa: S101 - smallest has checked it
         numeric = list(row.named[0])
         for name in self.fields:

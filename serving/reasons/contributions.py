@@ -23,13 +23,13 @@ ROWS_AT_ONCE = 16  # so that the decisions of the rows stay in the processor's c
 class ContributionTable:
     """SHAP values by tree and pattern of decisions.
 
-    A split sends a row to the left if its value is at most the threshold. So that a comparison decides about missing values too, `source`
-    points into the row three times over: with NaN as the lowest value, as the highest, and as zero.
+    A split sends a row to the left if its value is at most the threshold. Each row is written three times in a line: with NaN as the lowest
+    value, as the highest, and as zero. `source` points into the copy where this comparison also decides about a missing value.
 
     Attributes
     ----------
     base : shape (1,), the log-odds without any contribution.
-    source : shape (splits, trees), the column of the row written three times over. Trees are padded to the same number of splits.
+    source : shape (splits, trees), the column among the three copies. Trees are padded to the same number of splits.
     threshold : shape (splits, trees), NaN for a category split and for padding, whose decision is 0.
     category_place : shape (category splits,), the place of each in the flattened `source`.
     category_feature, category_start, category_size : for each, its feature, and the part of `category_left` that is its own.

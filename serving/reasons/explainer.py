@@ -21,8 +21,8 @@ from serving.reasons.words import Words, rendered
 Values = NDArray[np.float64]
 Points = Callable[[Matrix], tuple[Matrix, NDArray[np.float64]]]
 MOST_ADVERSE, MOST_FAVOURABLE = 4, 3
-LEAST_POINTS = 0.02  # log-odds; of weaker concepts only the first is named
-THIN = "THIN_APPLICATION"  # the reason of a decline whose PD alone would be approved
+LEAST_POINTS = 0.02  # log-odds; if all concepts are weaker, only the strongest is named
+THIN = "THIN_APPLICATION"  # the reason of a decline whose PD is below the threshold
 
 
 class Facts(NamedTuple):
@@ -119,12 +119,16 @@ class Explainer:
         )
 
     def _main(self, facts: Facts, words: Words, most: int, *, adverse: bool) -> list[Reason]:
-        """The strongest concepts on one side. One counts as not known if more than half of its points come from unknown values."""
+        """The strongest concepts on one side. One counts as not known if more than half of its points come from unknown values.
+
+        What is not known cannot speak for an applicant in words, so such a concept is left out there.
+        """
         signed = facts.points if adverse else -facts.points
         size = len(self._reasons.concepts)
         sums = np.bincount(self._concept, signed, size)
         unknown = np.bincount(self._concept, np.where(facts.missing, signed, 0.0), size)
-        order = [place for place in np.argsort(-sums, kind="stable").tolist()[:most] if sums[place] > 0]
+        told = (sums > 0) & (adverse | (2 * unknown <= sums))
+        order = [place for place in np.argsort(-sums, kind="stable").tolist() if told[place]][:most]
         chosen = [place for number, place in enumerate(order) if not number or sums[place] >= LEAST_POINTS]
         found = []
         for place in chosen:
@@ -143,7 +147,7 @@ class Explainer:
         return words.value(float(facts.values[place]), self._units[feature], self._features.categories_.get(feature, ()))
 
     def _unknown(self, scoring: Scoring, wanted: Sequence[int]) -> Mask:
-        """Which values are not known, shape (wanted rows, features). A typical value in the place of an absent field is not known."""
+        """Which values are not known, shape (wanted rows, features). A typical value of an absent field is not known."""
         missing: Mask = np.isnan(scoring.matrix[wanted])
         return missing if scoring.missed is None else missing | self._features.assumed(scoring.missed[wanted])
 

@@ -14,14 +14,14 @@ AT_ONCE = 256
 
 
 def accept_many(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-    """Make future servers of this loop that get a socket accept up to AT_ONCE connections per turn.
+    """Make each server that this loop creates from now on, on a given socket, accept up to AT_ONCE connections per turn.
 
     Servers with TLS and loops other than uvloop's stay unchanged.
 
     Returns
     -------
-    stop : a function that makes these servers accept the connections that are waiting, and the system refuse later ones. If a server
-        just closed, the connections that wait would be reset; and while another process holds the socket, new ones would still queue.
+    stop : a function that makes these servers accept the connections that are waiting, and the system refuse later ones. Closing a
+        server alone would reset the waiting connections, and new ones would still queue while another process holds the socket.
     """
     helpers: list[_Helper] = []
 

@@ -96,7 +96,7 @@ class Connection(_UVICORN):  # type: ignore[misc]
         """Report the bytes of requests that are not in work."""
         waiting = [cycle for cycle, _ in (*self.pipeline, *filter(None, [self.held]))]
         head = 0
-        if self.in_message:  # or what the parser may hold of a trailer
+        if self.in_message:  # while a body arrives, the parser may hold this much of a trailer
             head = MOST_HEAD - self.room if self.in_body else memory(len(self.headers), MOST_HEAD - self.room)
         self.counted = bool(head or waiting)
         self.door.hold(self, head, waiting)

@@ -15,7 +15,7 @@ from serving.uvicorn.limits import MOST_HEADS, memory
 SWEEP_SECONDS = 1.0
 MEMORY = "credit_scoring.memory"  # in the scope of a request that waited
 UNREAD = 8_192  # bytes of answers that a client may leave unread without being counted
-READ_ON = 4  # times max_body_bytes to read and drop after a refusal: many clients read the answer only after sending the whole body
+READ_ON = 4  # after a refusal, read and drop so many times max_body_bytes: many clients send the whole body before they read the answer
 BODY_BYTES = "credit_scoring.body_bytes"  # in a request's scope, set by a guarded connection: bytes of its body that have arrived
 
 
@@ -64,7 +64,7 @@ class Door:
     The timer checks every connection once per SWEEP_SECONDS. A timer per request lowered throughput by a tenth at 12,000 connections.
     If bodies exceed `max_bytes_in_work`, or heads MOST_HEADS, the connection that has held some for the longest time is refused. A client
     that sends at full speed has finished by then; one that sends slowly to hold memory is refused first. Heads and bodies have separate
-    limits, because a head needs no key. Answers that the clients have not read have one too.
+    limits, because a head needs no key. Unread answers have a limit too.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Door:
         self.gate, self.limits, self.now = gate, gate.limits, now
         self.connections: set[Any] = set()
         self.heads, self.bodies = Held(), Held()  # of requests that are incomplete or wait in a pipeline
-        self.answers = Held()  # that the client has not read
+        self.answers = Held()  # not yet read by the clients
         self.draining = False  # whether each answer is the last of its connection
         self._closes = math.inf  # when requests that are still incomplete are refused
         self._timer: asyncio.TimerHandle | None = None
@@ -105,7 +105,7 @@ class Door:
             self.bodies.oldest().give_way(ServiceError(503, "too many bytes are in work; try again", retry_after=1))
 
     def unread(self, connection: Any, size: int) -> None:
-        """Set the bytes of an answer that wait for the client; beyond `max_bytes_in_work`, cut off the clients that have read for longest."""
+        """Set the bytes of an answer that wait for the client; beyond `max_bytes_in_work`, cut off the clients that have kept theirs waiting longest."""
         self.answers.set(connection, size)
         while self.answers.total > self.limits.max_bytes_in_work and (oldest := self.answers.oldest()) is not connection:
             self.answers.set(oldest, 0)

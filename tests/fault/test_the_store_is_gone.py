@@ -140,7 +140,7 @@ def test_no_answer_is_in_a_file_that_nobody_can_open(
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             shipped = run_cli(["ship", "--once"], environment)
         assert shipped.returncode == 0, shipped.stderr
-        # what a cut destroyed of what was answered before it is the doing of whoever cut
+        # a cut may destroy decisions that were answered before it; only later ones count
         since = harmed if harm is cut else 0.0
         decisions = {identifier for identifier, begun in clients.decisions.items() if begun >= since or durability != "database"}
         assert decisions <= rows(path, "records") | logged(credit) | copies.get("records", set())

@@ -95,7 +95,7 @@ def test_history_goes_with_its_application(features: FeatureTransform, frame: pd
     assert np.isnan(matrix[:, place["POS_LOANS"]]).all()
     without = features.transform(applications).matrix
     assert np.isnan(without[:, place["BUREAU_LOANS"]]).all()
-    with pytest.raises(FeatureError, match="the history of 3 clients does not go with 2000 applications"):
+    with pytest.raises(FeatureError, match="the history of 3 clients does not fit 2000 applications"):
         features.transform(applications, bureau_of(3))
 
 
@@ -160,7 +160,7 @@ def test_a_transform_that_expects_nothing_learns_from_its_own_matrix(frame: pd.D
     learned = features.fit_transform(applications, history)
     assert features.expectation_ is None
     assert learned.matrix.tobytes() == features.transform(applications, history).matrix.tobytes()
-    with pytest.raises(FeatureError, match="the history of 3 clients does not go with 2000 applications"):
+    with pytest.raises(FeatureError, match="the history of 3 clients does not fit 2000 applications"):
         features.fit_transform(applications, bureau_of(3))
     with pytest.raises(FeatureError, match="at least one row"):
         FeatureTransform().fit_transform(Applications.from_rows(features.table, []))

@@ -120,9 +120,9 @@ def test_a_decision_is_listed_with_its_outcome_and_shown_with_its_record(desk: R
         ([("until", "2026-01-31T12:00:00")], "until is .* expected a time with its zone"),
         ([("client_id", "a\0")], "client_id: expected text of 1 to 200 characters without"),
         ([("client_id", "")], "client_id: expected text"),
-        ([("cursor", "x")], "cursor is not one that an answer gave"),
-        ([("cursor", "W10")], "cursor is not one that an answer gave"),
-        ([("cursor", "é")], "cursor is not one that an answer gave"),
+        ([("cursor", "x")], "cursor is not valid; expected the `next` of an answer"),
+        ([("cursor", "W10")], "cursor is not valid; expected the `next` of an answer"),
+        ([("cursor", "é")], "cursor is not valid; expected the `next` of an answer"),
     ],
 )
 def test_an_invalid_parameter_is_named(desk: RecordDesk, query: list[tuple[str, str]], said: str) -> None:

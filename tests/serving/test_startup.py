@@ -124,7 +124,7 @@ def test_at_the_start_it_is_said_what_of_the_settings_and_the_store_may_mislead(
     costs = settings.decision.model_copy(update={"false_negative_cost": 5.0})
     (_, differing) = remarks(settings.model_copy(update={"decision": costs}), other, packed=True)
     assert differing == (
-        "these settings act at training, not now: decision.false_negative_cost is 5.0, the model has 10; "
+        "these settings act at training only: decision.false_negative_cost is 5.0, the model has 10; "
         "train again, or run `credit-scoring decide`"
     )
 

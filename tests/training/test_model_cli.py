@@ -100,7 +100,7 @@ def test_settings_that_act_at_training_are_told_where_they_differ(monkeypatch: p
     assert "acts at training" not in call_cli(["settings"]).stderr
     done("promote", version, "--reason", "b")
     told = call_cli(["settings"])
-    assert "it acts at training, not now: decision.false_negative_cost is 10.0, the model has 5.0" in told.stderr
+    assert "decision.false_negative_cost is 10.0, the model has 5.0; the setting acts at training only" in told.stderr
     assert told.stdout.startswith("{")
     monkeypatch.setenv("CREDIT_DECISION__FALSE_NEGATIVE_COST", "5")
     assert "acts at training" not in call_cli(["settings"]).stderr

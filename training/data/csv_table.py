@@ -38,7 +38,7 @@ class CsvTable:
 
     @property
     def description(self) -> str:
-        """The separator and decimal sign, where they are unusual."""
+        """The separator and decimal sign, if they are unusual."""
         return f", {self._dialect}" if str(self._dialect) else ""
 
     def locate(self, row: int) -> str:

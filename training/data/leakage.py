@@ -56,7 +56,7 @@ def refusal(found: Mapping[str, float], allowed: Iterable[str]) -> str | None:
 
 
 def number_auc(values: Values, defaulted: Labels) -> float:
-    """ROC-AUC of a number, shape (rows,), in [0.5, 1]: the better direction, with missing values (NaN) at the better end."""
+    """ROC-AUC of a number, shape (rows,), in [0.5, 1]: the largest over both directions, with missing values (NaN) at either end."""
     bad, missing = defaulted == 1, np.isnan(values)
     wins = _wins(values[~missing], bad[~missing])
     missing_bad, missing_good = np.count_nonzero(missing & bad), np.count_nonzero(missing & ~bad)

@@ -78,7 +78,7 @@ class Validator:
             self._show(name, texts)
 
     def finish(self, reader: TableReader, limits: DataSettings | None = None, trained: Mapping[str, float] | None = None) -> Iterator[str]:
-        """Check what only all rows can show; returns the warnings, one sentence each.
+        """Make the checks that need all rows; returns the warnings, one sentence each.
 
         Parameters
         ----------

@@ -76,8 +76,8 @@ def make_reasons(
 def near_threshold(pd: Values, threshold: float) -> Positions:
     """The positions of the baseline's applicants: those with a PD from NEAR times the threshold to below it.
 
-    Fewer than FEWEST say little, and something about single persons. Then it is the FEWEST approved ones nearest to the threshold, or
-    whoever is nearest if fewer were approved.
+    Fewer than FEWEST would say little, and could give single persons away. Then the baseline is the FEWEST approved applicants nearest to
+    the threshold; if fewer were approved, declined ones nearest to it fill up.
     """
     found = np.flatnonzero((pd >= NEAR * threshold) & (pd < threshold))
     if len(found) >= FEWEST:

@@ -1,9 +1,9 @@
 """Makes the table of exact SHAP values of a model's trees.
 
-The value of a set of features is the mean score of hybrids: these features from the applicant, the others from each applicant of a
-background (interventional SHAP; Lundberg et al. 2020). A hybrid reaches a leaf if the applicant meets the leaf's conditions on the features
-of the set, and the one from the background meets the others. So of the background, only the share that meets each subset of a leaf's
-conditions is needed, and no row of it is kept.
+The value of a set of features is a mean score over a background of other applicants: each lends the applicant the features outside the set
+(interventional SHAP; Lundberg et al. 2020). Such a hybrid reaches a leaf if the applicant meets the leaf's conditions on the features of
+the set, and the other one meets the rest. So the table needs only the share of the background that meets each subset of a leaf's
+conditions. It keeps no row of the background.
 """
 
 import itertools
@@ -111,7 +111,9 @@ def _shapley(share: Values) -> Values:
     share : shape (2^features,), the share of the background that meets the conditions on each subset of the features.
     """
     subset = np.arange(len(share))
-    reached = np.where(_contains(len(share)), share[len(share) - 1 - subset], 0.0)  # by what the applicant meets, and the set
+    reached = np.where(
+        _contains(len(share)), share[len(share) - 1 - subset], 0.0
+    )  # indexed by the conditions that the applicant meets, and by the set
     found: Values = (reached[:, :, None] * _weights(len(share).bit_length() - 1)).sum(axis=1)
     return found
 
@@ -137,7 +139,7 @@ def _weights(players: int) -> Values:
 
 
 def _decisions(trees: Sequence[Tree], features: int) -> dict[str, Any]:
-    """The arrays of the table that decide."""
+    """The arrays of the table that hold the decisions of the splits."""
     splits = max((len(tree.splits) for tree in trees), default=0) or 1
     source = np.zeros((splits, len(trees)), dtype=np.int32)
     threshold = np.full(source.shape, np.nan)

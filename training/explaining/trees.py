@@ -23,7 +23,7 @@ class Split:
     Attributes
     ----------
     threshold : rows with at most this value go left; NaN for a category.
-    missing_left : whether a missing value goes left; None where it counts as zero.
+    missing_left : whether a missing value goes left; None if it counts as zero.
     categories : shape (categories,), which ones go left; None for a number. Others and missing ones go right.
     """
 

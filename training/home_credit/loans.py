@@ -29,7 +29,7 @@ class Marginal:
         return cls(np.array(entry.get("quantiles", []), dtype=float), np.array(values, dtype=kind), np.cumsum(entry.get("shares", []))[:-1])
 
     def draw(self, level: Values) -> NDArray[Any]:
-        """The values at levels in (0, 1)."""
+        """The values at these levels of the distribution, in (0, 1): 0.5 gives the median."""
         if len(self.quantiles):
             return np.interp(level, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
         return np.asarray(self.values[np.searchsorted(self.bounds, level, side="right")])

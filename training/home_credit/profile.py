@@ -16,7 +16,7 @@ from training.aliases import Values
 from training.data.errors import DataError
 from training.home_credit.generator import BLOCK, INCOME_TYPE, OCCUPATION, RATIOS, RETIRED, Generator
 
-FEWEST = 50  # people behind any number of the profile
+FEWEST = 50  # people that each number of the profile describes, at least
 QUANTILES = 101
 MAX_VALUES = 60  # a numeric column with more distinct values is continuous
 BINS = 8

@@ -68,7 +68,7 @@ def source() -> str:
 
 
 def git(*arguments: str) -> str:
-    """What git answers; `unknown` where it has no answer, as outside a clone."""
+    """The answer of git; `unknown` if it has none, as outside a clone."""
     result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     return result.stdout.strip() or "unknown"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Collects what the image without a distribution holds beside the service: Python, the shared libraries in use, a few files.
+"""Collects the files that the image without a distribution needs beside the service: Python, shared libraries, a few others.
 
 Runs as a step of the image build: `rootfs.py APP ROOTFS`. The Debian package of each library is noted in
 /var/lib/dpkg/status.d, where scanners look for it.
@@ -25,7 +25,7 @@ ACCOUNTS = {
 def libraries(files: list[Path]) -> set[Path]:
     """The shared libraries that files need, and the loader, as paths of this system.
 
-    What wheels bring finds its like by whoever loads it, so a name that is among the files themselves is not missing.
+    A library that ldd does not find is not missing if it is among the files: wheels load their own libraries by themselves.
     """
     found, own = set(), {file.name for file in files}
     for file in files:
@@ -37,14 +37,14 @@ def libraries(files: list[Path]) -> set[Path]:
 
 
 def copy(source: Path, root: Path) -> None:
-    """Copy a file to its place under root, by the name that it is asked for."""
+    """Copy a file to the same path under root. A symbolic link is copied as the file that it names."""
     target = root / source.relative_to("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)
 
 
 def note_packages(files: set[Path], root: Path) -> None:
-    """Note the Debian packages that files come from, with the checksums of those files; what no package has is Python's own."""
+    """Note the Debian packages of files, with the checksums of the files. Files without a package belong to Python and are left out."""
     packages: dict[str, list[Path]] = {}
     for file in files:
         for path in {file, file.resolve(), Path(str(file.resolve()).removeprefix("/usr"))}:

@@ -1,4 +1,4 @@
-"""Starts MLflow's server on a database of its own in the PostgreSQL server, which it makes where it is missing; `check` asks for its health."""
+"""Starts MLflow's server on a database of its own in PostgreSQL, which it makes if it is missing; `check` asks for its health."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the secrets of the stack in .secrets, where they are missing; the folder is for its owner only. The files in it can be
-# read by all, since containers get them as they are and run as other users.
-# POSTGRES_PASSWORD and SECRET_KEY of the environment or of .env are taken where they are given.
+# Makes the missing secrets of the stack in .secrets. Only the owner can open the folder, but everybody can read the files in it:
+# containers run as other users and get the files with their modes.
+# POSTGRES_PASSWORD and SECRET_KEY are taken from the environment or from .env if one of them gives them.
 set -eu
 [ ! -f .env ] || { set -a; . ./.env; set +a; }
 umask 077

@@ -66,9 +66,20 @@ def test_reasons_are_the_strongest_concepts_and_say_their_points(bundle: Bundle)
     points = {item["code"]: item["points"] for item in answer["explanation"]["concepts"]}
     strongest = sorted(points, key=lambda code: -points[code])
     assert [reason["code"] for reason in answer["reasons"]] == [code for code in strongest[:MOST_ADVERSE] if points[code] >= LEAST_POINTS]
-    assert [reason["code"] for reason in answer["speaks_for"]] == [code for code in strongest[:-4:-1] if points[code] <= -LEAST_POINTS]
+    favourable = [reason["code"] for reason in answer["speaks_for"]]
+    assert favourable
+    assert favourable == [code for code in reversed(strongest) if code in favourable]
+    assert all(points[code] <= -LEAST_POINTS for code in favourable)
     assert all(reason["points"] == points[reason["code"]] for reason in answer["reasons"] + answer["speaks_for"])
     msgspec.convert(answer, Explained)
+
+
+def test_nothing_that_is_not_known_speaks_for_an_applicant(bundle: Bundle) -> None:
+    for answer in explained(bundle, row(bundle, WHOLE), row(bundle, WHOLE, {}), row(bundle, WHOLE, {"AMT_CREDIT": 1e5})):
+        assert all(reason["known"] for reason in answer["speaks_for"])
+        missing = [reason["known"] for reason in answer["reasons"]]
+        assert len(answer["speaks_for"]) <= 3
+    assert not all(missing)
 
 
 def test_a_row_has_the_same_reasons_alone_and_in_a_batch(bundle: Bundle) -> None:

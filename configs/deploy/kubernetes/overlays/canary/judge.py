@@ -1,9 +1,9 @@
-"""Judges a canary by its metrics, then promotes it or takes it away: what the Job of this overlay runs, in the image of the service.
+"""Judges a canary by its metrics, then promotes it or takes it away. The Job of this overlay runs it in the image of the service.
 
-For a quarter of an hour or more, as BAKE_SECONDS says, both tracks are left alone. Then Prometheus is asked for the share of
-failed and of slow requests, the mean PD and the share approved, of each track over that time. The canary passes where it has
-scored MINIMUM applicants and is worse by no limit below. A new model may well approve more: raise the limits of the shift on
-purpose, for that one rollout. Prints one line a measure. Exit code 0: promoted, 1: taken away, 2: not judged, nothing changed.
+Both tracks serve for BAKE_SECONDS, a quarter of an hour or more. Then it asks Prometheus for the share of failed and of slow
+requests, the mean PD and the share approved of each track in that time. The canary passes if it has scored MINIMUM applicants
+and exceeds no limit in MEASURES. A new model may well approve more: raise its limits on purpose, for that one rollout. It
+prints one line for each measure. Exit code 0: promoted, 1: taken away, 2: not judged, nothing changed.
 """
 
 import json
@@ -53,7 +53,7 @@ class JudgeError(RuntimeError):
 
 
 def ask(prometheus: str, query: str) -> float | None:
-    """The one value of a query, None where there is none."""
+    """The one value of a query; None if there is none."""
     try:
         with urllib.request.urlopen(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=30) as answer:
             result = json.load(answer)["data"]["result"]
@@ -64,7 +64,7 @@ def ask(prometheus: str, query: str) -> float | None:
 
 
 def compare(prometheus: str, window: int, minimum: int) -> list[str]:
-    """Why the canary fails, empty where it passes; prints each measure."""
+    """Why the canary fails; empty if it passes. Prints each measure."""
     scored = ask(prometheus, SCORED.format(select=SELECT.format(track="canary"), window=window)) or 0.0
     if scored < minimum:
         raise JudgeError(f"the canary scored {scored:.0f} applicants, fewer than {minimum}; give it more time or more share")
