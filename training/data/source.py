@@ -48,14 +48,14 @@ class Source:
         """
         if not self.member:
             return cast("Any", gzip.open(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb"))
-        archive = zipfile.ZipFile(self.path)
-        packed = archive.getinfo(self.member)
-        if packed.flag_bits & 1:
-            raise DataError(f"{self} is protected by a password; expected an archive without one")
-        if packed.compress_type not in PACKED:
-            method = METHODS.get(packed.compress_type, f"method {packed.compress_type}")
-            raise DataError(f"{self} is packed by {method}, which cannot be unpacked here; unpack it, or pack it as an ordinary zip")
-        return archive.open(packed)
+        with zipfile.ZipFile(self.path) as archive:  # a member that is open keeps the file open
+            packed = archive.getinfo(self.member)
+            if packed.flag_bits & 1:
+                raise DataError(f"{self} is protected by a password; expected an archive without one")
+            if packed.compress_type not in PACKED:
+                method = METHODS.get(packed.compress_type, f"method {packed.compress_type}")
+                raise DataError(f"{self} is packed by {method}, which cannot be unpacked here; unpack it, or pack it as an ordinary zip")
+            return archive.open(packed)
 
     def head(self, size: int) -> bytes:
         """The first bytes of the content."""
