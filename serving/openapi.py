@@ -11,12 +11,11 @@ from serving.contract.prediction import NOT_SIMULATED
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 from serving.http.routes import required_scope
+from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, ref, whole
 from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
 LANGUAGE = {"language": {"type": "string", "nullable": True, "description": "of the reasons; GET /model lists them"}}
-TEXT = {"type": "string"}
-NUMBER = {"type": "number"}
 
 
 def openapi(features: FeatureTransform, max_rows: int, version: str) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
     size = len(features.names)
     vector = {"type": "array", "minItems": size, "maxItems": size, "items": {"type": "number", "nullable": True}}
     history = {
-        **_object({table.name: {"type": "array", "nullable": True, "items": _ref(table.name)} for table in features.history}),
+        **closed({table.name: {"type": "array", "nullable": True, "items": ref(table.name)} for table in features.history}),
         "nullable": True,
         "description": "the client's history; an absent or null table was not looked up, an empty table was looked up and had no rows",
     }
@@ -78,16 +77,14 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
     rows = {"type": "array", "maxItems": max_rows}
     return {
         "/predict": _post(
-            "predict", "Score one applicant", [_object(named, "application"), _object(by_vector, "features")], "Prediction", example
+            "predict", "Score one applicant", [closed(named, "application"), closed(by_vector, "features")], "Prediction", example
         ),
         "/predict/batch": _post(
             "predict_batch",
             "Score many applicants; an invalid row gets an error, the others are scored",
             [
-                _object({"applications": {**rows, "items": _object(plain, "application")}, **reasons}, "applications"),
-                _object(
-                    {"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}, **reasons}, "features"
-                ),
+                closed({"applications": {**rows, "items": closed(plain, "application")}, **reasons}, "applications"),
+                closed({"features": {**rows, "items": vector}, "client_ids": {"type": "array", "items": CLIENT_ID}, **reasons}, "features"),
             ],
             "Batch",
             {"applications": [example]},
@@ -95,21 +92,21 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
         "/explain": _post(
             "explain",
             "Score one applicant and explain the decision",
-            [_object({**one, **explain}, form) for one, form in ((plain, "application"), (vector_form, "features"))],
+            [closed({**one, **explain}, form) for one, form in ((plain, "application"), (vector_form, "features"))],
             "Explained",
             example,
         ),
         "/outcomes": _post(
             "outcomes",
             "Record whether applicants defaulted; an invalid item gets an error, the others are stored. Repeat to correct an outcome",
-            [_object({"outcomes": {"type": "array", "maxItems": MAX_OUTCOMES, "items": _outcome()}}, "outcomes")],
+            [closed({"outcomes": {"type": "array", "maxItems": MAX_OUTCOMES, "items": _outcome()}}, "outcomes")],
             "Outcomes",
             {"outcomes": [{"client_id": "100001", "defaulted": False, "observed_at": "2026-01-31T12:00:00+00:00"}]},
         ),
         "/simulate": _post(
             "simulate",
             "Score one applicant without recording it, to try what would change a decision",
-            [_object(named, "application"), _object(by_vector, "features")],
+            [closed(named, "application"), closed(by_vector, "features")],
             "Simulation",
             example,
         ),
@@ -127,17 +124,16 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
         "Application": _row_json_schema(features.table),
         **{table.name: _row_json_schema(table) for table in features.history},
         **_answers(),
-        **record_schemas(),
         "Problem": _problem(),
-        "Batch": _object(
+        "Batch": closed(
             {
-                "predictions": {"type": "array", "items": {"anyOf": [_ref("Prediction"), _ref("RowError")]}},
+                "predictions": {"type": "array", "items": {"anyOf": [ref("Prediction"), ref("RowError")]}},
                 "count": {"type": "integer"},
             },
             "predictions",
             "count",
         ),
-        "Outcomes": _object(
+        "Outcomes": closed(
             {
                 "outcomes": {"type": "array", "items": _kept_outcome()},
                 "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
@@ -147,7 +143,7 @@ def _schemas(features: FeatureTransform) -> dict[str, Any]:
             "counts",
             "count",
         ),
-        "RowError": _object({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": _ref("Problem")}, "index", "error"),
+        "RowError": closed({"index": {"type": "integer"}, "client_id": CLIENT_ID, "error": ref("Problem")}, "index", "error"),
     }
 
 
@@ -186,7 +182,7 @@ def _column_json_schema(column: Column) -> dict[str, Any]:
 
 def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, example: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": {"oneOf": bodies}, "example": example}
-    responses = {"200": _answer("the answer", "application/json", _ref(answer)), **_errors_of(name)}
+    responses = {"200": answered("the answer", "application/json", ref(answer)), **_errors_of(name)}
     body = {"required": True, "content": {"application/json": content}}
     return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
 
@@ -201,7 +197,7 @@ def _get(
 ) -> dict[str, Any]:
     schema = TEXT if media_type == "text/plain" else answer or {"type": "object"}
     errors = {str(status): _error(STATUSES[status]) for status in (*statuses, 500)}
-    return {"get": {"operationId": name, "summary": summary, "responses": {"200": _answer("the answer", media_type, schema), **errors}}}
+    return {"get": {"operationId": name, "summary": summary, "responses": {"200": answered("the answer", media_type, schema), **errors}}}
 
 
 def _health() -> dict[str, Any]:
@@ -212,20 +208,21 @@ def _health() -> dict[str, Any]:
         "model_name": TEXT,
         "model_version": TEXT,
         "trained_on": TEXT,
-        "timestamp": {"type": "string", "format": "date-time"},
+        "timestamp": TIME,
     }
-    return _object(properties, *properties)
+    return whole(properties)
 
 
 def _answers() -> dict[str, Any]:
     """The schemas of the answers in OpenAPI 3.0, which uses `nullable` and requires a type for each enumeration."""
     _, components = msgspec.json.schema_components([Prediction, Explained], ref_template="#/components/schemas/{name}")
     answers = {
-        name: _object({member: _of_openapi(declared) for member, declared in found["properties"].items()}, *found["required"])
+        name: closed({member: _of_openapi(declared) for member, declared in found["properties"].items()}, *found["required"])
         for name, found in components.items()
     }
-    simulated = {name: schema for name, schema in answers["Prediction"]["properties"].items() if name not in NOT_SIMULATED}
-    return {**answers, "Simulation": _object(simulated, *simulated)}
+    prediction = answers["Prediction"]["properties"]
+    simulated = {name: schema for name, schema in prediction.items() if name not in NOT_SIMULATED}
+    return {**answers, "Simulation": whole(simulated), **record_schemas(prediction)}
 
 
 def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
@@ -242,42 +239,30 @@ def _of_openapi(declared: dict[str, Any]) -> dict[str, Any]:
 
 def _outcome() -> dict[str, Any]:
     properties = {
-        "prediction_id": {"type": "string", "format": "uuid"},
+        "prediction_id": IDENTIFIER,
         "client_id": {**CLIENT_ID, "description": "instead of prediction_id: means the client's latest decision before observed_at"},
         "defaulted": {"type": "boolean"},
         "observed_at": {"type": "string", "format": "date-time", "description": "with a time zone; by default now"},
     }
-    return _object(properties, "defaulted")
+    return closed(properties, "defaulted")
 
 
 def _kept_outcome() -> dict[str, Any]:
     properties = {
         "index": {"type": "integer"},
         "status": {"type": "string", "enum": ["stored", "repeated", "corrected", "unknown", "invalid"]},
-        "prediction_id": {"type": "string", "format": "uuid"},
+        "prediction_id": IDENTIFIER,
         "client_id": CLIENT_ID,
-        "error": _ref("Problem"),
+        "error": ref("Problem"),
     }
-    return _object(properties, "index", "status")
+    return closed(properties, "index", "status")
 
 
 def _problem() -> dict[str, Any]:
-    errors = {"type": "array", "items": _object({"pointer": TEXT, "detail": TEXT}, "pointer", "detail")}
+    errors = {"type": "array", "items": closed({"pointer": TEXT, "detail": TEXT}, "pointer", "detail")}
     properties = {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "errors": errors, "request_id": TEXT}
-    return _object(properties, "type", "title", "status", "detail")
-
-
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _answer(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {media_type: {"schema": schema}}}
+    return closed(properties, "type", "title", "status", "detail")
 
 
 def _error(description: str) -> dict[str, Any]:
-    return _answer(description, PROBLEM_TYPE, _ref("Problem"))
+    return answered(description, PROBLEM_TYPE, ref("Problem"))

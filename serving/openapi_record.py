@@ -2,13 +2,8 @@
 
 from typing import Any
 
+from serving.openapi_parts import IDENTIFIER, MAYBE, NUMBER, TEXT, TIME, answered, ref, whole
 from serving.record_desk import CHOICES, MOST, PAGE
-
-TEXT = {"type": "string"}
-TIME = {"type": "string", "format": "date-time"}
-IDENTIFIER = {"type": "string", "format": "uuid"}
-MAYBE = {"type": "string", "nullable": True}
-NUMBER = {"type": "number"}
 
 
 def record_paths(error: dict[int, Any]) -> dict[str, Any]:
@@ -30,8 +25,7 @@ def record_paths(error: dict[int, Any]) -> dict[str, Any]:
     client = {**TEXT, "minLength": 1}
 
     def route(name: str, summary: str, schema: str, parameters: list[dict[str, Any]], *statuses: int) -> dict[str, Any]:
-        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-        answers = {"200": {"description": "the answer", "content": content}, **{str(status): error[status] for status in statuses}}
+        answers = {"200": answered("the answer", "application/json", ref(schema)), **{str(status): error[status] for status in statuses}}
         return {"operationId": name, "summary": summary, "parameters": parameters, "responses": answers}
 
     listed = "Decisions, newest first, with their current outcome; `next` is the cursor of the next page"
@@ -61,54 +55,44 @@ def record_paths(error: dict[int, Any]) -> dict[str, Any]:
     }
 
 
-def record_schemas() -> dict[str, Any]:
-    """The schemas that the routes over the record refer to."""
-    columns = {
-        "prediction_id": IDENTIFIER,
-        "time": TIME,
-        "client_id": MAYBE,
-        "model_name": MAYBE,
-        "model_version": TEXT,
-        "probability": {**NUMBER, "minimum": 0, "maximum": 1},
-        "threshold": NUMBER,
-        "decision": {**TEXT, "enum": list(CHOICES["decision"])},
-        "risk_level": {**TEXT, "enum": list(CHOICES["risk_level"])},
-        "latency_ms": NUMBER,
-        "request_id": MAYBE,
-        "sender": MAYBE,
-    }
-    outcome = _object({"defaulted": {"type": "boolean"}, "observed_at": TIME})
-    stored = _object({"defaulted": {"type": "boolean"}, "observed_at": TIME, "received_at": TIME, "source": TEXT})
+def record_schemas(prediction: dict[str, Any]) -> dict[str, Any]:
+    """The schemas that the routes over the record refer to.
+
+    Parameters
+    ----------
+    prediction : the properties of a prediction.
+    """
+    same = ("prediction_id", "client_id", "model_version", "probability", "threshold", "decision", "risk_level")
+    own = {"time": TIME, "model_name": MAYBE, "latency_ms": NUMBER, "request_id": MAYBE, "sender": MAYBE}
+    columns = {**{name: prediction[name] for name in same}, **own}
+    outcome = whole({"defaulted": {"type": "boolean"}, "observed_at": TIME})
+    stored = whole({"defaulted": {"type": "boolean"}, "observed_at": TIME, "received_at": TIME, "source": TEXT})
     return {
-        "Decisions": _object(
+        "Decisions": whole(
             {
-                "decisions": {"type": "array", "items": _object({**columns, "outcome": {**outcome, "nullable": True}})},
+                "decisions": {"type": "array", "items": whole({**columns, "outcome": {**outcome, "nullable": True}})},
                 "next": MAYBE,
             }
         ),
-        "Recorded": _object(
+        "Recorded": whole(
             {
                 **columns,
                 "outcomes": {"type": "array", "items": stored},
                 "record": {"type": "object", "description": "the line of the decision log, as it was written"},
             }
         ),
-        "RecordedReasons": _object(
+        "RecordedReasons": whole(
             {
                 "prediction_id": IDENTIFIER,
                 "decision": columns["decision"],
                 "model_version": TEXT,
                 "given": {"type": "boolean", "description": "whether the reasons were given with the decision"},
-                "reasons": {"type": "array", "items": {"$ref": "#/components/schemas/Reason"}},
+                "reasons": {"type": "array", "items": ref("Reason")},
             }
         ),
-        "Replay": _object({"result": TEXT}),
+        "Replay": whole({"result": TEXT}),
     }
 
 
 def _parameter(where: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"in": where, "name": name, "required": where == "path", "schema": schema}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(properties)}

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
+from sqlalchemy import Connection
 
 from configs.errors import UserError
+from monitoring.prediction import Prediction
 from monitoring.store.database import Store, StoreError, reading
 from monitoring.store.queries import Place, Wanted, find_decision, list_decisions
 from serving.contract.ids import read_client_id
@@ -22,8 +24,9 @@ from serving.replay import replay
 PAGE, MOST = 50, 200  # decisions of a page: by default, and at most
 THREADS = 2
 MOST_WAITING = 32  # requests
-CHOICES = {"decision": ("APPROVE", "DECLINE"), "risk_level": ("LOW", "MEDIUM", "HIGH", "CRITICAL")}
+CHOICES: dict[str, tuple[str, ...]] = {name: get_args(get_type_hints(Prediction)[name]) for name in ("decision", "risk_level")}
 PARAMETERS = ("client_id", *CHOICES, "model_version", "since", "until", "limit", "cursor")
+Found = TypeVar("Found")
 
 
 class RecordDesk:
@@ -82,11 +85,7 @@ class RecordDesk:
         given = _once([*query, *path.items()])
         limit = _limit(given.pop("limit", str(PAGE)))
         wanted = _wanted(self._model_name, given)
-        try:
-            with reading(self._store.engine) as connection:
-                rows = list_decisions(connection, wanted, limit + 1)
-        except StoreError as error:
-            raise _unreadable(error) from None
+        rows = self._read(lambda connection: list_decisions(connection, wanted, limit + 1))
         return {
             "decisions": [_listed(row) for row in rows[:limit]],
             "next": _cursor(rows[limit - 1]) if len(rows) > limit else None,
@@ -97,14 +96,18 @@ class RecordDesk:
         missing = ServiceError(404, f"the store has no decision {prediction_id}; a new decision reaches it within seconds")
         if not IDENTIFIER.fullmatch(prediction_id):
             raise missing
-        try:
-            with reading(self._store.engine) as connection:
-                found = find_decision(connection, prediction_id.lower())
-        except StoreError as error:
-            raise _unreadable(error) from None
+        found = self._read(lambda connection: find_decision(connection, prediction_id.lower()))
         if found is None or found["model_name"] not in (None, self._model_name):
             raise missing
         return found
+
+    def _read(self, query: Callable[[Connection], Found]) -> Found:
+        """What a query finds; a ServiceError 503 if the store cannot be read now."""
+        try:
+            with reading(self._store.engine) as connection:
+                return query(connection)
+        except StoreError as error:
+            raise ServiceError(503, str(error), retry_after=1) from None
 
     @staticmethod
     def _said_by_model(answer: Callable[[], object]) -> object:
@@ -181,7 +184,3 @@ def _whole(found: dict[str, Any]) -> dict[str, Any]:
     outcomes = [{name: value for name, value in row.items() if name not in ("id", "prediction_id")} for row in found["outcomes"]]
     columns = {name: value for name, value in found.items() if name not in ("line", "outcomes")}
     return {**columns, "outcomes": outcomes, "record": msgspec.Raw(found["line"].encode())}
-
-
-def _unreadable(error: StoreError) -> ServiceError:
-    return ServiceError(503, str(error), retry_after=1)

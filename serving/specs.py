@@ -1,5 +1,6 @@
 """The input and output fields of the API methods, as BentoML documents them. The body itself passes as bytes."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from types import GenericAlias, UnionType
@@ -10,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 
 from monitoring.prediction import Explained, Prediction
+from serving.contract.prediction import NOT_SIMULATED
 from serving.http.body import read_body
 
 
@@ -66,15 +68,17 @@ def _plain(hint: Any) -> Any:
     return GenericAlias(list, (_plain(get_args(hint)[0]),)) if get_origin(hint) is list else hint
 
 
-def _output(name: str, text: str, answer: type[Prediction]) -> type[bentoml.IODescriptor]:
+def _output(name: str, text: str, answer: type[Prediction], without: Sequence[str] = ()) -> type[bentoml.IODescriptor]:
     """The output fields of an answer. Members that may be missing are documented as null."""
-    hints = {field: _plain(hint) for field, hint in get_type_hints(answer).items()}
-    optional = {field: None for field, hint in get_type_hints(answer).items() if msgspec.UnsetType in get_args(hint)}
+    declared = {field: hint for field, hint in get_type_hints(answer).items() if field not in without}
+    hints = {field: _plain(hint) for field, hint in declared.items()}
+    optional = {field: None for field, hint in declared.items() if msgspec.UnsetType in get_args(hint)}
     return type(name, (bentoml.IODescriptor,), {"__doc__": text, "__module__": __name__, "__annotations__": hints, **optional})
 
 
 PredictOutput = _output("PredictOutput", "One prediction.", Prediction)
 ExplainOutput = _output("ExplainOutput", "One prediction with all that explains it.", Explained)
+SimulateOutput = _output("SimulateOutput", "What a prediction would be. It has no id, since it is not recorded.", Prediction, NOT_SIMULATED)
 
 
 class BatchOutput(bentoml.IODescriptor):
@@ -82,19 +86,6 @@ class BatchOutput(bentoml.IODescriptor):
 
     predictions: list[dict[str, Any]]
     count: int
-
-
-class SimulateOutput(bentoml.IODescriptor):
-    """What a prediction would be. It has no id, since it is not recorded."""
-
-    client_id: str | None
-    prediction: int
-    decision: str
-    probability: float
-    risk_level: str
-    threshold: float
-    model_version: str
-    warnings: list[dict[str, str]]
 
 
 class OutcomesInput(RawInput):

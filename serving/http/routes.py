@@ -31,7 +31,7 @@ GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in ge
 }
 READY_ROUTE = "/readyz"
 PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY_ROUTE, "/healthz", "/schema.json"))
-RECORD_ROUTES: dict[str, principal.Scope | None] = {  # each has its method in serving.record_desk.RecordDesk
+RECORD_ROUTES: dict[str, principal.Scope | None] = {  # answered by serving.record_desk.RecordDesk
     "/decisions": "read",
     "/decisions/{prediction_id}": "read",
     "/decisions/{prediction_id}/reasons": "explain",

@@ -1,0 +1,29 @@
+"""Parts of which the OpenAPI document is made."""
+
+from typing import Any
+
+TEXT = {"type": "string"}
+MAYBE = {"type": "string", "nullable": True}
+NUMBER = {"type": "number"}
+TIME = {"type": "string", "format": "date-time"}
+IDENTIFIER = {"type": "string", "format": "uuid"}
+
+
+def closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """An object without other members than these."""
+    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
+
+
+def whole(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with exactly these members."""
+    return closed(properties, *properties)
+
+
+def ref(name: str) -> dict[str, str]:
+    """A schema of the document, by its name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def answered(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """An answer with content of one type."""
+    return {"description": description, "content": {media_type: {"schema": schema}}}
