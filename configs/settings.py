@@ -102,8 +102,8 @@ class LogSettings(Section):
     raw_fields: tuple[str, ...]
 
 
-class StoreSettings(Section):
-    """The database of decisions and outcomes."""
+class DatabaseSettings(Section):
+    """A database: its URL, and the file of its password."""
 
     url: SecretStr | None
     password_file: Path | None
@@ -112,7 +112,7 @@ class StoreSettings(Section):
     @classmethod
     def _hold_a_password(cls, file: Path | None, info: ValidationInfo) -> Path | None:
         if file and not info.data.get("url"):
-            raise ValueError("store.url is not set; set it to the database that the password is for")
+            raise ValueError("the url beside it is not set; set it to the database that the password is for")
         try:
             if file and not file.read_text().strip():
                 raise ValueError("the file is empty; expected a password")
@@ -129,6 +129,21 @@ class StoreSettings(Section):
                 f"the URL begins with {scheme if mark else ''!r}; expected one of {', '.join(f'{name}://' for name in DRIVERS)}, and a place"
             )
         return SecretStr(f"{DRIVERS[scheme]}://{rest}") if url else None
+
+    def url_or_file(self, file: Path) -> str:
+        """The URL for SQLAlchemy, which may contain a password; that of a SQLite file if none is set."""
+        from sqlalchemy import URL, make_url
+
+        if not self.url:
+            return URL.create("sqlite", database=str(file.absolute())).render_as_string()
+        url = self.url.get_secret_value()
+        if not self.password_file:
+            return url
+        return make_url(url).set(password=self.password_file.read_text().strip()).render_as_string(hide_password=False)
+
+
+class StoreSettings(DatabaseSettings):
+    """The database of decisions and outcomes."""
 
 
 class LatencyTarget(Section):
@@ -156,6 +171,21 @@ class RetrainingSettings(Section):
     judged_days: Days
     min_outcomes: Share
     max_age_days: Days
+
+
+class DashboardSettings(Section):
+    """The dashboard: where it listens, which API it asks, and for how long a person stays signed in."""
+
+    address: str
+    port: Annotated[int, Field(ge=0, le=65_535)]
+    public_url: Annotated[str, Field(pattern=r"^https://[^/\s]+$")] | None
+    trusted_proxies: tuple[str, ...]
+    api_url: Annotated[str, Field(pattern=r"^https?://[^\s]+[^/\s]$")]
+    api_keys: Path | None
+    users: DatabaseSettings
+    idle_minutes: Positive
+    session_hours: Positive
+    language: Literal["en", "fr"]
 
 
 class DataSettings(Section):
@@ -209,6 +239,7 @@ class Settings(BaseSettings):
     latency_target: LatencyTarget
     drift: DriftSettings
     retraining: RetrainingSettings
+    dashboard: DashboardSettings
     data: DataSettings
     training: TrainingSettings
 
@@ -225,15 +256,12 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The URL of the store for SQLAlchemy; it may contain a password."""
-        from sqlalchemy import URL, make_url
+        return self.store.url_or_file(self.home / "store.db")
 
-        if self.store.url:
-            url = self.store.url.get_secret_value()
-            if not self.store.password_file:
-                return url
-            return make_url(url).set(password=self.store.password_file.read_text().strip()).render_as_string(hide_password=False)
-
-        return URL.create("sqlite", database=str((self.home / "store.db").absolute())).render_as_string()
+    @property
+    def dashboard_url(self) -> str:
+        """The URL of the dashboard's users for SQLAlchemy; it may contain a password."""
+        return self.dashboard.users.url_or_file(self.home / "dashboard.db")
 
     @classmethod
     def settings_customise_sources(
@@ -293,5 +321,5 @@ def _explain(error: Any) -> str:
         variable = DATABASE_VARIABLE
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(path)} ({variable}): no such setting"
-    given = "a value that is not shown" if path[:1] == ["store"] else repr(error["input"])
+    given = "a value that is not shown" if {"store", "users"} & set(path) else repr(error["input"])
     return f"{'.'.join(path)} ({variable}): got {given}; {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -8,6 +8,7 @@ import typer
 
 from configs.errors import UserError
 from configs.settings import load_settings
+from monitoring.dashboard import cli as dashboard_cli
 from serving import reason_cli, record_cli, report_cli
 from serving.console import Commands, chosen_model
 from serving.identity.key_ring import last_uses
@@ -26,6 +27,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(record_cli.app)
 app.add_typer(reason_cli.app)
 app.add_typer(report_cli.app)
+app.add_typer(dashboard_cli.app)
+app.add_typer(dashboard_cli.users_app, name="users")
 
 
 @app.command("settings")

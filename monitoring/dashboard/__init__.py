@@ -1,0 +1,1 @@
+"""The dashboard: signing in, and pages that ask the API."""

@@ -1,0 +1,1 @@
+"""Signing in: people, passwords, sessions, and the guard that lets nothing pass without one."""

@@ -1,0 +1,179 @@
+"""One visual language: the style sheet, and what the pages show as HTML.
+
+Colours are those of the theme in both of its modes. Risk levels go from blue to orange and always carry their word.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from monitoring.dashboard.catalogue import Words
+from monitoring.dashboard.sign_in.roles import Person
+
+ICON = str(Path(__file__).parent / "sign_in" / "icon.svg")
+LEVELS = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+COLOURS = {  # light, dark
+    "LOW": ("#CFE3F5", "#23405C"),
+    "MEDIUM": ("#8FBBE3", "#4C86BD"),
+    "HIGH": ("#F2B680", "#C47A34"),
+    "CRITICAL": ("#B4531B", "#F0A36B"),
+    "against": ("#B4531B", "#F0A36B"),
+    "favour": ("#1F5FA8", "#6FB1F0"),
+}
+_SHADES = "".join(f".cs-{name} {{ --shade: light-dark({light}, {dark}) }}" for name, (light, dark) in COLOURS.items())
+SHEET = (
+    "<style>"
+    + _SHADES
+    + """
+.stApp { --ink: light-dark(#1b2733, #e8edf2); --quiet: light-dark(#51606e, #a9b6c2); --line: light-dark(#d0d8e0, #324151);
+  --paper: light-dark(#f4f6f9, #18212b); --primary: light-dark(#1f5fa8, #6fb1f0); font-variant-numeric: tabular-nums; }
+.stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; max-width: 84rem; }
+.stMainBlockContainer h1 { padding-top: 0; }
+.cs-person { color: var(--quiet); white-space: nowrap; }
+.cs-person b { color: var(--ink); font-weight: 600; }
+a.cs-out { color: var(--primary); white-space: nowrap; }
+.cs-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
+.cs-tile { border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9rem; background: var(--paper); }
+.cs-tile dt { color: var(--quiet); font-size: .87rem; font-weight: 400; }
+.cs-tile dd { margin: 0; font-size: 1.35rem; font-weight: 600; overflow-wrap: anywhere; line-height: 1.3; }
+.cs-tile dd.small { font-size: 1rem; font-weight: 500; }
+.cs-tile p { margin: 0; color: var(--quiet); font-size: .82rem; }
+.stHtml dl.cs-tiles { margin: 0; }
+.stHtml dl.cs-tiles dd { margin: 0; }
+.cs-verdict { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem 1.2rem; }
+.cs-verdict strong { font-size: 1.5rem; }
+.cs-verdict .cs-pd { font-size: 1.5rem; font-weight: 600; }
+.cs-level { display: inline-block; border-left: .9rem solid var(--shade); padding-left: .5rem; font-weight: 600; }
+.cs-scale { position: relative; margin: 2.1rem 0 2.6rem; height: 1.3rem; display: flex; border-radius: .3rem; }
+.cs-scale > span { background: var(--shade); height: 100%; }
+.cs-scale > i { position: absolute; top: -.35rem; bottom: -.35rem; width: 0; border-left: 3px solid var(--ink); font-style: normal; }
+.cs-scale > i.cs-cut { border-left: 2px dashed var(--ink); top: 0; bottom: -.5rem; }
+.cs-scale > i.cs-range { top: 1.05rem; bottom: auto; height: .55rem; border: 2px solid var(--ink); border-top: 0; }
+.cs-scale em { position: absolute; font-style: normal; font-size: .85rem; white-space: nowrap; color: var(--ink); }
+.cs-scale em.up { bottom: calc(100% + .45rem); font-weight: 600; }
+.cs-scale em.down { top: calc(100% + .6rem); color: var(--quiet); }
+.cs-scale em.left { transform: translateX(-50%); }
+.cs-bands { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; color: var(--quiet); font-size: .87rem; }
+.cs-bars { width: 100%; border-collapse: collapse; font-size: .93rem; }
+.cs-bars th, .cs-bars td { padding: .28rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: middle; font-weight: 400; }
+.cs-bars thead th { color: var(--quiet); font-size: .85rem; }
+.cs-bars .num { text-align: right; white-space: nowrap; }
+.cs-bars .bar { width: 38%; min-width: 6rem; }
+.cs-bars .bar div { position: relative; height: .85rem; background: linear-gradient(var(--line), var(--line)) var(--zero) 0 / 1px 100% no-repeat; }
+.cs-bars .bar div span { position: absolute; height: 100%; background: var(--shade); border-radius: 2px; min-width: 1px; }
+.cs-wide { overflow-x: auto; }
+.cs-reasons { margin: 0; padding-left: 1.3rem; }
+.cs-reasons li { margin: .2rem 0; }
+.cs-quiet { color: var(--quiet); }
+</style>"""
+)
+
+
+class Tile(NamedTuple):
+    """One figure: its name, its value as text, and a line beneath."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+class Bar(NamedTuple):
+    """A row of a table with a bar: from one value to another, on the axis that all rows share."""
+
+    name: str
+    start: float
+    end: float
+    text: str
+    shade: str = "favour"
+
+
+def person(words: Words, who: Person) -> str:
+    """Who is signed in."""
+    return f'<span class="cs-person"><b>{escape(who.name)}</b> · {escape(words(f"role.{who.role}"))}</span>'
+
+
+def tiles(figures: Iterable[Tile]) -> str:
+    """Figures side by side; as many in a row as fit."""
+    return '<dl class="cs-tiles">' + "".join(_tile(figure) for figure in figures) + "</dl>"
+
+
+def level(words: Words, risk_level: str) -> str:
+    """A risk level, in its colour and in words."""
+    return f'<span class="cs-level cs-{escape(risk_level)}">{escape(words.get(f"level.{risk_level}", risk_level))}</span>'
+
+
+def bars(heads: Sequence[str], rows: Sequence[Bar], label: str) -> str:
+    """A table whose last column shows each row's bar, so that the chart and its table are one.
+
+    Parameters
+    ----------
+    heads : of the name and of the text.
+    label : what the table shows, for people who do not see it.
+    """
+    low = min([0.0, *(min(row.start, row.end) for row in rows)])
+    high = max([0.0, *(max(row.start, row.end) for row in rows)])
+    width = (high - low) or 1.0
+    zero = f"{100 * -low / width:.2f}%"
+    body = "".join(_bar_row(row, low, width, zero) for row in rows)
+    head = f'<th scope="col">{escape(heads[0])}</th><th scope="col" class="num">{escape(heads[1])}</th><th class="bar" aria-hidden="true"></th>'
+    return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, numbers: Sequence[int] = ()) -> str:
+    """A plain table.
+
+    Parameters
+    ----------
+    numbers : columns that hold numbers.
+    """
+
+    def cell(place: int, text: str, tag: str) -> str:
+        kind = ' class="num"' if place in numbers else ""
+        scope = ' scope="col"' if tag == "th" else ""
+        return f"<{tag}{kind}{scope}>{escape(text)}</{tag}>"
+
+    head = "".join(cell(place, text, "th") for place, text in enumerate(heads))
+    body = "".join("<tr>" + "".join(cell(place, text, "td") for place, text in enumerate(row)) + "</tr>" for row in rows)
+    return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def scale(words: Words, pd: float, threshold: float, interval: Sequence[float] | None = None) -> str:
+    """The PD on a scale of the four bands, with the threshold and the interval. The scale grows with the root of the PD."""
+    top = min(1.0, max(4 * threshold, 1.15 * pd, 1.1 * max(interval or [0.0])))
+
+    def at(share: float) -> float:
+        return 100 * (min(max(share, 0.0), top) / top) ** 0.5
+
+    edges = [0.0, threshold / 2, threshold, 2 * threshold, top]
+    bands = "".join(
+        f'<span class="cs-{name}" style="width:{at(edges[place + 1]) - at(edges[place]):.2f}%"></span>' for place, name in enumerate(LEVELS)
+    )
+    where, cut = at(pd), at(threshold)
+    marks = f'<i style="left:{where:.2f}%"></i><i class="cs-cut" style="left:{cut:.2f}%"></i>'
+    if interval:
+        marks += f'<i class="cs-range" style="left:{at(interval[0]):.2f}%;width:{at(interval[1]) - at(interval[0]):.2f}%"></i>'
+    texts = _mark(where, "up", words("answer.pd_short", pd=words.percent(pd)))
+    texts += _mark(cut, "down", words("answer.threshold_short", threshold=words.percent(threshold)))
+    names = "".join(level(words, name) for name in LEVELS)
+    label = words("answer.scale", pd=words.percent(pd), threshold=words.percent(threshold))
+    return f'<div class="cs-scale" role="img" aria-label="{escape(label)}">{bands}{marks}{texts}</div><div class="cs-bands">{names}</div>'
+
+
+def _mark(where: float, side: str, text: str) -> str:
+    """A text beside a mark, moved inwards at the ends so that nothing is cut."""
+    shift = min(max(where, 0.0), 100.0)
+    return f'<em class="{side}" style="left:{where:.2f}%;transform:translateX(-{shift:.0f}%)">{escape(text)}</em>'
+
+
+def _tile(figure: Tile) -> str:
+    small = ' class="small"' if len(figure.value) > 14 else ""
+    note = f"<p>{escape(figure.note)}</p>" if figure.note else ""
+    return f'<div class="cs-tile"><dt>{escape(figure.name)}</dt><dd{small}>{escape(figure.value)}{note}</dd></div>'
+
+
+def _bar_row(row: Bar, low: float, width: float, zero: str) -> str:
+    left = 100 * (min(row.start, row.end) - low) / width
+    length = 100 * abs(row.end - row.start) / width
+    bar = f'<div style="--zero:{zero}"><span class="cs-{row.shade}" style="left:{left:.2f}%;width:{length:.2f}%"></span></div>'
+    return f'<tr><td>{escape(row.name)}</td><td class="num">{escape(row.text)}</td><td class="bar" aria-hidden="true">{bar}</td></tr>'
