@@ -12,7 +12,8 @@ import yaml
 Language = Literal["en", "fr"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 FOLDER = Path(__file__).parent / "words"
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 class Words:
@@ -49,7 +50,7 @@ class Words:
 
     def points(self, difference: float, decimals: int = 2) -> str:
         """The difference of two shares in percentage points, with its sign."""
-        sign = "+" if difference >= 0 else "−"
+        sign = "+" if difference >= 0 else MINUS
         return self._points.format(sign + self.number(abs(100 * difference), decimals))
 
     def time(self, value: str | None) -> str:

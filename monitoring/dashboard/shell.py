@@ -39,10 +39,10 @@ def show() -> None:
     st.html(style.SHEET)
     seat = Seat(person, deployment.apis[person.role], words)
     pages = [
-        st.Page(partial(_page, name, seat), title=words(f"{name}.title"), url_path=name, default=place == 0)
-        for place, name in enumerate(name for name in PAGES if person.may_see(name))
+        st.Page(partial(_page, name, seat), title=words(f"{name}.title"), url_path=name) for name in PAGES if person.may_see(name)
     ]
-    chosen = st.navigation(pages, position="top")
+    home = st.Page(partial(st.switch_page, pages[0]), title=words("app.title"), default=True, visibility="hidden")
+    chosen = st.navigation([home, *pages], position="top")  # a default page has no path of its own, and people's first pages differ
     _bar(seat, language)
     chosen.run()
 
@@ -74,7 +74,7 @@ def _page(name: str, seat: Seat) -> None:
         st.error(seat.words("error.role"))
         return
     st.title(seat.words(f"{name}.title"), anchor=False)
-    guarded(seat, import_module(f"monitoring.dashboard.pages.{name}").show)
+    guarded(seat, import_module(f"monitoring.dashboard.views.{name}").show)
 
 
 def _language(default: Language) -> Language:

@@ -85,6 +85,7 @@ class Bar(NamedTuple):
     start: float
     end: float
     text: str
+    more: str = ""
     shade: str = "favour"
 
 
@@ -108,15 +109,15 @@ def bars(heads: Sequence[str], rows: Sequence[Bar], label: str) -> str:
 
     Parameters
     ----------
-    heads : of the name and of the text.
+    heads : of the name, of the text, and, if the rows have more, of that.
     label : what the table shows, for people who do not see it.
     """
     low = min([0.0, *(min(row.start, row.end) for row in rows)])
     high = max([0.0, *(max(row.start, row.end) for row in rows)])
     width = (high - low) or 1.0
-    zero = f"{100 * -low / width:.2f}%"
-    body = "".join(_bar_row(row, low, width, zero) for row in rows)
-    head = f'<th scope="col">{escape(heads[0])}</th><th scope="col" class="num">{escape(heads[1])}</th><th class="bar" aria-hidden="true"></th>'
+    body = "".join(_bar_row(row, low, width, len(heads)) for row in rows)
+    head = "".join(f'<th scope="col"{" class=num" if place else ""}>{escape(text)}</th>' for place, text in enumerate(heads))
+    head += '<td class="bar" aria-hidden="true"></td>'
     return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -172,8 +173,10 @@ def _tile(figure: Tile) -> str:
     return f'<div class="cs-tile"><dt>{escape(figure.name)}</dt><dd{small}>{escape(figure.value)}{note}</dd></div>'
 
 
-def _bar_row(row: Bar, low: float, width: float, zero: str) -> str:
+def _bar_row(row: Bar, low: float, width: float, columns: int) -> str:
     left = 100 * (min(row.start, row.end) - low) / width
     length = 100 * abs(row.end - row.start) / width
+    zero = f"{100 * -low / width:.2f}%"
     bar = f'<div style="--zero:{zero}"><span class="cs-{row.shade}" style="left:{left:.2f}%;width:{length:.2f}%"></span></div>'
-    return f'<tr><td>{escape(row.name)}</td><td class="num">{escape(row.text)}</td><td class="bar" aria-hidden="true">{bar}</td></tr>'
+    numbers = "".join(f'<td class="num">{escape(text)}</td>' for text in (row.text, row.more)[: columns - 1])
+    return f'<tr><td>{escape(row.name)}</td>{numbers}<td class="bar" aria-hidden="true">{bar}</td></tr>'

@@ -155,8 +155,8 @@ class _Socket:
             await self._send(message)
 
     async def _watch(self) -> None:
-        while await self._is_signed_in(acts=False):
-            await asyncio.sleep(LOOK_SECONDS)  # noqa: ASYNC110 - the end comes from the database, or from the clock
+        while await self._is_signed_in(acts=False):  # noqa: ASYNC110 - the end comes from the database, or the clock
+            await asyncio.sleep(LOOK_SECONDS)
         await self._close()
 
     async def _is_signed_in(self, *, acts: bool) -> bool:

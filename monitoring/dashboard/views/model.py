@@ -8,6 +8,7 @@ from monitoring.dashboard import style
 from monitoring.dashboard.shell import Seat
 from monitoring.dashboard.style import Bar, Tile
 
+TO = "\N{EN DASH}"
 SHARES = ("approval_rate", "precision", "recall")
 
 
@@ -72,7 +73,7 @@ def _metrics(seat: Seat, metrics: dict[str, dict[str, float]]) -> str:
 
     heads = [words("model.metric"), words("model.value"), words("model.interval")]
     rows = [
-        (words.get(f"metric.{name}", name), text(name, item["value"]), f"{text(name, item.get('low'))} – {text(name, item.get('high'))}")
+        (words.get(f"metric.{name}", name), text(name, item["value"]), f"{text(name, item.get('low'))} {TO} {text(name, item.get('high'))}")
         for name, item in metrics.items()
     ]
     return style.table(heads, rows, words("model.metrics"), numbers=(1, 2))
