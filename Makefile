@@ -8,7 +8,7 @@ IMAGE ?= credit-scoring:latest
 DATA ?=
 override DATA := $(value DATA)
 export DATA # the shell reads the variable, so that a folder's name may contain any character
-GROUPS := serve train monitor dev
+GROUPS := serve train monitor dashboard dev
 LOCKS := $(GROUPS:%=configs/requirements/%.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,7 +17,7 @@ export BENTOML_DO_NOT_TRACK = True
 unexport PYTHONDONTWRITEBYTECODE # without bytecode files, each start takes seconds longer
 
 .PHONY: run first-model serve train test test-quick test-deploy test-fault coverage lint lint-deploy format image rules stack stack-down stack-clean \
-	release-notes bench loadtest profile mlflow lock clean
+	release-notes bench loadtest profile mlflow dashboard lock clean
 
 run: first-model
 	$(BIN)/bentoml serve --port $(PORT)
@@ -102,6 +102,9 @@ profile: first-model
 
 mlflow: $(READY)
 	$(BIN)/credit-scoring mlflow
+
+dashboard: $(READY)
+	$(BIN)/credit-scoring dashboard
 
 # Resolve all groups together first, so that the locks agree with each other.
 lock: $(READY)

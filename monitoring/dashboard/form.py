@@ -1,0 +1,124 @@
+"""The form of an application, made from what GET /schema says of its fields."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from monitoring.dashboard.catalogue import Words
+
+DAYS_PER_YEAR = 365.25
+YES_NO = (1, 0)
+
+
+class Field(NamedTuple):
+    """A field of the application.
+
+    Attributes
+    ----------
+    name : as the API knows it.
+    text : what it means.
+    type : number, integer or category.
+    unit : currency, days, count, ...; empty for a category.
+    low, high : the plausible range; None for a category.
+    group : under which head the form shows it.
+    is_main : whether the form shows it at once.
+    """
+
+    name: str
+    text: str
+    type: str
+    unit: str
+    low: float | None
+    high: float | None
+    categories: tuple[str, ...]
+    group: str
+    is_main: bool
+
+    @property
+    def is_time_ago(self) -> bool:
+        """Whether it counts days back from the application, which people read as years."""
+        return self.unit == "days" and self.low is not None and self.low < 0
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is yes or no."""
+        return self.unit == "0/1"
+
+    def shown(self, value: float) -> float:
+        """A value as the form shows it: days back as years."""
+        return round(-value / DAYS_PER_YEAR, 2) if self.is_time_ago else value
+
+    def sent(self, shown: float | str | None) -> float | str | None:
+        """A value of the form as the API takes it."""
+        if shown is None or isinstance(shown, str):
+            return shown
+        if self.is_time_ago:
+            return -round(shown * DAYS_PER_YEAR)
+        return int(shown) if self.type == "integer" else float(shown)
+
+
+def ask(words: Words, fields: Sequence[Field]) -> dict[str, Any]:
+    """Show the form; returns the fields that were filled, as the API takes them."""
+    values: dict[str, Any] = {}
+    main = [field for field in fields if field.is_main]
+    st.caption(words("form.about"))
+    _group(words, main, values)
+    groups: dict[str, list[Field]] = defaultdict(list)
+    for field in fields:
+        if not field.is_main:
+            groups[field.group].append(field)
+    for name, members in groups.items():
+        with st.expander(words("form.group", name=words.get(f"group.{name}", name), count=len(members))):
+            _group(words, members, values)
+    return values
+
+
+def label(words: Words, field: Field) -> str:
+    """What a field is called, with its unit."""
+    unit = "years" if field.is_time_ago else field.unit
+    text = field.text[:1].upper() + field.text[1:]
+    return f"{text} ({words.get(f'unit.{unit}', unit)})" if unit and not field.is_flag and unit not in ("count", "code") else text
+
+
+def help_of(words: Words, field: Field) -> str:
+    """The name of a field, and its plausible range."""
+    if field.low is None or field.high is None or field.is_flag:
+        return f"`{field.name}`"
+    low, high = sorted((field.shown(field.low), field.shown(field.high)))
+    decimals = 1 if field.is_time_ago else 0 if high >= 100 or field.type == "integer" else 2
+    return words("form.range", name=field.name, low=words.number(low, decimals), high=words.number(high, decimals))
+
+
+def fill(application: Mapping[str, Any], fields: Sequence[Field]) -> None:
+    """Put the values of an application into the form, before it is shown."""
+    for field in fields:
+        value = application.get(field.name)
+        st.session_state[_key(field)] = field.shown(value) if isinstance(value, int | float) and not field.is_flag else value
+
+
+def _group(words: Words, fields: Sequence[Field], values: dict[str, Any]) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        for field in fields:
+            sent = field.sent(_asked(words, field))
+            if sent is not None:
+                values[field.name] = sent
+
+
+def _asked(words: Words, field: Field) -> float | str | None:
+    options: dict[str, Any] = {"key": _key(field), "help": help_of(words, field), "width": 250, "persist_state": "session"}
+    name = label(words, field)
+    if field.type == "category":
+        return st.selectbox(name, field.categories, index=None, placeholder=words("form.unknown"), **options)
+    if field.is_flag:
+        return st.selectbox(
+            name, YES_NO, index=None, placeholder=words("form.unknown"), format_func=lambda value: words("form.yes" if value else "form.no"), **options
+        )
+    if field.type == "integer" and not field.is_time_ago:
+        return st.number_input(name, value=None, step=1, placeholder=words("form.unknown"), **options)
+    return st.number_input(name, value=None, step=1.0 if field.is_time_ago else None, placeholder=words("form.unknown"), format="%.12g", **options)
+
+
+def _key(field: Field) -> str:
+    return f"form_{field.name}"
