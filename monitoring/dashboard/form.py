@@ -47,8 +47,8 @@ class Field(NamedTuple):
         return self.unit == "0/1"
 
     def shown(self, value: float) -> float:
-        """A value as the form shows it: days back as years."""
-        return round(-value / DAYS_PER_YEAR, 2) if self.is_time_ago else value
+        """A value as the form shows it: days back as years, to the thousandth, so that the days come out the same."""
+        return round(-value / DAYS_PER_YEAR, 3) if self.is_time_ago else value
 
     def sent(self, shown: float | str | None) -> float | str | None:
         """A value of the form as the API takes it."""
@@ -57,6 +57,24 @@ class Field(NamedTuple):
         if self.is_time_ago:
             return -round(shown * DAYS_PER_YEAR)
         return int(shown) if self.type == "integer" else float(shown)
+
+
+def fields_of(schema: Mapping[str, Any]) -> list[Field]:
+    """The fields of the application, as GET /schema lists them."""
+    return [
+        Field(
+            item["name"],
+            item["text"],
+            item["type"],
+            item.get("unit") or "",
+            item.get("min"),
+            item.get("max"),
+            tuple(item.get("categories") or ()),
+            item.get("group") or "",
+            bool(item.get("main")),
+        )
+        for item in schema["tables"]["application"]["fields"]
+    ]
 
 
 def ask(words: Words, fields: Sequence[Field]) -> dict[str, Any]:
@@ -77,9 +95,9 @@ def ask(words: Words, fields: Sequence[Field]) -> dict[str, Any]:
 
 def label(words: Words, field: Field) -> str:
     """What a field is called, with its unit."""
-    unit = "years" if field.is_time_ago else field.unit
+    unit = words.get(f"unit.{'years_ago' if field.is_time_ago else field.unit}", "")
     text = field.text[:1].upper() + field.text[1:]
-    return f"{text} ({words.get(f'unit.{unit}', unit)})" if unit and not field.is_flag and unit not in ("count", "code") else text
+    return f"{text} ({unit})" if unit else text
 
 
 def help_of(words: Words, field: Field) -> str:

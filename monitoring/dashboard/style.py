@@ -39,8 +39,7 @@ a.cs-out { color: var(--primary); white-space: nowrap; }
 .cs-tile dd { margin: 0; font-size: 1.35rem; font-weight: 600; overflow-wrap: anywhere; line-height: 1.3; }
 .cs-tile dd.small { font-size: 1rem; font-weight: 500; }
 .cs-tile p { margin: 0; color: var(--quiet); font-size: .82rem; }
-.stHtml dl.cs-tiles { margin: 0; }
-.stHtml dl.cs-tiles dd { margin: 0; }
+dl.cs-tiles, dl.cs-tiles dd { margin: 0 !important; padding: 0 !important; }
 .cs-verdict { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem 1.2rem; }
 .cs-verdict strong { font-size: 1.5rem; }
 .cs-verdict .cs-pd { font-size: 1.5rem; font-weight: 600; }
@@ -176,7 +175,7 @@ def _tile(figure: Tile) -> str:
 def _bar_row(row: Bar, low: float, width: float, columns: int) -> str:
     left = 100 * (min(row.start, row.end) - low) / width
     length = 100 * abs(row.end - row.start) / width
-    zero = f"{100 * -low / width:.2f}%"
+    zero = f"{100 * abs(low) / width:.2f}%"
     bar = f'<div style="--zero:{zero}"><span class="cs-{row.shade}" style="left:{left:.2f}%;width:{length:.2f}%"></span></div>'
     numbers = "".join(f'<td class="num">{escape(text)}</td>' for text in (row.text, row.more)[: columns - 1])
     return f'<tr><td>{escape(row.name)}</td>{numbers}<td class="bar" aria-hidden="true">{bar}</td></tr>'
