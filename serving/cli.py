@@ -1,7 +1,9 @@
 """The command line of a running system. The training package adds its own commands to it."""
 
 import contextlib
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +11,8 @@ import typer
 from configs.errors import UserError
 from configs.settings import load_settings
 from monitoring.dashboard import cli as dashboard_cli
+from monitoring.dashboard.sign_in.roles import API_SCOPES
+from monitoring.private_files import make_private, open_private
 from serving import reason_cli, record_cli, report_cli
 from serving.console import Commands, chosen_model
 from serving.identity.key_ring import last_uses
@@ -82,6 +86,20 @@ def create(
     if first:
         typer.echo("it is the first key: restart services that started without keys, else they go on asking for none", err=True)
     typer.echo("send it with each request: curl -H 'Authorization: Bearer KEY' http://127.0.0.1:3000/predict ...", err=True)
+
+
+@keys_app.command("dashboard")
+def create_for_dashboard(
+    folder: Annotated[Path, typer.Argument(help="A folder for the files, one for each role; setting dashboard.api_keys names it")],
+) -> None:
+    """Create the keys with which the dashboard asks the API, one for each role, in files that only you can read."""
+    if existing := [role for role in API_SCOPES if (folder / role).exists()]:
+        raise UserError(f"{folder / existing[0]} exists; remove it first, and revoke the key in it")
+    make_private(folder)
+    for role, scopes in API_SCOPES.items():
+        token = create_key(load_settings().keys_path, f"dashboard, {role}", None, _scopes(",".join(scopes)))
+        with open(open_private(folder / role, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:  # noqa: PTH123 - takes the descriptor
+            file.write(token + "\n")
 
 
 @keys_app.command("rotate")

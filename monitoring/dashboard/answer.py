@@ -17,15 +17,22 @@ def verdict(words: Words, answer: Answer) -> str:
     """The decision in words, the PD, the risk level, and the scale."""
     decision = words.get(f"decision.{answer['decision']}", answer["decision"])
     interval = answer.get("interval")
-    lines = [
+    pd = words("answer.pd_short", pd=words.percent(answer["probability"]))
+    head = (
         f'<div class="cs-verdict" data-decision="{escape(answer["decision"])}"><strong>{escape(decision)}</strong>'
-        f'<span class="cs-pd" data-pd="{answer["probability"]!r}">{escape(words("answer.pd_short", pd=words.percent(answer["probability"])))}</span>'
-        f"{style.level(words, answer['risk_level'])}</div>",
+        f'<span class="cs-pd" data-pd="{answer["probability"]!r}">{escape(pd)}</span>{style.level(words, answer["risk_level"])}</div>'
+    )
+    lines = [
+        head,
         f"<p>{escape(_sentence(words, answer))}</p>",
         style.scale(words, answer["probability"], answer["threshold"], [interval["low"], interval["high"]] if interval else None),
     ]
     if interval:
-        values = {"low": words.percent(interval["low"]), "high": words.percent(interval["high"]), "level": words.percent(interval["level"], 0)}
+        values = {
+            "low": words.percent(interval["low"]),
+            "high": words.percent(interval["high"]),
+            "level": words.percent(interval["level"], 0),
+        }
         lines.append(f'<p class="cs-quiet">{escape(words("answer.interval", **values))}</p>')
     if answer.get("borderline"):
         lines.append(f"<p>{escape(words('answer.borderline'))}</p>")
@@ -47,7 +54,9 @@ def waterfall(words: Words, explanation: Answer) -> str:
     base = float(explanation["base"])
     rows, at = [Bar(words.get(f"answer.baseline_{explanation['baseline']}", explanation["baseline"]), 0, 0, "", pd_of(words, base))], 0.0
     for name, points in steps:
-        rows.append(Bar(name, at, at + points, signed(words, points), pd_of(words, base + at + points), "against" if points > 0 else "favour"))
+        rows.append(
+            Bar(name, at, at + points, signed(words, points), pd_of(words, base + at + points), "against" if points > 0 else "favour")
+        )
         at += points
     heads = (words("answer.concept"), words("answer.points"), words("answer.pd_after"))
     return style.bars(heads, rows, words("answer.waterfall"))
@@ -82,7 +91,12 @@ def letter(words: Words, answer: Answer, given: Sequence[Answer]) -> str:
     lines = [
         words("letter.subject"),
         "",
-        words("letter.reference", id=answer["prediction_id"], client=answer["client_id"] or NOTHING, date=str(answer.get("timestamp") or answer.get("time"))[:10]),
+        words(
+            "letter.reference",
+            id=answer["prediction_id"],
+            client=answer["client_id"] or NOTHING,
+            date=str(answer.get("timestamp") or answer.get("time"))[:10],
+        ),
         "",
         words(f"letter.{answer['decision']}"),
     ]

@@ -22,9 +22,9 @@ class Words:
     def __init__(self, language: Language) -> None:
         self.language = language
         content: dict[str, Any] = yaml.safe_load((FOLDER / f"{language}.yaml").read_text())
-        self._thousands, self._decimal, self._percent, self._points = (
-            content["numbers"][name] for name in ("thousands", "decimal", "percent", "points")
-        )
+        numbers: dict[str, str] = content["numbers"]
+        self._thousands, self._decimal = numbers["thousands"], numbers["decimal"]
+        self._percent, self._points = numbers["percent"], numbers["points"]
         self.texts: dict[str, str] = {
             f"{page}.{name}": text for page, texts in content.items() if page != "numbers" for name, text in texts.items()
         }

@@ -126,16 +126,25 @@ def _group(words: Words, fields: Sequence[Field], values: dict[str, Any]) -> Non
 
 def _asked(words: Words, field: Field) -> float | str | None:
     options: dict[str, Any] = {"key": _key(field), "help": help_of(words, field), "width": 250, "persist_state": "session"}
-    name = label(words, field)
+    name, unknown = label(words, field), words("form.unknown")
+    value: float | str | None
     if field.type == "category":
-        return st.selectbox(name, field.categories, index=None, placeholder=words("form.unknown"), **options)
-    if field.is_flag:
-        return st.selectbox(
-            name, YES_NO, index=None, placeholder=words("form.unknown"), format_func=lambda value: words("form.yes" if value else "form.no"), **options
+        value = st.selectbox(name, field.categories, index=None, placeholder=unknown, **options)
+    elif field.is_flag:
+        value = st.selectbox(
+            name,
+            YES_NO,
+            index=None,
+            placeholder=unknown,
+            format_func=lambda flag: words("form.yes" if flag else "form.no"),
+            **options,
         )
-    if field.type == "integer" and not field.is_time_ago:
-        return st.number_input(name, value=None, step=1, placeholder=words("form.unknown"), **options)
-    return st.number_input(name, value=None, step=1.0 if field.is_time_ago else None, placeholder=words("form.unknown"), format="%.12g", **options)
+    elif field.type == "integer" and not field.is_time_ago:
+        value = st.number_input(name, value=None, step=1, placeholder=unknown, **options)
+    else:
+        step = 1.0 if field.is_time_ago else None
+        value = st.number_input(name, value=None, step=step, placeholder=unknown, format="%.12g", **options)
+    return value
 
 
 def _key(field: Field) -> str:

@@ -108,7 +108,9 @@ def _key(folder: Path | None, role: Role) -> str | None:
     try:
         key = (folder / role).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise DashboardError(f"the API key of the role {role} cannot be read: {error}; see `credit-scoring users keys --help`") from None
+        raise DashboardError(
+            f"the API key of the role {role} cannot be read: {error}; see `credit-scoring keys dashboard --help`"
+        ) from None
     if not key.isascii() or not key.isprintable() or not key:
-        raise DashboardError(f"{folder / role} does not hold an API key; see `credit-scoring users keys --help`")
+        raise DashboardError(f"{folder / role} does not hold an API key; see `credit-scoring keys dashboard --help`")
     return key

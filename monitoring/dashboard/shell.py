@@ -36,11 +36,9 @@ def show() -> None:
     language = _language(deployment.language)
     words = words_in(language)
     st.set_page_config(page_title=words("app.title"), page_icon=style.ICON, layout="wide")
-    st.html(style.SHEET)
+    st.html(style.sheet(words))
     seat = Seat(person, deployment.apis[person.role], words)
-    pages = [
-        st.Page(partial(_page, name, seat), title=words(f"{name}.title"), url_path=name) for name in PAGES if person.may_see(name)
-    ]
+    pages = [st.Page(partial(_page, name, seat), title=words(f"{name}.title"), url_path=name) for name in PAGES if person.may_see(name)]
     home = st.Page(partial(st.switch_page, pages[0]), title=words("app.title"), default=True, visibility="hidden")
     chosen = st.navigation([home, *pages], position="top")  # a default page has no path of its own, and people's first pages differ
     _bar(seat, language)

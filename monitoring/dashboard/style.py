@@ -3,6 +3,7 @@
 Colours are those of the theme in both of its modes. Risk levels go from blue to orange and always carry their word.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -22,51 +23,12 @@ COLOURS = {  # light, dark
     "favour": ("#1F5FA8", "#6FB1F0"),
 }
 _SHADES = "".join(f".cs-{name} {{ --shade: light-dark({light}, {dark}) }}" for name, (light, dark) in COLOURS.items())
-SHEET = (
-    "<style>"
-    + _SHADES
-    + """
-.stApp { --ink: light-dark(#1b2733, #e8edf2); --quiet: light-dark(#51606e, #a9b6c2); --line: light-dark(#d0d8e0, #324151);
-  --paper: light-dark(#f4f6f9, #18212b); --primary: light-dark(#1f5fa8, #6fb1f0); font-variant-numeric: tabular-nums; }
-.stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; max-width: 84rem; }
-.stMainBlockContainer h1 { padding-top: 0; }
-.cs-person { color: var(--quiet); white-space: nowrap; }
-.cs-person b { color: var(--ink); font-weight: 600; }
-a.cs-out { color: var(--primary); white-space: nowrap; }
-.cs-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
-.cs-tile { border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9rem; background: var(--paper); }
-.cs-tile dt { color: var(--quiet); font-size: .87rem; font-weight: 400; }
-.cs-tile dd { margin: 0; font-size: 1.35rem; font-weight: 600; overflow-wrap: anywhere; line-height: 1.3; }
-.cs-tile dd.small { font-size: 1rem; font-weight: 500; }
-.cs-tile p { margin: 0; color: var(--quiet); font-size: .82rem; }
-dl.cs-tiles, dl.cs-tiles dd { margin: 0 !important; padding: 0 !important; }
-.cs-verdict { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem 1.2rem; }
-.cs-verdict strong { font-size: 1.5rem; }
-.cs-verdict .cs-pd { font-size: 1.5rem; font-weight: 600; }
-.cs-level { display: inline-block; border-left: .9rem solid var(--shade); padding-left: .5rem; font-weight: 600; }
-.cs-scale { position: relative; margin: 2.1rem 0 2.6rem; height: 1.3rem; display: flex; border-radius: .3rem; }
-.cs-scale > span { background: var(--shade); height: 100%; }
-.cs-scale > i { position: absolute; top: -.35rem; bottom: -.35rem; width: 0; border-left: 3px solid var(--ink); font-style: normal; }
-.cs-scale > i.cs-cut { border-left: 2px dashed var(--ink); top: 0; bottom: -.5rem; }
-.cs-scale > i.cs-range { top: 1.05rem; bottom: auto; height: .55rem; border: 2px solid var(--ink); border-top: 0; }
-.cs-scale em { position: absolute; font-style: normal; font-size: .85rem; white-space: nowrap; color: var(--ink); }
-.cs-scale em.up { bottom: calc(100% + .45rem); font-weight: 600; }
-.cs-scale em.down { top: calc(100% + .6rem); color: var(--quiet); }
-.cs-scale em.left { transform: translateX(-50%); }
-.cs-bands { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; color: var(--quiet); font-size: .87rem; }
-.cs-bars { width: 100%; border-collapse: collapse; font-size: .93rem; }
-.cs-bars th, .cs-bars td { padding: .28rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: middle; font-weight: 400; }
-.cs-bars thead th { color: var(--quiet); font-size: .85rem; }
-.cs-bars .num { text-align: right; white-space: nowrap; }
-.cs-bars .bar { width: 38%; min-width: 6rem; }
-.cs-bars .bar div { position: relative; height: .85rem; background: linear-gradient(var(--line), var(--line)) var(--zero) 0 / 1px 100% no-repeat; }
-.cs-bars .bar div span { position: absolute; height: 100%; background: var(--shade); border-radius: 2px; min-width: 1px; }
-.cs-wide { overflow-x: auto; }
-.cs-reasons { margin: 0; padding-left: 1.3rem; }
-.cs-reasons li { margin: .2rem 0; }
-.cs-quiet { color: var(--quiet); }
-</style>"""
-)
+_SHEET = (Path(__file__).parent / "style.css").read_text()
+
+
+def sheet(words: Words) -> str:
+    """The style sheet, with the words that Streamlit would show in English only."""
+    return f"<style>{_SHADES}\n.stApp {{ --choose-file: '{words('app.choose_file')}' }}\n{_SHEET}</style>"
 
 
 class Tile(NamedTuple):
@@ -143,7 +105,7 @@ def scale(words: Words, pd: float, threshold: float, interval: Sequence[float] |
     top = min(1.0, max(4 * threshold, 1.15 * pd, 1.1 * max(interval or [0.0])))
 
     def at(share: float) -> float:
-        return 100 * (min(max(share, 0.0), top) / top) ** 0.5
+        return 100 * math.sqrt(min(max(share, 0.0), top) / top)
 
     edges = [0.0, threshold / 2, threshold, 2 * threshold, top]
     bands = "".join(

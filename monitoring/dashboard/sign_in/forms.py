@@ -25,6 +25,7 @@ from monitoring.dashboard.sign_in.web import FORM_COOKIE, SESSION_COOKIE, cookie
 FOLDER = Path(__file__).parent
 PAGE = Template((FOLDER / "page.html").read_text())
 INSIDE = re.compile(r"/(?:[A-Za-z0-9_-]+(?:\?[A-Za-z0-9_=&%.:-]*)?)?")  # a page of the dashboard, for the way back after signing in
+TITLES = {"sign-in": "sign_in.title", "welcome": "sign_in.welcome"}
 MOST_BYTES = 4096  # of a form
 NOBODY = "?"  # counts the attempts under names that cannot exist
 
@@ -117,7 +118,7 @@ class Forms:
             _input("password", words("sign_in.password"), f'type="password" autocomplete="current-password" maxlength="{LONGEST}"'),
             f'<input type="hidden" name="next" value="{escape(wanted if INSIDE.fullmatch(wanted) else "/")}">',
         )
-        return self._form_page(request, "sign_in.title", "/auth/sign-in", fields, words("sign_in.button"), alert, status)
+        return self._form_page(request, "sign-in", fields, button=words("sign_in.button"), alert=alert, status=status)
 
     def _welcome_page(self, request: Request, token: str, name: str | None, fault: str | None = None, status: int = 200) -> Response:
         words = self._words(request)
@@ -132,11 +133,10 @@ class Forms:
             _input("repeated", words("sign_in.repeat"), options),
         )
         alert = f"sign_in.{fault}" if fault else None
-        return self._form_page(request, "sign_in.welcome", "/auth/welcome", fields, words("sign_in.choose"), alert, status)
+        return self._form_page(request, "welcome", fields, button=words("sign_in.choose"), alert=alert, status=status)
 
-    def _form_page(
-        self, request: Request, title: str, action: str, fields: tuple[str, ...], button: str, alert: str | None, status: int
-    ) -> Response:
+    def _form_page(self, request: Request, kind: str, fields: tuple[str, ...], *, button: str, alert: str | None, status: int) -> Response:
+        title, action = TITLES[kind], f"/auth/{kind}"
         secret = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(32)
         own = f'<input type="hidden" name="form" value="{escape(secret)}">'
         form = f'<form method="post" action="{action}">{own}{"".join(fields)}<button>{escape(button)}</button></form>'

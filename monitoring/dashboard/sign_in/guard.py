@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from contextlib import suppress
+from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
@@ -141,7 +142,8 @@ class _Socket:
         """The next message; that the client is gone, once its session has ended."""
         self._next = asyncio.ensure_future(self._receive()) if self._next is None else self._next
         ended = asyncio.ensure_future(self._ended.wait())
-        await asyncio.wait({self._next, ended}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {self._next, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if self._next.done() and not self._ended.is_set():
             message, self._next = self._next.result(), None

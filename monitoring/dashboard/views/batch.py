@@ -127,7 +127,9 @@ def _result(seat: Seat, scored: list[tuple[int, dict[str, Any]]], problems: list
         for level in LEVELS
     ]
     st.html(style.bars([words("answer.level"), words("batch.count"), words("batch.share")], bars, words("batch.levels")))
-    levels = st.multiselect(words("batch.filter"), LEVELS, format_func=lambda level: words(f"level.{level}"), placeholder=words("decisions.any"))
+    levels = st.multiselect(
+        words("batch.filter"), LEVELS, format_func=lambda level: words(f"level.{level}"), placeholder=words("decisions.any")
+    )
     heads, rows = _rows(seat, [pair for pair in scored if not levels or pair[1]["risk_level"] in levels])
     st.dataframe([dict(zip(heads, row, strict=True)) for row in rows[:MOST_SHOWN]], hide_index=True, alt=words("batch.result"))
     if len(rows) > MOST_SHOWN:
@@ -138,7 +140,14 @@ def _result(seat: Seat, scored: list[tuple[int, dict[str, Any]]], problems: list
 def _rows(seat: Seat, scored: list[tuple[int, dict[str, Any]]]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """The table of the page, in its language."""
     words = seat.words
-    heads = [words("batch.line"), words("decisions.client"), words("decisions.decision"), words("answer.pd"), words("answer.level"), words("batch.warnings")]
+    heads = [
+        words("batch.line"),
+        words("decisions.client"),
+        words("decisions.decision"),
+        words("answer.pd"),
+        words("answer.level"),
+        words("batch.warnings"),
+    ]
     return heads, [
         (
             number,

@@ -145,14 +145,19 @@ def _whole(seat: Seat, prediction_id: str) -> None:
     st.subheader(words("decisions.outcomes"), anchor=False)
     if found["outcomes"]:
         heads = [words("decisions.outcome"), words("decisions.observed"), words("decisions.received"), words("decisions.source")]
-        rows = [(_outcome(seat, item), words.time(item["observed_at"]), words.time(item["received_at"]), item["source"]) for item in found["outcomes"]]
+        rows = [
+            (_outcome(seat, item), words.time(item["observed_at"]), words.time(item["received_at"]), item["source"])
+            for item in found["outcomes"]
+        ]
         st.html(style.table(heads, rows, words("decisions.outcomes")))
     else:
         st.caption(words("decisions.no_outcome"))
     _replay(seat, path)
     with st.expander(words("decisions.record")):
         st.json(record, expanded=1)
-    st.download_button(words("decisions.download"), json.dumps(found, indent=1, ensure_ascii=False), f"{prediction_id}.json", "application/json")
+    st.download_button(
+        words("decisions.download"), json.dumps(found, indent=1, ensure_ascii=False), f"{prediction_id}.json", "application/json"
+    )
 
 
 def _facts(seat: Seat, found: dict[str, Any]) -> list[Tile]:
@@ -180,7 +185,9 @@ def _reasons(seat: Seat, path: str, record: dict[str, Any]) -> None:
     if said["reasons"]:
         st.html(answer.reasons(said["reasons"]))
         st.caption(words("decisions.given" if said["given"] else "decisions.computed"))
-        st.download_button(words("letter.download"), answer.letter(words, record, said["reasons"]), f"{record['prediction_id']}.txt", "text/plain")
+        st.download_button(
+            words("letter.download"), answer.letter(words, record, said["reasons"]), f"{record['prediction_id']}.txt", "text/plain"
+        )
     else:
         st.caption(words("answer.no_reasons"))
     if explanation := record.get("explanation"):

@@ -33,7 +33,7 @@ def show(seat: Seat) -> None:
     )
     st.html(
         style.table(
-            [words("answer.level"), words("model.from"), words("model.below")],
+            [words("answer.level"), words("model.from"), words("model.to")],
             _bands(seat, model["bands"]),
             words("model.rule"),
             numbers=(1, 2),
@@ -80,15 +80,14 @@ def _metrics(seat: Seat, metrics: dict[str, dict[str, float]]) -> str:
 
 
 def _bands(seat: Seat, bands: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """For each risk level, the PDs at which it begins and ends, and whether these belong to it."""
     words = seat.words
-    return [
-        (
-            words.get(f"level.{band['level']}", band["level"]),
-            words.percent(band.get("from", 0.0)),
-            words.percent(band.get("below", 1.0)),
-        )
-        for band in bands
-    ]
+
+    def edge(band: dict[str, Any], signs: dict[str, str]) -> str:
+        return next((f"{sign} {words.percent(band[name])}" for name, sign in signs.items() if name in band), "")
+
+    begins, ends = {"from": "\N{GREATER-THAN OR EQUAL TO}", "above": ">"}, {"below": "<", "to": "\N{LESS-THAN OR EQUAL TO}"}
+    return [(words.get(f"level.{band['level']}", band["level"]), edge(band, begins), edge(band, ends)) for band in bands]
 
 
 def _concepts(seat: Seat, concepts: list[dict[str, Any]]) -> str:

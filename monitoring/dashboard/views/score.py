@@ -59,7 +59,13 @@ def _entered(seat: Seat, fields: list[Field]) -> dict[str, Any] | None:
     st.header(words("score.application"), anchor=False)
     ways = {"form": words("score.form"), "json": words("score.json")}
     way = st.segmented_control(
-        words("score.way"), list(ways), format_func=ways.__getitem__, default="form", required=True, key="score_way", label_visibility="collapsed"
+        words("score.way"),
+        list(ways),
+        format_func=ways.__getitem__,
+        default="form",
+        required=True,
+        key="score_way",
+        label_visibility="collapsed",
     )
     return _by_json(seat) if way == "json" else _by_form(seat, fields)
 
@@ -189,7 +195,9 @@ def _what_if(seat: Seat, fields: list[Field], state: dict[str, Any]) -> None:
             field = numbers[name]
             before = float(field.shown(given[name]))
             low, high, step = _range(before)
-            after = st.slider(label(words, field), low, high, before, step, key=f"slider_{name}_{found['prediction_id']}", width=330, format="localized")
+            after = st.slider(
+                label(words, field), low, high, before, step, key=f"slider_{name}_{found['prediction_id']}", width=330, format="localized"
+            )
             if after != before:
                 changed[name] = field.sent(after)
     if not changed:
@@ -243,7 +251,12 @@ def _earlier(seat: Seat, found: dict[str, Any]) -> None:
     st.subheader(words("score.earlier"), anchor=False)
     heads = [words("decisions.time"), words("decisions.decision"), words("answer.pd"), words("decisions.id")]
     rows = [
-        (words.time(item["time"]), words.get(f"decision.{item['decision']}", item["decision"]), words.percent(item["probability"]), item["prediction_id"])
+        (
+            words.time(item["time"]),
+            words.get(f"decision.{item['decision']}", item["decision"]),
+            words.percent(item["probability"]),
+            item["prediction_id"],
+        )
         for item in others
     ]
     st.html(style.table(heads, rows, words("score.earlier"), numbers=(2,)))

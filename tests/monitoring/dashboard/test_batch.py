@@ -82,7 +82,12 @@ def test_a_json_line_that_cannot_be_read_is_named(fields: list[Field]) -> None:
     text = '{"AMOUNT": 1}\n{\n[1]\n{"application": {}, "other": 1}\n' + "[" * 100_000
     lines, problems = read("a.jsonl", text, fields)
     assert [line.number for line in lines] == [1]
-    assert [(problem.number, problem.code) for problem in problems] == [(2, "not_json"), (3, "not_object"), (4, "unknown_member"), (5, "not_json")]
+    assert [(problem.number, problem.code) for problem in problems] == [
+        (2, "not_json"),
+        (3, "not_object"),
+        (4, "unknown_member"),
+        (5, "not_json"),
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, CALL_ROWS, CALL_ROWS + 1, 3 * CALL_ROWS])
@@ -148,7 +153,9 @@ def test_a_file_is_scored_and_each_bad_line_is_named() -> None:
 def test_what_was_scored_before_the_service_stopped_is_kept() -> None:
     states: list[Any] = [answered, 503]
     fake = FakeApi({"GET /schema": SCHEMA})
-    fake.answers["POST /predict/batch"] = lambda request: answer(request) if callable(answer := states.pop(0)) else httpx.Response(answer, json={})
+    fake.answers["POST /predict/batch"] = lambda request: (
+        answer(request) if callable(answer := states.pop(0)) else httpx.Response(answer, json={})
+    )
     test = uploaded(fake, "AMOUNT\n" + "20\n" * 700)
     test.button[0].click().run()
     assert "<dt>Scored</dt><dd>500</dd>" in shown(test)

@@ -4,7 +4,7 @@ from string import Formatter
 import pytest
 from running import ROOT
 
-from monitoring.dashboard.catalogue import LANGUAGES, Words, preferred, words_in
+from monitoring.dashboard.catalogue import LANGUAGES, NOTHING, Words, preferred, words_in
 
 DASHBOARD = ROOT / "monitoring" / "dashboard"
 
@@ -33,14 +33,14 @@ def test_every_key_that_a_page_asks_for_is_in_the_catalogue_and_none_is_left_ove
 
 @pytest.mark.parametrize(
     ("language", "number", "share", "difference"),
-    [("en", "1,234,567.5", "9.09%", "−0.63 pp"), ("fr", "1\u202f234\u202f567,5", "9,09\u00a0%", "−0,63\u00a0pt")],
+    [("en", "1,234,567.5", "9.09%", "\N{MINUS SIGN}0.63 pp"), ("fr", "1\u202f234\u202f567,5", "9,09\u00a0%", "\N{MINUS SIGN}0,63\u00a0pt")],
 )
 def test_numbers_are_written_as_the_language_does(language: str, number: str, share: str, difference: str) -> None:
     words = Words(language)  # type: ignore[arg-type]
     assert words.number(1234567.5, 1) == number
     assert words.percent(1 / 11) == share
     assert words.points(-0.0063) == difference
-    assert words.number(None) == words.percent(None) == words.time(None) == "–"
+    assert words.number(None) == words.percent(None) == words.time(None) == NOTHING
 
 
 def test_times_are_utc() -> None:
@@ -49,7 +49,16 @@ def test_times_are_utc() -> None:
 
 @pytest.mark.parametrize(
     ("accepted", "language"),
-    [("", "en"), ("fr", "fr"), ("fr-CA", "fr"), ("de,fr;q=0.4,en;q=0.2", "fr"), ("en;q=0.1,fr;q=0", "en"), ("*", "en"), ("frx", "en"), (";;,=" * 99, "en")],
+    [
+        ("", "en"),
+        ("fr", "fr"),
+        ("fr-CA", "fr"),
+        ("de,fr;q=0.4,en;q=0.2", "fr"),
+        ("en;q=0.1,fr;q=0", "en"),
+        ("*", "en"),
+        ("frx", "en"),
+        (";;,=" * 99, "en"),
+    ],
 )
 def test_the_first_language_that_is_there_is_taken(accepted: str, language: str) -> None:
     assert preferred(accepted, "en") == language

@@ -60,7 +60,9 @@ def test_filters_reach_the_api() -> None:
 
 
 def test_pages_follow_the_cursor_and_filters_begin_anew() -> None:
-    fake = FakeApi(answers(**{"GET /decisions": {"decisions": [{**LISTED, "outcome": {"defaulted": True, "observed_at": None}}], "next": "abc"}}))
+    fake = FakeApi(
+        answers(**{"GET /decisions": {"decisions": [{**LISTED, "outcome": {"defaulted": True, "observed_at": None}}], "next": "abc"}})
+    )
     test = page("decisions", fake)
     test.button[0].click().run()
     assert fake.asked[-1].url.params["cursor"] == "abc"
@@ -78,7 +80,12 @@ def test_an_empty_list_says_what_to_do(client: str, text: str) -> None:
 
 def test_one_decision_shows_its_pd_reasons_and_outcomes_and_can_be_replayed() -> None:
     outcome = {"defaulted": False, "observed_at": "2026-12-01T00:00:00Z", "received_at": "2026-12-02T00:00:00Z", "source": "<api>"}
-    explanation = {"baseline": "near_threshold", "base": -2.5, "log_odds": -2.2, "concepts": [{"code": "AGE", "points": 0.3}, {"code": "NEW", "points": 0.001}]}
+    explanation = {
+        "baseline": "near_threshold",
+        "base": -2.5,
+        "log_odds": -2.2,
+        "concepts": [{"code": "AGE", "points": 0.3}, {"code": "NEW", "points": 0.001}],
+    }
     whole = {**WHOLE, "outcomes": [outcome], "record": {**RECORD, "explanation": explanation}}
     test = page("decisions", FakeApi(answers(**{f"GET /decisions/{ID}": whole})))
     test.text_input(key="decisions_id").set_value(ID).run()

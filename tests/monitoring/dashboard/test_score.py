@@ -10,8 +10,26 @@ from monitoring.dashboard.catalogue import LANGUAGES, Language, words_in
 from monitoring.dashboard.form import Field, fields_of
 from monitoring.dashboard.views.score import _range
 
-AMOUNT = {"name": "AMOUNT", "text": "amount of the loan", "type": "number", "unit": "currency", "min": 0, "max": 1e6, "main": True, "group": "loan"}
-AGE = {"name": "BORN", "text": "day of birth", "type": "integer", "unit": "days", "min": -29220, "max": -6570, "main": True, "group": "person"}
+AMOUNT = {
+    "name": "AMOUNT",
+    "text": "amount of the loan",
+    "type": "number",
+    "unit": "currency",
+    "min": 0,
+    "max": 1e6,
+    "main": True,
+    "group": "loan",
+}
+AGE = {
+    "name": "BORN",
+    "text": "day of birth",
+    "type": "integer",
+    "unit": "days",
+    "min": -29220,
+    "max": -6570,
+    "main": True,
+    "group": "person",
+}
 PHONE = {"name": "PHONE", "text": "phone given", "type": "integer", "unit": "0/1", "min": 0, "max": 1, "group": "contact"}
 KIND = {"name": "KIND", "text": "kind of loan", "type": "category", "categories": ["Cash", "Card"], "group": "loan", "main": True}
 EXAMPLE = {"AMOUNT": 450000, "BORN": -13501, "PHONE": 0, "KIND": "Card"}
@@ -58,7 +76,13 @@ def test_an_application_from_the_form_is_scored_and_explained(language: Language
     text = shown(test)
     assert f'data-pd="{PREDICTION["probability"]!r}"' in text
     assert words("answer.pd_short", pd=words.percent(PREDICTION["probability"])) in text
-    for part in ("Your income counted against you.", "With a loan of 300,000", words("answer.borderline"), words("concept.INCOME"), "too much"):
+    for part in (
+        "Your income counted against you.",
+        "With a loan of 300,000",
+        words("answer.borderline"),
+        words("concept.INCOME"),
+        "too much",
+    ):
         assert part in unescape(text)
 
 
@@ -71,7 +95,7 @@ def test_a_slider_asks_simulate_and_nothing_else() -> None:
     assert fake.bodies("/simulate") == [{"application": {**EXAMPLE, "AMOUNT": 350000}}]
     assert len(fake.bodies("/explain")) == 1
     assert f'data-simulated="{simulated["probability"]!r}"' in shown(test)
-    assert "−4.22 pp" in shown(test)
+    assert "\N{MINUS SIGN}4.22 pp" in shown(test)
 
 
 def test_an_empty_form_is_not_sent() -> None:
@@ -91,7 +115,10 @@ def test_the_form_is_emptied() -> None:
     ("text", "sent"),
     [
         ('{"AMOUNT": 1}', {"application": {"AMOUNT": 1}}),
-        ('{"application": {"AMOUNT": 1}, "client_id": "7", "history": {"bureau": []}}', {"application": {"AMOUNT": 1}, "client_id": "7", "history": {"bureau": []}}),
+        (
+            '{"application": {"AMOUNT": 1}, "client_id": "7", "history": {"bureau": []}}',
+            {"application": {"AMOUNT": 1}, "client_id": "7", "history": {"bureau": []}},
+        ),
     ],
 )
 def test_a_document_is_sent_as_it_is(text: str, sent: dict[str, Any]) -> None:
@@ -106,7 +133,13 @@ def test_a_document_is_sent_as_it_is(text: str, sent: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "nothing to score"), ("{", "not valid JSON"), ("[1]", "Expected a JSON object"), ("[" * 100_000, "not valid JSON"), (" " * 1_000_001 + "1", "too large")],
+    [
+        ("", "nothing to score"),
+        ("{", "not valid JSON"),
+        ("[1]", "Expected a JSON object"),
+        ("[" * 100_000, "not valid JSON"),
+        (" " * 1_000_001 + "1", "too large"),
+    ],
 )
 def test_a_document_that_is_none_is_not_sent(text: str, says: str) -> None:
     fake = FakeApi(answers())
