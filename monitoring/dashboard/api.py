@@ -55,6 +55,13 @@ class Api:
         """
         return self._answer("GET", path, params={name: str(value) for name, value in query.items() if value is not None})
 
+    def text(self, path: str) -> str:
+        """The text of a GET, such as Prometheus's figures; raises like `get`."""
+        answer = self._sent("GET", path)
+        if answer.status_code != 200:
+            raise _problem(answer.status_code, _json(answer))
+        return answer.text
+
     def kept(self, path: str, **query: object) -> Any:
         """As `get`, for what changes seldom: answers of the last half minute are used again."""
         name = f"{path}?{sorted(query.items())}"
@@ -80,19 +87,27 @@ class Api:
         self._client.close()
 
     def _answer(self, method: str, path: str, **options: Any) -> Any:
+        answer = self._sent(method, path, **options)
+        content = _json(answer)
+        if answer.status_code == 200 and content is not None:
+            return content
+        raise _problem(answer.status_code, content)
+
+    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._client.request(method, path, **options)
+            return self._client.request(method, path, **options)
         except httpx.TimeoutException as error:
             raise ApiError("down" if isinstance(error, httpx.ConnectTimeout) else "slow") from None
         except httpx.HTTPError:
             raise ApiError("down") from None
-        try:
-            content = answer.json()
-        except ValueError:
-            content = None
-        if answer.status_code == 200 and content is not None:
-            return content
-        raise _problem(answer.status_code, content)
+
+
+def _json(answer: httpx.Response) -> Any:
+    """The content of an answer; None if it is not JSON."""
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _problem(status: int, content: object) -> ApiError:

@@ -59,8 +59,10 @@ class Field(NamedTuple):
         return int(shown) if self.type == "integer" else float(shown)
 
 
-def fields_of(schema: Mapping[str, Any]) -> list[Field]:
-    """The fields of the application, as GET /schema lists them."""
+def fields_of(schema: Mapping[str, Any] | None) -> list[Field]:
+    """The fields of the application, as GET /schema lists them; none without a schema."""
+    if schema is None:
+        return []
     return [
         Field(
             item["name"],

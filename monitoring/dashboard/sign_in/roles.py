@@ -9,7 +9,6 @@ PAGES: dict[str, tuple[Role, ...]] = {  # who may see a page; the first that a r
     "decisions": ROLES,
     "batch": ("officer", "analyst"),
     "monitor": ("analyst", "admin", "auditor"),
-    "performance": ("analyst", "admin", "auditor"),
     "model": ROLES,
 }
 API_SCOPES: dict[Role, tuple[str, ...]] = {  # of the API key that the dashboard uses for a person of this role

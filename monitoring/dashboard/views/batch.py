@@ -11,6 +11,7 @@ from monitoring.dashboard.form import Field, fields_of
 from monitoring.dashboard.shell import Seat, explain
 from monitoring.dashboard.style import LEVELS, Bar, Tile
 from monitoring.dashboard.uploads import Line, Problem, Upload, as_csv, calls, read_upload
+from monitoring.dashboard.views.score import schema_of
 
 STATE = "batch_result"
 MOST_SHOWN = 1000  # rows of a table on the page; the download has all
@@ -20,12 +21,15 @@ def show(seat: Seat) -> None:
     """Read a file, report what is wrong with it, score the rest, and offer the result."""
     words = seat.words
     st.caption(words("batch.about"))
-    schema = seat.api.kept("/schema")
-    file = st.file_uploader(words("batch.file"), type=["csv", "jsonl", "ndjson", "json"], key="batch_file", help=words("batch.file_about"))
+    schema = schema_of(seat)
+    if schema is None:
+        st.info(words("batch.no_schema"))
+    kinds = [*(["csv"] if schema else []), "jsonl", "ndjson", "json"]
+    file = st.file_uploader(words("batch.file"), type=kinds, key="batch_file", help=words("batch.file_about"))
     if file is None:
         st.session_state.pop(STATE, None)
         return
-    upload = _read(file, fields_of(schema), schema["tables"]["application"]["key"])
+    upload = _read(file, fields_of(schema), schema["tables"]["application"]["key"] if schema else "")
     st.html(
         style.tiles(
             [

@@ -23,7 +23,7 @@ def show(seat: Seat) -> None:
     """Show the answer, if there is one, and the form below it."""
     words = seat.words
     above = st.container()
-    fields = fields_of(seat.api.kept("/schema"))
+    fields = fields_of(schema_of(seat))
     body = _entered(seat, fields)
     if body is not None:
         st.session_state.pop(STATE, None)
@@ -42,6 +42,17 @@ def show(seat: Seat) -> None:
             st.caption(words("score.about"))
 
 
+def schema_of(seat: Seat) -> dict[str, Any] | None:
+    """What GET /schema says; None if the API has no such route."""
+    try:
+        found: dict[str, Any] = seat.api.kept("/schema")
+    except ApiError as error:
+        if error.kind != "missing":
+            raise
+        return None
+    return found
+
+
 def _scored(seat: Seat, body: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of /explain; of /predict if the model gives no reasons."""
     try:
@@ -57,6 +68,9 @@ def _entered(seat: Seat, fields: list[Field]) -> dict[str, Any] | None:
     """The body to send, once the person has asked for its score."""
     words = seat.words
     st.header(words("score.application"), anchor=False)
+    if not fields:
+        st.info(words("score.no_schema"))
+        return _by_json(seat)
     ways = {"form": words("score.form"), "json": words("score.json")}
     way = st.segmented_control(
         words("score.way"),
@@ -74,7 +88,7 @@ def _by_form(seat: Seat, fields: list[Field]) -> dict[str, Any] | None:
     words = seat.words
     with st.container(horizontal=True):
         if st.button(words("score.example"), help=words("score.example_about")):
-            fill(seat.api.kept("/schema")["tables"]["application"].get("example", {}), fields)
+            fill((schema_of(seat) or {})["tables"]["application"].get("example", {}), fields)
         if st.button(words("score.empty")):
             fill({}, fields)
     with st.form("application", border=False):
