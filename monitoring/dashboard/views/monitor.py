@@ -151,7 +151,7 @@ def _bars(seat: Seat, features: dict[str, float], missing: dict[str, float]) -> 
             0,
             features[name],
             words.number(features[name], 3),
-            words.points(missing.get(name, 0.0)),
+            words.points(missing.get(name, 0.0)).removeprefix("+"),  # the API gives no sign
             shades[_verdict(features[name])],
         )
         for name in first

@@ -189,8 +189,8 @@ def _explained(seat: Seat, found: dict[str, Any]) -> None:
 def _what_if(seat: Seat, fields: list[Field], state: dict[str, Any]) -> None:
     """Sliders on numbers of the application; the answers come from /simulate, which records nothing."""
     words, found, body = seat.words, state["answer"], state["body"]
-    numbers = {field.name: field for field in fields if field.type != "category" and not field.is_flag}
-    given = {name: value for name, value in body["application"].items() if name in numbers and isinstance(value, int | float) and value}
+    numbers = _numbers(fields, body["application"])
+    given = {name: body["application"][name] for name in numbers}
     st.caption(words("score.what_if_about"))
     if not given:
         st.info(words("score.no_numbers"))
@@ -232,6 +232,17 @@ def _what_if(seat: Seat, fields: list[Field], state: dict[str, Any]) -> None:
     st.html(style.scale(words, new["probability"], new["threshold"]))
 
 
+def _numbers(fields: list[Field], application: Mapping[str, Any]) -> dict[str, Field]:
+    """The fields of an application whose values are numbers; one that the API does not describe goes by its name."""
+    known = {field.name: field for field in fields}
+    found = {}
+    for name, value in application.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and value:
+            kind = "integer" if isinstance(value, int) else "number"
+            found[name] = known.get(name) or Field(name, name, kind, "", None, None, (), "", True)
+    return {name: field for name, field in found.items() if field.type != "category" and not field.is_flag}
+
+
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
     """The members of a body that /simulate takes too."""
     return {name: value for name, value in body.items() if name in ("client_id", "application", "history")}
@@ -240,7 +251,7 @@ def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
 def _first_choice(found: Mapping[str, Any], given: Mapping[str, Any], numbers: Mapping[str, Field]) -> list[str]:
     """The fields of the smallest change; without one, the first amounts of the form."""
     change = (found.get("smallest_change") or {}).get("application", {})
-    money = [name for name in given if numbers[name].unit == "currency" and numbers[name].is_main]
+    money = [name for name in given if numbers[name].unit in ("currency", "") and numbers[name].is_main]
     return [name for name in dict.fromkeys([*change, *money]) if name in given][:2]
 
 
