@@ -43,7 +43,7 @@ def commands(guide: Path) -> list[list[str]]:
 
 
 def test_every_folder_has_its_guide() -> None:
-    folders = {"configs", "deploy", "features", "loadtests", "monitoring", "serving", "training", "tests"}
+    folders = {"configs", "dashboard", "deploy", "features", "loadtests", "monitoring", "serving", "training", "tests"}
     assert {guide.parent.name for guide in GUIDES if guide.name == "README.md" and guide.parent != ROOT} == folders
     linked = {(page.parent / target).resolve() for page in PAGES for target, _ in links(page)}
     assert set(PAGES) - linked <= {ROOT / "README.md"}, "a page that no other leads to"

@@ -155,5 +155,5 @@ def test_a_file_without_a_password_is_refused(content: str | None, said: str, tm
 def test_a_password_without_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "password").write_text("secret")
     monkeypatch.setenv("CREDIT_STORE__PASSWORD_FILE", str(tmp_path / "password"))
-    with pytest.raises(SettingsError, match=r"store\.url is not set"):
+    with pytest.raises(SettingsError, match=r"store\.password_file .* the url beside it is not set"):
         load_settings()
