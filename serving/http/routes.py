@@ -28,6 +28,7 @@ GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in ge
     "/health": None,
     "/metrics": "metrics",
     "/model": "read",
+    "/schema": "read",
 }
 READY_ROUTE = "/readyz"
 PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY_ROUTE, "/healthz", "/schema.json"))
@@ -111,6 +112,12 @@ def get_app(metrics: Metrics) -> Starlette:
     async def model(request: Request) -> Response:
         return json_response(request.app.state.model)
 
+    async def schema(request: Request) -> Response:
+        try:
+            return json_response(request.app.state.fields.answer(request.query_params.multi_items()))
+        except ServiceError as error:
+            return problem_response(error)
+
     def on_record(route: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
@@ -120,7 +127,15 @@ def get_app(metrics: Metrics) -> Starlette:
 
         return endpoint
 
-    endpoints = {"/": index, "/docs": docs, "/docs.json": docs_json, "/health": health, "/metrics": exposition, "/model": model}
+    endpoints = {
+        "/": index,
+        "/docs": docs,
+        "/docs.json": docs_json,
+        "/health": health,
+        "/metrics": exposition,
+        "/model": model,
+        "/schema": schema,
+    }
     return Starlette(
         routes=[
             *(Route(path, endpoints[path]) for path in GET_ROUTES),
