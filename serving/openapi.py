@@ -12,7 +12,7 @@ from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
 from serving.field_guide import LANGUAGES
 from serving.http.routes import required_scope
-from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, ref, whole
+from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, fields_answer, ref, whole
 from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
@@ -203,39 +203,7 @@ def _get(
 
 
 def _fields() -> dict[str, Any]:
-    name = {"type": "string", "nullable": True}
-    number = {"type": "number", "nullable": True}
-    field = closed(
-        {
-            **dict.fromkeys(("name", "label", "text", "type", "kind", "display", "group"), TEXT),
-            "unit": name,
-            **dict.fromkeys(("min", "max", "step"), number),
-            "categories": {"type": "array", "items": TEXT},
-            "unknown": {"type": "array", "items": {}, "description": "values that mean not known"},
-            **dict.fromkeys(("main", "sensitive", "required"), {"type": "boolean"}),
-            "order": {"type": "integer"},
-        },
-        *(
-            "name",
-            "label",
-            "text",
-            "type",
-            "kind",
-            "display",
-            "unit",
-            "min",
-            "max",
-            "step",
-            "categories",
-            "unknown",
-            "sensitive",
-            "required",
-        ),
-    )
-    table = whole({"key": TEXT, "loan": name, "fields": {"type": "array", "items": field}})
-    groups = {"type": "array", "items": whole({"name": TEXT, "label": TEXT})}
-    answer = whole({"language": TEXT, "groups": groups, "tables": {"type": "object", "additionalProperties": table}})
-    described = _get("schema", "The raw fields, for a form: labels, groups, units, ranges, categories", 422, answer=answer)
+    described = _get("schema", "The raw fields, for a form: labels, groups, units, ranges, categories", 422, answer=fields_answer())
     described["get"]["parameters"] = [{"in": "query", "name": "language", "required": False, "schema": {**TEXT, "enum": list(LANGUAGES)}}]
     return described
 

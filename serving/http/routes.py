@@ -91,6 +91,14 @@ def problem_response(error: ServiceError) -> Response:
     return Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
 
 
+async def schema(request: Request) -> Response:
+    """The raw fields, described for a form."""
+    try:
+        return json_response(request.app.state.fields.answer(request.query_params.multi_items()))
+    except ServiceError as error:
+        return problem_response(error)
+
+
 def get_app(metrics: Metrics) -> Starlette:
     """The app with the routes that BentoML lacks; `serving.http.publishing` gives it their answers."""
 
@@ -111,12 +119,6 @@ def get_app(metrics: Metrics) -> Starlette:
 
     async def model(request: Request) -> Response:
         return json_response(request.app.state.model)
-
-    async def schema(request: Request) -> Response:
-        try:
-            return json_response(request.app.state.fields.answer(request.query_params.multi_items()))
-        except ServiceError as error:
-            return problem_response(error)
 
     def on_record(route: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
