@@ -10,8 +10,9 @@ from monitoring.prediction import MAX_CLIENT_ID, Explained, Prediction
 from serving.contract.prediction import NOT_SIMULATED
 from serving.contract.requests import MAX_OUTCOMES, example_request
 from serving.errors import PROBLEM_TYPE
+from serving.field_guide import LANGUAGES
 from serving.http.routes import required_scope
-from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, ref, whole
+from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, fields_answer, ref, whole
 from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
@@ -115,6 +116,7 @@ def _paths(features: FeatureTransform, max_rows: int) -> dict[str, Any]:
         "/livez": _get("livez", "The process is alive", media_type="text/plain"),
         "/readyz": _get("readyz", "The model is verified and warmed up", 503, media_type="text/plain"),
         "/metrics": _get("metrics", "Prometheus metrics", media_type="text/plain"),
+        "/schema": _fields(),
         "/model": _get("model", "Versions, features, threshold, risk levels and metrics of the model"),
     }
 
@@ -198,6 +200,12 @@ def _get(
     schema = TEXT if media_type == "text/plain" else answer or {"type": "object"}
     errors = {str(status): _error(STATUSES[status]) for status in (*statuses, 500)}
     return {"get": {"operationId": name, "summary": summary, "responses": {"200": answered("the answer", media_type, schema), **errors}}}
+
+
+def _fields() -> dict[str, Any]:
+    described = _get("schema", "The raw fields, for a form: labels, groups, units, ranges, categories", 422, answer=fields_answer())
+    described["get"]["parameters"] = [{"in": "query", "name": "language", "required": False, "schema": {**TEXT, "enum": list(LANGUAGES)}}]
+    return described
 
 
 def _health() -> dict[str, Any]:

@@ -18,12 +18,13 @@ class Field(NamedTuple):
     Attributes
     ----------
     name : as the API knows it.
-    text : what it means.
+    text : what it is called.
     type : number, integer or category.
     unit : currency, days, count, ...; empty for a category.
     low, high : the plausible range; None for a category.
     group : under which head the form shows it.
     is_main : whether the form shows it at once.
+    is_time_ago : whether it counts days back from the application, which people read as years.
     """
 
     name: str
@@ -35,11 +36,7 @@ class Field(NamedTuple):
     categories: tuple[str, ...]
     group: str
     is_main: bool
-
-    @property
-    def is_time_ago(self) -> bool:
-        """Whether it counts days back from the application, which people read as years."""
-        return self.unit == "days" and self.low is not None and self.low < 0
+    is_time_ago: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -63,17 +60,19 @@ def fields_of(schema: Mapping[str, Any] | None) -> list[Field]:
     """The fields of the application, as GET /schema lists them; none without a schema."""
     if schema is None:
         return []
+    groups = {group["name"]: group["label"] for group in schema["groups"]}
     return [
         Field(
             item["name"],
-            item["text"],
+            item["label"],
             item["type"],
-            item.get("unit") or "",
-            item.get("min"),
-            item.get("max"),
-            tuple(item.get("categories") or ()),
-            item.get("group") or "",
-            bool(item.get("main")),
+            item["unit"] or "",
+            item["min"],
+            item["max"],
+            tuple(item["categories"]),
+            groups[item["group"]],
+            item["main"],
+            item["display"] == "years_ago",
         )
         for item in schema["tables"]["application"]["fields"]
     ]
@@ -90,16 +89,15 @@ def ask(words: Words, fields: Sequence[Field]) -> dict[str, Any]:
         if not field.is_main:
             groups[field.group].append(field)
     for name, members in groups.items():
-        with st.expander(words("form.group", name=words.get(f"group.{name}", name), count=len(members))):
+        with st.expander(words("form.group", name=name, count=len(members))):
             _group(words, members, values)
     return values
 
 
 def label(words: Words, field: Field) -> str:
     """What a field is called, with its unit."""
-    unit = words.get(f"unit.{'years_ago' if field.is_time_ago else field.unit}", "")
-    text = field.text[:1].upper() + field.text[1:]
-    return f"{text} ({unit})" if unit else text
+    unit = words.get(f"unit.{'years' if field.is_time_ago else field.unit}", "")
+    return f"{field.text} ({unit})" if unit else field.text
 
 
 def help_of(words: Words, field: Field) -> str:

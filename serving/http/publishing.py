@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 
 from serving.bundle import Bundle
+from serving.field_guide import FieldGuide
 from serving.openapi import openapi
 
 if TYPE_CHECKING:
@@ -17,5 +18,6 @@ def publish(app: Starlette, name: str, bundle: Bundle, recording: "Recording", m
     app.state.status = lambda: recording.status
     app.state.health = {"model_loaded": True, **described}
     app.state.model = {"name": name, **bundle.describe()}
+    app.state.fields = FieldGuide(bundle.features.schema)
     app.state.record = recording.reader
     app.state.openapi = openapi(bundle.features, max_rows, bundle.version)

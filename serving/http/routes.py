@@ -28,6 +28,7 @@ GET_ROUTES: dict[str, principal.Scope | None] = {  # each has its endpoint in ge
     "/health": None,
     "/metrics": "metrics",
     "/model": "read",
+    "/schema": "read",
 }
 READY_ROUTE = "/readyz"
 PROBE_ROUTES: dict[str, principal.Scope | None] = dict.fromkeys(("/livez", READY_ROUTE, "/healthz", "/schema.json"))
@@ -90,6 +91,14 @@ def problem_response(error: ServiceError) -> Response:
     return Response(error.to_bytes(REQUEST_ID.get()), error.status, error.headers, media_type=PROBLEM_TYPE)
 
 
+async def schema(request: Request) -> Response:
+    """The raw fields, described for a form."""
+    try:
+        return json_response(request.app.state.fields.answer(request.query_params.multi_items()))
+    except ServiceError as error:
+        return problem_response(error)
+
+
 def get_app(metrics: Metrics) -> Starlette:
     """The app with the routes that BentoML lacks; `serving.http.publishing` gives it their answers."""
 
@@ -120,7 +129,15 @@ def get_app(metrics: Metrics) -> Starlette:
 
         return endpoint
 
-    endpoints = {"/": index, "/docs": docs, "/docs.json": docs_json, "/health": health, "/metrics": exposition, "/model": model}
+    endpoints = {
+        "/": index,
+        "/docs": docs,
+        "/docs.json": docs_json,
+        "/health": health,
+        "/metrics": exposition,
+        "/model": model,
+        "/schema": schema,
+    }
     return Starlette(
         routes=[
             *(Route(path, endpoints[path]) for path in GET_ROUTES),

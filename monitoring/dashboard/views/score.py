@@ -45,7 +45,7 @@ def show(seat: Seat) -> None:
 def schema_of(seat: Seat) -> dict[str, Any] | None:
     """What GET /schema says; None if the API has no such route."""
     try:
-        found: dict[str, Any] = seat.api.kept("/schema")
+        found: dict[str, Any] = seat.api.kept("/schema", language=seat.words.language)
     except ApiError as error:
         if error.kind != "missing":
             raise
@@ -88,7 +88,7 @@ def _by_form(seat: Seat, fields: list[Field]) -> dict[str, Any] | None:
     words = seat.words
     with st.container(horizontal=True):
         if st.button(words("score.example"), help=words("score.example_about")):
-            fill((schema_of(seat) or {})["tables"]["application"].get("example", {}), fields)
+            fill(_example(seat), fields)
         if st.button(words("score.empty")):
             fill({}, fields)
     with st.form("application", border=False):
@@ -110,6 +110,13 @@ def _by_form(seat: Seat, fields: list[Field]) -> dict[str, Any] | None:
         st.warning(words("score.nothing"))
         return None
     return body
+
+
+def _example(seat: Seat) -> dict[str, Any]:
+    """The application that the API's own documents show."""
+    call = seat.api.kept("/docs.json")["paths"]["/predict"]["post"]
+    application: dict[str, Any] = call["requestBody"]["content"]["application/json"]["example"]["application"]
+    return application
 
 
 def _by_json(seat: Seat) -> dict[str, Any] | None:

@@ -9,12 +9,10 @@ from streamlit.testing.v1 import AppTest
 from monitoring.dashboard.form import Field, fields_of
 from monitoring.dashboard.uploads import CALL_ROWS, Line, Problem, as_csv, calls, read_upload
 
-FIELDS = [
-    {"name": "AMOUNT", "text": "amount", "type": "number", "unit": "currency"},
-    {"name": "COUNT", "text": "count", "type": "integer", "unit": "count"},
-    {"name": "KIND", "text": "kind", "type": "category", "categories": ["Cash"]},
-]
-SCHEMA = {"tables": {"application": {"key": "KEY", "fields": FIELDS}}}
+COMMON = {"label": "A label", "min": None, "max": None, "categories": [], "group": "loan", "main": True, "display": "plain", "unit": None}
+TYPES = {"AMOUNT": "number", "COUNT": "integer", "KIND": "category"}
+FIELDS = [{**COMMON, "name": name, "type": kind} for name, kind in TYPES.items()]
+SCHEMA = {"groups": [{"name": "loan", "label": "Loan"}], "tables": {"application": {"key": "KEY", "fields": FIELDS}}}
 
 
 @pytest.fixture

@@ -10,30 +10,19 @@ from monitoring.dashboard.catalogue import LANGUAGES, Language, words_in
 from monitoring.dashboard.form import Field, fields_of
 from monitoring.dashboard.views.score import _range
 
-AMOUNT = {
-    "name": "AMOUNT",
-    "text": "amount of the loan",
-    "type": "number",
-    "unit": "currency",
-    "min": 0,
-    "max": 1e6,
-    "main": True,
-    "group": "loan",
-}
-AGE = {
-    "name": "BORN",
-    "text": "day of birth",
-    "type": "integer",
-    "unit": "days",
-    "min": -29220,
-    "max": -6570,
-    "main": True,
-    "group": "person",
-}
-PHONE = {"name": "PHONE", "text": "phone given", "type": "integer", "unit": "0/1", "min": 0, "max": 1, "group": "contact"}
-KIND = {"name": "KIND", "text": "kind of loan", "type": "category", "categories": ["Cash", "Card"], "group": "loan", "main": True}
+AMOUNT = {"name": "AMOUNT", "type": "number", "unit": "currency", "min": 0, "max": 1e6, "display": "money"}
+AGE = {"name": "BORN", "type": "integer", "unit": "days", "min": -29220, "max": -6570, "display": "years_ago"}
+PHONE = {"name": "PHONE", "type": "integer", "unit": "0/1", "min": 0, "max": 1, "display": "yes_no", "main": False}
+KIND = {"name": "KIND", "type": "category", "unit": None, "min": None, "max": None, "categories": ["Cash", "Card"]}
+COMMON = {"label": "A label", "categories": [], "group": "loan", "main": True, "display": "plain"}
 EXAMPLE = {"AMOUNT": 450000, "BORN": -13501, "PHONE": 0, "KIND": "Card"}
-SCHEMA = {"tables": {"application": {"key": "KEY", "example": EXAMPLE, "fields": [AMOUNT, AGE, PHONE, KIND]}}}
+GROUPS = [{"name": "loan", "label": "Loan"}]
+SCHEMA = {
+    "groups": GROUPS,
+    "tables": {"application": {"key": "KEY", "fields": [{**COMMON, **item} for item in (AMOUNT, AGE, PHONE, KIND)]}},
+}
+CONTENT = {"application/json": {"example": {"application": EXAMPLE}}}
+DOCS = {"paths": {"/predict": {"post": {"requestBody": {"content": CONTENT}}}}}
 MODEL = {"reasons": {"languages": ["en", "fr"]}}
 PREDICTION = {
     "prediction_id": "01a22617-3813-74ea-9a18-4e2832743b9e",
@@ -59,7 +48,7 @@ EXPLAINED = {
 
 
 def answers(**other: Any) -> dict[str, Any]:
-    return {"GET /schema": SCHEMA, "GET /model": MODEL, "POST /explain": EXPLAINED, **other}
+    return {"GET /schema": SCHEMA, "GET /docs.json": DOCS, "GET /model": MODEL, "POST /explain": EXPLAINED, **other}
 
 
 def pressed(test: Any, label: str) -> Any:
@@ -179,7 +168,7 @@ def test_earlier_decisions_of_the_client_are_listed_without_this_one() -> None:
 
 
 def field(**values: Any) -> Field:
-    return fields_of({"tables": {"application": {"fields": [{**AMOUNT, **values}]}}})[0]
+    return fields_of({"groups": GROUPS, "tables": {"application": {"fields": [{**COMMON, **AMOUNT, **values}]}}})[0]
 
 
 def test_years_give_back_the_same_days() -> None:
@@ -197,3 +186,20 @@ def test_a_slider_has_about_a_hundred_round_steps_around_the_value(value: float)
     assert low < value < high
     assert 10 <= round((high - low) / step) <= 220
     assert (value - low) / step == pytest.approx(round((value - low) / step))
+
+
+def test_a_service_that_does_not_describe_its_fields_takes_json_and_its_numbers_can_be_varied() -> None:
+    fake = FakeApi({**answers(), "GET /schema": 404})
+    test = page("score", fake)
+    assert "there is no form" in shown(test)
+    test.text_area(key="form_json").set_value('{"AMOUNT": 450000, "KIND": "Card"}')
+    test = pressed(test, "Score")
+    assert fake.bodies("/explain") == [{"application": {"AMOUNT": 450000, "KIND": "Card"}, "language": "en"}]
+    assert [slider.label for slider in test.slider] == ["AMOUNT"]
+
+
+def test_the_form_is_in_the_language_of_the_page() -> None:
+    fake = FakeApi(answers())
+    page("score", fake, language="fr")
+    (request,) = [request for request in fake.asked if request.url.path == "/schema"]
+    assert request.url.params["language"] == "fr"
