@@ -79,8 +79,8 @@ class CreditScoring:
         runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.desk = Desk(self._explain, self.pipeline.commit, max_waiting=SETTINGS.reasons.max_waiting, deadline=deadline)
         self.once = Once(self.recording, SETTINGS.service.idempotency_seconds, deadline)
-        parts = {"runner": runner, "desk": self.desk, "explain": self._explain, "once": self.once}
-        self.answering = Answering(self.parser, self.pipeline, self.recording, metrics, **parts)
+        parts = self.parser, self.pipeline, self.recording, metrics
+        self.answering = Answering(*parts, runner=runner, desk=self.desk, explain=self._explain, once=self.once)
         metrics.model(SETTINGS.model.name, self.version, bundle.trained_on)
         publish(app, SETTINGS.model.name, bundle, self.recording, SETTINGS.service.max_rows)
         announce(SETTINGS, bundle, packed=CreditScoring.bento is not None)  # type: ignore[attr-defined]

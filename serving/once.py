@@ -11,8 +11,8 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -31,7 +31,8 @@ CLEAN_SECONDS = 60.0  # between two removals of old answers
 MOST_SECONDS = 3.0 * ANSWER_SECONDS  # for the store, after which the client hears that it may ask again
 
 
-class Made(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Made:
     """What a request led to.
 
     Attributes

@@ -31,7 +31,7 @@ from serving.outcome_desk import OutcomeDesk
 from serving.record_desk import RecordDesk
 
 STOP_SECONDS = 5.0
-KEYS_USED = "keys.used"  # beside the log; its presence says that the store may have decisions that the log lacks
+KEYED = "predictions.keyed"  # beside the log; its presence says that the store may have decisions that the log lacks
 LATE_SECONDS = 60.0  # by which the clock of a decision in the store may lag behind that of the last one in the log
 
 logger = logging.getLogger(LOGGER)
@@ -70,7 +70,7 @@ class Recording:
         elif durability == "off":
             self.sink = NoLog()
         else:
-            self._mark = settings.log_folder / KEYS_USED
+            self._mark = settings.log_folder / KEYED
             log = DecisionLog(settings.log_folder, durability=durability, max_bytes=settings.log.max_bytes, unlogged=self._unlogged)
             self.sink, synced = log, lambda: log.synced
         if log_id(settings.log_folder):  # also ships a log that an earlier durability setting left behind

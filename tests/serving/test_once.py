@@ -20,7 +20,7 @@ from monitoring.store.tables import answers
 from serving.errors import ServiceError
 from serving.identity.principal import OPEN, SENDER, Principal
 from serving.once import Keep, Made, Once
-from serving.recording import KEYS_USED, Recording
+from serving.recording import KEYED, Recording
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +168,7 @@ def test_the_next_start_logs_what_the_store_has_and_the_log_lacks(settings: Sett
     asked(once, worker)
     taken = once._take(_asked(b"lost"), worker, time.monotonic())
     assert isinstance(taken, Made)
-    mark = settings.log_folder / KEYS_USED
+    mark = settings.log_folder / KEYED
     assert mark.exists()
     recording.close()
     mark.touch()  # as if it had been killed before it could log the second decision
