@@ -31,12 +31,12 @@ serve: $(READY)
 train: $(READY)
 	$(BIN)/credit-scoring train $${DATA:+--data "$$DATA"}
 
-# Two workers with one LightGBM thread each, because its threads spin if they outnumber the cores.
+# Three workers for two cores, since tests also wait; one LightGBM thread each, because its threads spin if they outnumber the cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3
 
 test-quick: $(READY) # without services, databases, browsers, training and what takes seconds
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not (fault or container or service or browser or model or slow)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 -m "not (fault or container or service or browser or model or slow)"
 
 test-deploy: $(READY) $(VENV)-deploy/.ready # what needs a container engine and the image, or the validators
 	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/pytest -m container
@@ -45,7 +45,7 @@ test-fault: $(READY)
 	$(BIN)/pytest -m fault
 
 coverage: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --cov
 
 lint: $(READY) lint-deploy
 	$(BIN)/ruff check .

@@ -4,7 +4,6 @@ import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import bentoml
 from starlette.responses import Response
@@ -16,18 +15,16 @@ from serving import specs
 from serving.bentoml_configuration import check_configuration
 from serving.bundle import read_bundle
 from serving.contract.asking import Asking
-from serving.contract.prediction import batch_answers, simulated
 from serving.contract.requests import RequestParser
 from serving.contract.rows import Row
 from serving.http.bento import lean_service
-from serving.http.exchange import client_gone
 from serving.http.publishing import publish
-from serving.http.routes import get_app, json_response, one_response
+from serving.http.routes import get_app
 from serving.identity.key_ring import required_keys
 from serving.pipeline import Pipeline, Scoring
 from serving.reasons.desk import Desk
 from serving.reasons.explainer import Explainer
-from serving.runner import Runner, Turns
+from serving.runner import Runner
 from serving.startup import announce, bundle_folder, check_start, end_with_parent, pass_interrupts_on, settings_or_exit, spare_collections
 
 SETTINGS = settings_or_exit()
@@ -54,7 +51,10 @@ class CreditScoring:
     """Credit scoring: a calibrated probability of default, a decision and a risk level for each applicant."""
 
     def __init__(self) -> None:
-        from serving.recording import Recording  # imports the database libraries, which the parent process does not need
+        # these import the database libraries, which the parent process does not need
+        from serving.answering import Answering
+        from serving.once import Once
+        from serving.recording import Recording
 
         begun = datetime.now(UTC)
         end_with_parent()
@@ -76,9 +76,11 @@ class CreditScoring:
         self._explain([self.parser.parse_example()])  # warm up: the first call is slow
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
         deadline = SETTINGS.service.deadline_seconds
-        self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
+        runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.desk = Desk(self._explain, self.pipeline.commit, max_waiting=SETTINGS.reasons.max_waiting, deadline=deadline)
-        self.turns = Turns()
+        self.once = Once(self.recording, SETTINGS.service.idempotency_seconds, deadline)
+        parts = self.parser, self.pipeline, self.recording, metrics
+        self.answering = Answering(*parts, runner=runner, desk=self.desk, explain=self._explain, once=self.once)
         metrics.model(SETTINGS.model.name, self.version, bundle.trained_on)
         publish(app, SETTINGS.model.name, bundle, self.recording, SETTINGS.service.max_rows)
         announce(SETTINGS, bundle, packed=CreditScoring.bento is not None)  # type: ignore[attr-defined]
@@ -97,32 +99,27 @@ class CreditScoring:
     @bentoml.api(route="/predict", input_spec=specs.PredictInput, output_spec=specs.PredictOutput)
     async def predict(self, body: bytes) -> Response:
         """Score one applicant."""
-        row = self.parser.parse_one(body)
-        return one_response(*await self._queue([row]).run([row], client_gone()))
+        return await self.answering.predict(body)
 
     @bentoml.api(route="/explain", input_spec=specs.ExplainInput, output_spec=specs.ExplainOutput)
     async def explain(self, body: bytes) -> Response:
         """Score one applicant and explain the decision."""
-        return one_response(*await self.desk.run([self.parser.parse_explain(body)], client_gone()))
+        return await self.answering.explain(body)
 
     @bentoml.api(route="/predict/batch", input_spec=specs.BatchInput, output_spec=specs.BatchOutput)
     async def predict_batch(self, body: bytes) -> Response:
         """Score many applicants. An invalid row gets an error; the others are scored."""
-        rows = await self.turns.all(self.parser.parse_batch(body))
-        good = [row for row in rows if not row.errors]
-        answers, bad = batch_answers(rows, await self._queue(good).run(good, client_gone()))
-        metrics.row_errors(bad)
-        return json_response({"predictions": answers, "count": len(answers)})
+        return await self.answering.predict_batch(body)
 
     @bentoml.api(route="/outcomes", input_spec=specs.OutcomesInput, output_spec=specs.OutcomesOutput)
     async def outcomes(self, body: bytes) -> Response:
         """Record whether applicants defaulted."""
-        return json_response(await self.recording.desk.take(body))
+        return await self.answering.outcomes(body)
 
     @bentoml.api(route="/simulate", input_spec=specs.PredictInput, output_spec=specs.SimulateOutput)
     async def simulate(self, body: bytes) -> Response:
         """Score one applicant as `predict` does, without a record and without counting it."""
-        return json_response(simulated(*self.pipeline.score([self.parser.parse_one(body)]).predictions))
+        return await self.answering.simulate(body)
 
     async def __is_ready__(self) -> bool:
         """Whether decisions and outcomes can be recorded. BentoML calls this for `/readyz`."""
@@ -133,14 +130,12 @@ class CreditScoring:
         """Finish writing to the log and shipping to the store."""
         self.drift.stop()
         self.desk.close()
+        self.once.close()
         self.recording.close()
 
     def _count(self, scoring: Scoring) -> None:
         self.drift.add(scoring.matrix, scoring.pds)
         metrics.predictions(scoring.predictions)
-
-    def _queue(self, rows: list[Row]) -> Runner[Row, Scoring, Any] | Desk[Row, Scoring, Any]:
-        return self.desk if rows and rows[0].asked else self.runner
 
     def _explain(self, rows: list[Row]) -> Scoring:
         return self._explained(self.pipeline.score(rows))

@@ -73,6 +73,7 @@ class ServiceSettings(Section):
     max_waiting: Count
     max_in_flight: Count
     deadline_seconds: Positive
+    idempotency_seconds: Positive
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     tracing: bool
     access_log: bool

@@ -16,6 +16,12 @@ from serving.openapi_parts import IDENTIFIER, TEXT, TIME, answered, closed, fiel
 from serving.openapi_record import record_paths, record_schemas
 
 CLIENT_ID = {"type": "string", "nullable": True, "minLength": 1, "maxLength": MAX_CLIENT_ID}
+IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": "one for each request; sent again with it, the request gets the same answer and is not worked on again",
+}
 LANGUAGE = {"language": {"type": "string", "nullable": True, "description": "of the reasons; GET /model lists them"}}
 
 
@@ -155,7 +161,7 @@ STATUSES = {
     403: "the key lacks the scope of the route",
     404: "there is no such decision",
     408: "the request did not arrive in time",
-    409: "the model gives no reasons; a decision cannot be scored again, or gives another result",
+    409: "the idempotency key is in work or belongs to another request; the model gives no reasons; a decision cannot be scored again, or gives another result",
     413: "the body or the batch is too large",
     414: "the URL is too long",
     415: "the content type is not application/json, or the content encoding is not gzip",
@@ -186,11 +192,12 @@ def _post(name: str, summary: str, bodies: list[dict[str, Any]], answer: str, ex
     content = {"schema": {"oneOf": bodies}, "example": example}
     responses = {"200": answered("the answer", "application/json", ref(answer)), **_errors_of(name)}
     body = {"required": True, "content": {"application/json": content}}
-    return {"post": {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}}
+    operation = {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}
+    return {"post": operation if name == "simulate" else {**operation, "parameters": [IDEMPOTENCY]}}
 
 
 def _errors_of(name: str) -> dict[str, Any]:
-    other = {404} if name in ("predict", "predict_batch", "explain") else {404, 409}
+    other = {404, 409} if name == "simulate" else {404}
     return {str(status): _error(text) for status, text in STATUSES.items() if status not in other}
 
 

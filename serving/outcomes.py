@@ -1,8 +1,6 @@
 """Outcomes: parses those of a request or file, keeps them in the store, and answers the status of each."""
 
-import asyncio
 import csv
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,11 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from monitoring.metrics import Metrics
-from monitoring.service_log import LOGGER
-from monitoring.store.database import ANSWER_SECONDS, Store, StoreError, writing
-from monitoring.store.queries import Kept, Outcome, add_outcomes, newest_outcome
-from monitoring.store.shipper import Shipper
+from monitoring.store.queries import Kept, Outcome
 from monitoring.store.tables import decisions
 from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, repeated, too_many
 from serving.contract.fields import kind
@@ -26,11 +20,7 @@ from serving.contract.rows import frame_errors
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
 from serving.spreadsheet import unshield
 
-log = logging.getLogger(LOGGER)
-
 CLOCK_SKEW = timedelta(minutes=5)
-CATCH_UP_SECONDS = 5.0
-MOST_SECONDS = CATCH_UP_SECONDS + 2 * ANSWER_SECONDS  # a stopped server, or one whose disk hangs, never ends a statement
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")
 COLUMNS = ("prediction_id", "client_id", "defaulted", "observed_at")
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -206,67 +196,6 @@ def answer(given: Sequence[Parsed], kept: Sequence[Kept]) -> dict[str, Any]:
     items = [_describe(index, one, None if isinstance(one, list) else next(results)) for index, one in enumerate(given)]
     counts = Counter(item["status"] for item in items)
     return {"outcomes": items, "counts": {status: counts[status] for status in STATUSES}, "count": len(items)}
-
-
-class OutcomeDesk:
-    """Takes outcomes while the service runs.
-
-    Parameters
-    ----------
-    store : where they are kept.
-    shipper : copies the decision log into the store. It catches up before outcomes are stored, since a decision may be in the log only.
-        None where decisions are committed to the store.
-    metrics : where they are counted.
-    model_name : an outcome that names a client belongs to a decision of this model.
-    """
-
-    def __init__(self, store: Store, shipper: Shipper | None, metrics: Metrics, model_name: str) -> None:
-        self._store = store
-        self._shipper = shipper
-        self._metrics = metrics
-        self._model_name = model_name
-        self._newest = 0  # outcome that this service committed
-
-    async def take(self, body: bytes) -> dict[str, Any]:
-        """Keep the outcomes of a `POST /outcomes` and answer it.
-
-        A thread parses and keeps them, because many take longer than a score may wait.
-
-        Raises
-        ------
-        ServiceError
-            As parse_outcomes; 503 if the store cannot be used, or is behind the log.
-        """
-        try:
-            result = await asyncio.wait_for(asyncio.to_thread(self._take, body), MOST_SECONDS)
-        except TimeoutError:  # the thread may still keep them; if they are sent again, they count as `repeated`
-            raise _unusable() from None
-        self._metrics.store.outcomes(result["counts"])
-        return result
-
-    def _take(self, body: bytes) -> dict[str, Any]:
-        given = parse_outcomes(body, datetime.now(UTC))
-        good = [one for one in given if isinstance(one, Outcome)]
-        if not good:
-            return answer(given, [])
-        if self._shipper and not self._shipper.catch_up(CATCH_UP_SECONDS):
-            raise ServiceError(503, "the store is behind the decision log; try again", retry_after=5)
-        try:
-            with writing(self._store.engine) as connection:
-                before = newest_outcome(connection)
-                kept = add_outcomes(connection, good, "api", datetime.now(UTC), self._model_name)
-                newest = newest_outcome(connection)
-        except StoreError as error:
-            log.error("outcomes cannot be kept: %s", error)
-            raise _unusable() from None
-        if before < self._newest:
-            self._store.note_older(f"outcome {self._newest}")
-        self._newest = newest
-        return answer(given, kept)
-
-
-def _unusable() -> ServiceError:
-    return ServiceError(503, "the store cannot be used now; try again", retry_after=5)
 
 
 def _describe(index: int, one: Parsed, kept: Kept | None) -> dict[str, Any]:

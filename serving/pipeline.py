@@ -104,9 +104,17 @@ class Pipeline:
         ServiceError
             503: the decisions cannot be recorded, so they must not be sent.
         """
-        recorded = self._record(partial(self._writer.write, scoring.rows, scoring.answers, scoring.matrix, scoring.sent))
+        recorded = self._record(partial(self.records, scoring))
+        self.count(scoring)
+        return Committed(scoring.answers, recorded)
+
+    def records(self, scoring: Scoring) -> list[bytes]:
+        """The record of each decision, with the time that it took until now."""
+        return self._writer.write(scoring.rows, scoring.answers, scoring.matrix, scoring.sent)
+
+    def count(self, scoring: Scoring) -> None:
+        """Count decisions that are on record."""
         try:
             self._count(scoring)
         except Exception:  # the decisions are recorded, so an error here must not withhold the answers
             logger.exception("decisions were recorded but not counted in drift and metrics")
-        return Committed(scoring.answers, recorded)

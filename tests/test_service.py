@@ -517,3 +517,27 @@ def test_an_explained_decision_is_on_record_with_its_reasons(client: httpx.Clien
     lines = [line for file in server.log.parent.rglob("*.jsonl") for line in file.read_text().splitlines()]
     (line,) = [line for line in lines if answer.json()["prediction_id"] in line]
     assert line.startswith(answer.text[:-1])
+
+
+def test_a_request_that_is_sent_again_with_its_idempotency_key_gets_the_same_bytes(client: httpx.Client) -> None:
+    application = {"AMT_CREDIT": 450000, "EXT_SOURCE_2": 0.58}
+    first = client.post("/predict", json={"client_id": "once", "application": application}).json()["prediction_id"]
+    calls: dict[str, dict[str, Any]] = {
+        "/predict": {"application": application},
+        "/predict/batch": {"applications": [{"application": application}, {"application": {"AMT_CREDIT": "many"}}]},
+        "/explain": {"application": application},
+        "/outcomes": {"outcomes": [{"prediction_id": first, "defaulted": True}]},
+    }
+    for path, body in calls.items():
+        headers = {"Idempotency-Key": f'"{path}"'}
+        answer, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+        assert (answer.status_code, again.status_code) == (200, 200), answer.text
+        assert answer.content == again.content
+        assert ("idempotent-replayed" in answer.headers, "idempotent-replayed" in again.headers) == (False, True)
+        other = client.post(path, json={**body, "more": 1}, headers=headers)
+        assert (other.status_code, other.headers["content-type"]) == (409, "application/problem+json")
+        without = client.post(path, json=body)
+        assert list(without.json()) == list(answer.json())
+    assert client.post("/predict", json={"application": {"AMT": 1}}, headers={"Idempotency-Key": "wrong"}).status_code == 422
+    assert client.post("/predict", json=calls["/predict"], headers={"Idempotency-Key": "wrong"}).status_code == 200
+    assert client.post("/predict", json=calls["/predict"], headers={"Idempotency-Key": "a b"}).status_code == 400

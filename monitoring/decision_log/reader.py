@@ -2,10 +2,11 @@
 
 import logging
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,8 @@ from monitoring.decision_log.record import END, END_BYTES, NO_LINE, line_time, w
 from monitoring.service_log import LOGGER
 
 logger = logging.getLogger(LOGGER)
+
+_ID = re.compile(rb'\{"prediction_id":"([0-9a-f-]{36})"[^\n]*\n')
 
 
 def read_lines(folder: Path, position: Position, max_bytes: int, until: tuple[int, int] | None = None) -> tuple[bytes, Position]:
@@ -100,6 +103,28 @@ def find_line(folder: Path, prediction_id: str) -> bytes | None:
             if mark in line and whole_lines(line):
                 return line
     return None
+
+
+def newest_ids(folder: Path, seconds: float) -> tuple[set[str], datetime | None]:
+    """The ids of at least those decisions of a log that are at most `seconds` older than its last one, and the time from which on they are
+    complete; None if that is the beginning of the log.
+    """
+    ids: set[str] = set()
+    since = None
+    for sequence in reversed(_sequences(folder)):
+        opened = _open(folder, sequence)
+        if opened is None:
+            continue
+        first = last = b""
+        with opened[0] as file:
+            for line in file:
+                if found := _ID.match(line):
+                    ids.add(found[1].decode())
+                    first, last = first or line, line
+        since = since or ((time - timedelta(seconds=seconds)) if (time := line_time(last)) else None)
+        if since and (begun := line_time(first)) and begun < since:
+            return ids, since
+    return ids, None
 
 
 def open_files(folder: Path) -> Iterator[tuple[int, BinaryIO]]:

@@ -26,6 +26,7 @@ class DecisionLog:
     durability : `flush`: a decision is on record when the operating system has it, so it survives the process;
         `fsync`: a decision is on record when the disk has it, so it survives a loss of power; see Syncer.
     max_bytes : a file that has reached this size is rotated before the next batch, with `fsync` once nobody waits for a sync.
+    unlogged : called with the log locked and whole; the records that belong into it before any other.
     sync, clock : writes a file to the disk; seconds that only grow. Tests replace them.
 
     Raises
@@ -40,16 +41,19 @@ class DecisionLog:
         *,
         durability: Literal["flush", "fsync"],
         max_bytes: int,
+        unlogged: Callable[[], Sequence[bytes]] = tuple,
         sync: Callable[[int], None] = os.fdatasync,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         try:
             self._lock = lock_log(folder)
             self._file = ActiveFile(folder, max_bytes, sync if durability == "fsync" else None)
+            self._file.append(unlogged())
             self._health = Health(folder, self._file, self._lock, sync, clock)
             self._syncer = Syncer(self._file, self._health, sync, clock) if durability == "fsync" else None
             if self._syncer:
                 sync_folder(folder)
+            self._file.synced = self._file.position
         except OSError as error:
             raise _not_opened(folder, error) from None
 

@@ -19,7 +19,7 @@ from monitoring.store.sqlite_file import FileGoneError, SqliteFile
 logger = logging.getLogger(LOGGER)
 
 
-REVISION = "0002"  # the newest of monitoring/store/migrations/versions
+REVISION = "0003"  # the newest of monitoring/store/migrations/versions
 CONNECT_SECONDS = 3
 ANSWER_SECONDS = 5  # limit of a wait for the database, so that a dead or locked one does not hang the service
 UPGRADE_LOCK = 0x63726564  # key of a PostgreSQL advisory lock

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -107,4 +108,16 @@ shipping = Table(  # the position that each log has been shipped up to
     Column("sequence", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("chain", Text, nullable=False),
+)
+
+answers = Table(  # the answers given under an idempotency key; see monitoring.store.answers
+    "answers",
+    metadata,
+    Column("key", Text, primary_key=True),  # SHA-256 of the sender and its key
+    Column("request", Text, nullable=False),  # SHA-256 of the route and the body
+    Column("time", UtcTime, nullable=False),
+    Column("log", Text),  # id of the decision log that holds the decisions; null if none does
+    Column("prediction_ids", Text, nullable=False),  # separated by spaces
+    Column("answer", LargeBinary, nullable=False),
+    Index("answers_by_time", "time"),
 )

@@ -15,7 +15,7 @@ from monitoring.service_log import LOGGER, REQUEST_ID
 from serving.errors import ServiceError
 from serving.exposure import guard_servers, needs_key
 from serving.http.body import BODY_LIMIT
-from serving.http.exchange import GONE, Exchange, announced
+from serving.http.exchange import GONE, IDEMPOTENCY_KEY, Exchange, announced
 from serving.http.routes import API_ROUTES, READY_ROUTE, ROUTE_SCOPES, body_limit, is_open, required_scope, route_of, takes_place
 from serving.identity.key_ring import KeyRing
 from serving.identity.principal import LOOPBACK, OPEN, SENDER, Principal
@@ -126,6 +126,8 @@ class Boundary:
         scope = exchange.scope
         path = scope["path"]
         scope[BODY_LIMIT] = exchange.limit
+        if b"idempotency-key" in exchange.headers:
+            IDEMPOTENCY_KEY.set(exchange.headers[b"idempotency-key"])  # this task serves no other request
         if path in self.direct and scope["method"] == "POST":
             response = await self.direct[path](Request(scope, exchange.receive))
             await response(scope, exchange.receive, exchange.send)

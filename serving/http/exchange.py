@@ -11,6 +11,7 @@ from serving.errors import PROBLEM_TYPE, SPLIT, ServiceError
 from serving.identity.principal import OPEN
 
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+IDEMPOTENCY_KEY: ContextVar[bytes | None] = ContextVar("idempotency_key", default=None)  # of the current request, as it was sent
 GONE: ContextVar[Callable[[], bool]] = ContextVar("client_gone", default=lambda: False)
 _DETAILS = {
     404: "there is no such route; GET /docs lists them",

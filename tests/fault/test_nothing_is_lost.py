@@ -7,12 +7,14 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psutil
 import pytest
 from running import Home, Postgres, Server, run_cli, serve
@@ -242,3 +244,82 @@ def fill(path: Path) -> None:
                 pass
         except OSError:
             pass
+
+
+class Retrying:
+    """Clients that send each request with an idempotency key, to any of the services, until it is answered."""
+
+    def __init__(self, table: Table, seed: object) -> None:
+        self.document = {"client_id": "c", "application": dict(table.example)}
+        self.servers: list[str] = []
+        self.answers: dict[str, set[bytes]] = {}
+        self._rng, self._stopped = random.Random(str(seed)), False
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(8)]
+
+    def __enter__(self) -> "Retrying":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        count = 0
+        with httpx.Client(timeout=BUSY) as client:
+            while not self._stopped:
+                count += 1
+                key = f"{number}-{count}"
+                wanted = 2 if count % 5 == 0 else 1  # some are sent again though they were answered
+                while len(got := self.answers.setdefault(key, set())) == 0 or wanted:
+                    try:
+                        answer = client.post(
+                            f"{self._rng.choice(self.servers)}/predict", json=self.document, headers={"Idempotency-Key": key}
+                        )
+                    except (httpx.TransportError, IndexError):
+                        time.sleep(0.02)
+                        continue
+                    if answer.status_code == 200:
+                        got.add(answer.content)
+                        wanted = max(0, wanted - 1)
+                    else:
+                        assert answer.status_code in (409, 503), answer.text
+                        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("durability", ["flush", "fsync", "database"])
+def test_each_idempotency_key_has_one_decision_whoever_is_killed(
+    home: Home, tmp_path: Path, table: Table, store_url: str, durability: str, wait_until: Wait
+) -> None:
+    """On PostgreSQL, two services share the store."""
+    folders = [tmp_path / name for name in ("one", "two")[: 1 + store_url.startswith("postgresql")]]
+    for folder in folders:
+        folder.mkdir()
+    environment = {"CREDIT_STORE__URL": store_url, "CREDIT_LOG__DURABILITY": durability}
+    started = {folder: serve(home, folder, **environment) for folder in folders}
+    running = {folder: next(started[folder]) for folder in folders}
+    rng, kills = random.Random(durability), int(os.environ.get("KILLS", "4"))
+    with Retrying(table, durability) as load:
+        load.servers[:] = [server.url for server in running.values()]
+        for turn in range(kills):
+            before = len(load.answers)
+            wait_until(lambda: len(load.answers) > before + 20)
+            time.sleep(rng.uniform(0, 0.5))
+            folder = folders[turn % len(folders)]
+            kill(running[folder])
+            list(started[folder])
+            started[folder] = serve(home, folder, **environment)
+            running[folder] = next(started[folder])
+            load.servers[:] = [server.url for server in running.values()]
+    for each in started.values():
+        list(each)
+    assert {len(answers) for answers in load.answers.values()} == {1}, "a key has one answer"
+    ids = sorted(msgspec.json.decode(answer)["prediction_id"] for (answer,) in load.answers.values())
+    for folder in folders:
+        own = {**home.environment, **environment, "CREDIT_HOME": str(folder / "credit")}
+        assert run_cli(["ship", "--once"], own).returncode == 0
+    assert sorted(str(uuid.UUID(one)) for one in stored(store_url)) == ids
+    if durability != "database":
+        assert sorted(one for folder in folders for one in logged(folder)) == ids

@@ -16,7 +16,8 @@ from monitoring.store.shipper import Shipper
 from serving import outcomes
 from serving.contract.documents import MOST_BATCH_VALUES, MOST_VALUES
 from serving.errors import MOST_ERRORS, ServiceError
-from serving.outcomes import EXPORTED, OutcomeDesk, parse_outcomes, read_csv, read_json_lines
+from serving.outcome_desk import OutcomeDesk
+from serving.outcomes import EXPORTED, parse_outcomes, read_csv, read_json_lines
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ID = "01a2048f-65ec-7468-814c-b56ecd0b1a45"

@@ -261,6 +261,7 @@ def test_a_store_of_the_first_release_gets_the_columns_and_keeps_its_decisions(e
     with writing(engine) as connection:
         for name in ("model_name", "sender"):
             connection.execute(text(f"ALTER TABLE decisions DROP COLUMN {name}"))
+        connection.execute(text("DROP TABLE answers"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         columns = "prediction_id, time, client_id, model_version, probability, threshold, decision, risk_level, latency_ms"
         old = text(f"INSERT INTO decisions ({columns}) VALUES (:id, :time, 'c', 'v', 0.1, 0.2, 'APPROVE', 'LOW', 1)")  # noqa: S608

@@ -17,7 +17,7 @@ from monitoring.store.shipper import Shipper
 from monitoring.store.store_sink import StoreSink
 from monitoring.store.tables import metadata
 from serving.errors import ServiceError
-from serving.outcomes import OutcomeDesk
+from serving.outcome_desk import OutcomeDesk
 
 
 class Database:

@@ -175,7 +175,7 @@ def test_a_database_that_is_made_anew_gets_its_tables_and_what_is_in_the_log(log
     write_log(logs, make_records(3))
     wait_until(lambda: len(stored(store)) == 3)
     with writing(store.engine) as connection:
-        for table in ("records", "outcomes", "decisions", "shipping", "alembic_version"):
+        for table in ("records", "outcomes", "decisions", "shipping", "answers", "alembic_version"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
     write_log(logs, make_records(2))
     wait_until(lambda: value(metrics, "credit_shipper_errors_total") > 0)
