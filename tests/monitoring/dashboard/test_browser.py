@@ -1,6 +1,5 @@
 """The dashboard in a browser, over a running service."""
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -85,11 +84,11 @@ def sign_in(page: Any, dashboard: Dashboard, password: str = PASSWORD, name: str
 
 
 def score(page: Any, client: str) -> float:
-    """Score the service's example as JSON; returns the PD that the page holds."""
-    application = {"AMT_INCOME_TOTAL": 150000, "AMT_CREDIT": 820000, "AMT_ANNUITY": 49000, "DAYS_BIRTH": -12500, "EXT_SOURCE_2": 0.4}
-    if page.get_by_text("JSON", exact=True).count():
-        page.get_by_text("JSON", exact=True).click()
-    page.get_by_role("textbox", name="Application as JSON").fill(json.dumps({"client_id": client, "application": application}))
+    """Score the service's example by the form; returns the PD that the page holds."""
+    page.get_by_role("button", name="Fill in the example").click()
+    amount = page.get_by_role("spinbutton", name="Amount of the loan (currency)")
+    page.wait_for_function("input => input.value !== ''", arg=amount.element_handle())
+    page.get_by_role("textbox", name="Client id").fill(client)
     page.get_by_test_id("stFormSubmitButton").get_by_role("button").click()
     page.get_by_text(f"Client {client}").wait_for()
     return float(page.locator("[data-pd]").get_attribute("data-pd"))
