@@ -76,11 +76,11 @@ class CreditScoring:
         self._explain([self.parser.parse_example()])  # warm up: the first call is slow
         caps = SETTINGS.service.model_dump(include={"max_batch_size", "max_waiting"})
         deadline = SETTINGS.service.deadline_seconds
-        runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
+        self.runner = Runner(self.pipeline.score, self.pipeline.commit, **caps, deadline=deadline, metrics=metrics)
         self.desk = Desk(self._explain, self.pipeline.commit, max_waiting=SETTINGS.reasons.max_waiting, deadline=deadline)
         self.once = Once(self.recording, SETTINGS.service.idempotency_seconds, deadline)
         parts = self.parser, self.pipeline, self.recording, metrics
-        self.answering = Answering(*parts, runner=runner, desk=self.desk, explain=self._explain, once=self.once)
+        self.answering = Answering(*parts, runner=self.runner, desk=self.desk, explain=self._explain, once=self.once)
         metrics.model(SETTINGS.model.name, self.version, bundle.trained_on)
         publish(app, SETTINGS.model.name, bundle, self.recording, SETTINGS.service.max_rows)
         announce(SETTINGS, bundle, packed=CreditScoring.bento is not None)  # type: ignore[attr-defined]

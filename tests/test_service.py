@@ -407,13 +407,13 @@ def test_openapi_tells_what_the_service_does(client: httpx.Client, table: Table)
     assert set(document["paths"]) == {
         *("/predict", "/predict/batch", "/explain", "/outcomes", "/simulate", "/decisions", "/decisions/{prediction_id}"),
         *("/decisions/{prediction_id}/reasons", "/decisions/{prediction_id}/replay", "/clients/{client_id}/decisions"),
-        *("/health", "/livez", "/readyz", "/metrics", "/model"),
+        *("/health", "/livez", "/readyz", "/metrics", "/model", "/schema"),
     }
     assert set(document["components"]["schemas"]["Application"]["properties"]) == {c.name for c in table.columns} | {table.key}
     assert set(document["paths"]["/predict"]["post"]["responses"]) == {
         *("200", "400", "401", "403", "408", "409", "413", "414", "415", "422", "431", "500", "503", "504")
     }
-    assert "409" not in document["paths"]["/outcomes"]["post"]["responses"]
+    assert "409" not in document["paths"]["/decisions"]["get"]["responses"]  # it takes no idempotency key and gives no reasons
     for path in ("/predict", "/explain"):
         example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert client.post(path, json=example).status_code == 200

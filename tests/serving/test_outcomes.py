@@ -13,7 +13,7 @@ from monitoring.metrics import Metrics
 from monitoring.store.database import Store
 from monitoring.store.queries import Outcome
 from monitoring.store.shipper import Shipper
-from serving import outcomes
+from serving import outcome_desk
 from serving.contract.documents import MOST_BATCH_VALUES, MOST_VALUES
 from serving.errors import MOST_ERRORS, ServiceError
 from serving.outcome_desk import OutcomeDesk
@@ -158,7 +158,7 @@ def test_a_store_that_does_not_answer_is_a_503(postgres: Postgres, monkeypatch: 
 
     async def scenario() -> None:
         assert (await desk.take(body))["counts"]["unknown"] == 1
-        monkeypatch.setattr(outcomes, "MOST_SECONDS", 0.5)
+        monkeypatch.setattr(outcome_desk, "MOST_SECONDS", 0.5)
         with postgres.stopped(), pytest.raises(ServiceError) as caught:
             await desk.take(body)
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})

@@ -5,6 +5,7 @@ import msgspec
 import pandas as pd
 import pytest
 from parsed import body
+from running import Home, bundle_folder
 
 from serving.bundle import Bundle
 from serving.contract.record import RecordWriter
@@ -20,6 +21,11 @@ from training.home_credit.generator import Generator
 def line_of(bundle: Bundle, scoring: Scoring) -> bytes:
     (line,) = RecordWriter(bundle.features.table).write(scoring.rows, scoring.answers, scoring.matrix, scoring.sent)
     return line
+
+
+@pytest.fixture(autouse=True)
+def models(home: Home) -> None:
+    bundle_folder(home)  # records are read with the models of this store
 
 
 @pytest.fixture
