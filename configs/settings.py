@@ -143,10 +143,6 @@ class DatabaseSettings(Section):
         return make_url(url).set(password=self.password_file.read_text().strip()).render_as_string(hide_password=False)
 
 
-class StoreSettings(DatabaseSettings):
-    """The database of decisions and outcomes."""
-
-
 class LatencyTarget(Section):
     """The limits that `make loadtest` checks: latency at the client in milliseconds, and the share of failed requests."""
 
@@ -236,7 +232,7 @@ class Settings(BaseSettings):
     service: ServiceSettings
     reasons: ReasonsSettings
     log: LogSettings
-    store: StoreSettings
+    store: DatabaseSettings
     latency_target: LatencyTarget
     drift: DriftSettings
     retraining: RetrainingSettings

@@ -96,8 +96,9 @@ def create_for_dashboard(
     if existing := [role for role in API_SCOPES if (folder / role).exists()]:
         raise UserError(f"{folder / existing[0]} exists; remove it first, and revoke the key in it")
     make_private(folder)
+    path = load_settings().keys_path
     for role, scopes in API_SCOPES.items():
-        token = create_key(load_settings().keys_path, f"dashboard, {role}", None, _scopes(",".join(scopes)))
+        token = create_key(path, f"dashboard, {role}", None, _scopes(",".join(scopes)))
         with open(open_private(folder / role, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:  # noqa: PTH123 - takes the descriptor
             file.write(token + "\n")
 

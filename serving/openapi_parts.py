@@ -33,33 +33,16 @@ def fields_answer() -> dict[str, Any]:
     """The schema of the answer of GET /schema."""
     maybe = {"type": "string", "nullable": True}
     number = {"type": "number", "nullable": True}
-    field = closed(
-        {
-            **dict.fromkeys(("name", "label", "text", "type", "kind", "display", "group"), TEXT),
-            "unit": maybe,
-            **dict.fromkeys(("min", "max", "step"), number),
-            "categories": {"type": "array", "items": TEXT},
-            "unknown": {"type": "array", "items": {}, "description": "values that mean not known"},
-            **{name: {"type": "boolean"} for name in ("main", "sensitive", "required")},
-            "order": {"type": "integer"},
-        },
-        *(
-            "name",
-            "label",
-            "text",
-            "type",
-            "kind",
-            "display",
-            "unit",
-            "min",
-            "max",
-            "step",
-            "categories",
-            "unknown",
-            "sensitive",
-            "required",
-        ),
-    )
+    everywhere = {
+        **dict.fromkeys(("name", "label", "text", "type", "kind", "display"), TEXT),
+        "unit": maybe,
+        **dict.fromkeys(("min", "max", "step"), number),
+        "categories": {"type": "array", "items": TEXT},
+        "unknown": {"type": "array", "items": {}, "description": "values that mean not known"},
+        **{name: {"type": "boolean"} for name in ("sensitive", "required")},
+    }
+    of_application = {"group": TEXT, "main": {"type": "boolean"}, "order": {"type": "integer"}}
+    field = closed({**everywhere, **of_application}, *everywhere)
     table = whole({"key": TEXT, "loan": maybe, "fields": {"type": "array", "items": field}})
     groups = {"type": "array", "items": whole({"name": TEXT, "label": TEXT})}
     return whole({"language": TEXT, "groups": groups, "tables": {"type": "object", "additionalProperties": table}})

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from monitoring.spreadsheet import unshield
 from monitoring.store.queries import Kept, Outcome
 from monitoring.store.tables import decisions
 from serving.contract.documents import DECODE_ERRORS, MOST_BATCH_VALUES, explained, repeated, too_many
@@ -18,7 +19,6 @@ from serving.contract.ids import read_client_id
 from serving.contract.requests import MAX_OUTCOMES
 from serving.contract.rows import frame_errors
 from serving.errors import MOST_ERRORS, Invalid, ServiceError, invalid, most_errors
-from serving.spreadsheet import unshield
 
 CLOCK_SKEW = timedelta(minutes=5)
 STATUSES = ("stored", "repeated", "corrected", "unknown", "invalid")

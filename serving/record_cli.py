@@ -286,8 +286,8 @@ def write_lines(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
 
 def write_csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     """Write the columns of decisions and their outcome as CSV, safe to open in a spreadsheet; returns the number of rows."""
+    from monitoring.spreadsheet import shield
     from monitoring.store.tables import decisions
-    from serving.spreadsheet import shield
 
     writer = csv.DictWriter(file, [*decisions.c.keys(), "defaulted", "observed_at"], extrasaction="ignore")
     writer.writeheader()

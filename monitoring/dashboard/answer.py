@@ -55,16 +55,11 @@ def waterfall(words: Words, explanation: Answer) -> str:
     rows, at = [Bar(words.get(f"answer.baseline_{explanation['baseline']}", explanation["baseline"]), 0, 0, "", pd_of(words, base))], 0.0
     for name, points in steps:
         rows.append(
-            Bar(name, at, at + points, signed(words, points), pd_of(words, base + at + points), "against" if points > 0 else "favour")
+            Bar(name, at, at + points, words.signed(points), pd_of(words, base + at + points), "against" if points > 0 else "favour")
         )
         at += points
     heads = (words("answer.concept"), words("answer.points"), words("answer.pd_after"))
     return style.bars(heads, rows, words("answer.waterfall"))
-
-
-def signed(words: Words, points: float) -> str:
-    """Points with their sign."""
-    return ("+" if points >= 0 else "\N{MINUS SIGN}") + words.number(abs(points), 2)
 
 
 def pd_of(words: Words, log_odds: float) -> str:

@@ -48,10 +48,13 @@ class Words:
         """A share as a percentage; a PD has two decimals."""
         return NOTHING if share is None else self._percent.format(self.number(100 * share, decimals))
 
+    def signed(self, value: float, decimals: int = 2) -> str:
+        """A number with its sign."""
+        return ("+" if value >= 0 else MINUS) + self.number(abs(value), decimals)
+
     def points(self, difference: float, decimals: int = 2) -> str:
         """The difference of two shares in percentage points, with its sign."""
-        sign = "+" if difference >= 0 else MINUS
-        return self._points.format(sign + self.number(abs(100 * difference), decimals))
+        return self._points.format(self.signed(100 * difference, decimals))
 
     def time(self, value: str | None) -> str:
         """A time of the API in UTC, to the second."""

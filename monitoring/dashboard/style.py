@@ -79,7 +79,7 @@ def bars(heads: Sequence[str], rows: Sequence[Bar], label: str) -> str:
     body = "".join(_bar_row(row, low, width, len(heads)) for row in rows)
     head = "".join(f'<th scope="col"{" class=num" if place else ""}>{escape(text)}</th>' for place, text in enumerate(heads))
     head += '<td class="bar" aria-hidden="true"></td>'
-    return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return _framed(head, body, label)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, numbers: Sequence[int] = ()) -> str:
@@ -97,7 +97,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, nu
 
     head = "".join(cell(place, text, "th") for place, text in enumerate(heads))
     body = "".join("<tr>" + "".join(cell(place, text, "td") for place, text in enumerate(row)) + "</tr>" for row in rows)
-    return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return _framed(head, body, label)
 
 
 def scale(words: Words, pd: float, threshold: float, interval: Sequence[float] | None = None) -> str:
@@ -120,6 +120,11 @@ def scale(words: Words, pd: float, threshold: float, interval: Sequence[float] |
     names = "".join(level(words, name) for name in LEVELS)
     label = words("answer.scale", pd=words.percent(pd), threshold=words.percent(threshold))
     return f'<div class="cs-scale" role="img" aria-label="{escape(label)}">{bands}{marks}{texts}</div><div class="cs-bands">{names}</div>'
+
+
+def _framed(head: str, body: str, label: str) -> str:
+    """A table of cells and rows; a narrow page scrolls it sideways."""
+    return f'<div class="cs-wide"><table class="cs-bars" aria-label="{escape(label)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _mark(where: float, side: str, text: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from monitoring.dashboard.form import Field
+from monitoring.spreadsheet import shield
 
 CLIENT = "client_id"
 MEMBERS = {CLIENT, "application", "history"}
-UNSAFE_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such a text
 CALL_ROWS, CALL_BYTES = 500, 8_000_000  # of one call of /predict/batch
 
 
@@ -68,16 +68,16 @@ def read_upload(name: str, content: bytes, fields: Sequence[Field], key: str) ->
 def calls(lines: Sequence[Line]) -> Iterator[tuple[list[Line], bytes]]:
     """The bodies of /predict/batch for all lines, each with its lines."""
     part: list[Line] = []
-    written: list[str] = []
+    written: list[bytes] = []
     size = 0
     for line in lines:
-        text = json.dumps(line.body, ensure_ascii=False)
+        text = json.dumps(line.body, ensure_ascii=False).encode()
         if part and (len(part) >= CALL_ROWS or size + len(text) > CALL_BYTES):
             yield part, _body(written)
             part, written, size = [], [], 0
         part.append(line)
         written.append(text)
-        size += len(text.encode())
+        size += len(text)
     if part:
         yield part, _body(written)
 
@@ -87,16 +87,12 @@ def as_csv(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(heads)
-    writer.writerows([_harmless(value) for value in row] for row in rows)
+    writer.writerows([shield(value) for value in row] for row in rows)
     return file.getvalue()
 
 
-def _body(written: Sequence[str]) -> bytes:
-    return ('{"applications":[' + ",".join(written) + "]}").encode()
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(UNSAFE_STARTS) else value
+def _body(written: Sequence[bytes]) -> bytes:
+    return b'{"applications":[' + b",".join(written) + b"]}"
 
 
 def _csv(text: str, fields: Sequence[Field], key: str, problems: list[Problem]) -> Iterator[Line]:

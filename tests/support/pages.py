@@ -1,7 +1,6 @@
 """Runs a page of the dashboard as Streamlit does, with an API that a test makes up."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,11 +55,3 @@ def shown(test: AppTest) -> str:
     kinds = ("title", "header", "subheader", "caption", "markdown", "error", "warning", "info", "success")
     texts = [item.value for kind in kinds for item in getattr(test, kind)]
     return "\n".join([*texts, *(element.proto.body for element in test.get("html"))])
-
-
-def waited(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -1,5 +1,6 @@
 """The dashboard's own database: people, links to set a password, sessions, and failed attempts to sign in."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,8 +115,6 @@ def using(engine: Engine) -> Iterator[Connection]:
 
 
 def _make_file(path: Path) -> None:
-    import os
-
     make_private(path.absolute().parent)
     os.close(open_private(path, os.O_RDWR | os.O_CREAT))
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import warm
 from argon2 import PasswordHasher
-from pages import waited
+from records import wait_for
 from running import ROOT, Server, call_cli, free_port
 
 from monitoring.dashboard.sign_in.database import open_database
@@ -40,7 +40,7 @@ def dashboard(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with (folder / "log").open("w") as log:
         process = warm.start("credit-scoring", ["dashboard"], environment, ROOT, log.fileno(), log.fileno())
     try:
-        waited(lambda: answers(url), 120)
+        wait_for(lambda: answers(url), 120)
         yield Dashboard(url, environment, people)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -124,7 +124,7 @@ def test_a_wrong_password_shows_nothing(page: Any, dashboard: Dashboard) -> None
 def test_the_pd_on_the_page_is_the_apis_and_sliders_record_nothing(page: Any, dashboard: Dashboard, server: Server) -> None:
     sign_in(page, dashboard)
     pd = score(page, "browser-1")
-    waited(lambda: recorded(server, "browser-1"))
+    wait_for(lambda: recorded(server, "browser-1"))
     (decision,) = recorded(server, "browser-1")
     assert decision["probability"] == pd
     assert page.get_by_text(f"PD {100 * pd:.2f}%").count()

@@ -34,6 +34,24 @@ def test_a_line_tells_the_decision_and_reads_back_as_the_same_bits(tmp_path: Pat
     assert (read.client_id, read.probability, document["format"], document["raw"]) == ("é漢\n", 0.1, 3, {"AMOUNT": 5.0, "KIND": None})
 
 
+@pytest.mark.parametrize("durability", ["flush", "fsync"])
+def test_what_the_last_process_did_not_log_is_on_the_disk_before_it_counts_as_synced(tmp_path: Path, durability: str) -> None:
+    write_log(tmp_path, make_records(2))
+    on_disk = []
+    log = DecisionLog(
+        tmp_path,
+        durability=durability,  # type: ignore[arg-type]
+        max_bytes=10**9,
+        unlogged=lambda: make_records(3),
+        sync=lambda descriptor: on_disk.append(len(log_lines(tmp_path))),
+        clock=Clock(),
+    )
+    assert on_disk == ([5] if durability == "fsync" else [])
+    assert log.synced == end_of_log(tmp_path)
+    log.close()
+    assert verify(tmp_path).problems == []
+
+
 def test_a_record_of_another_format_is_not_read() -> None:
     with pytest.raises(msgspec.ValidationError, match="Invalid enum value 4"):
         msgspec.json.decode(make_records(1)[0].replace(b'"format":3', b'"format":4'), type=Record)
